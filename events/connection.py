@@ -1,0 +1,72 @@
+"""The connection to Redis or Valkey: one client per process and purpose, errors mapped here.
+
+redis-py resends a command ten times by default, which doubles whatever is not idempotent; these
+clients never resend. What may be sent again is decided by the caller that knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from events.errors import RedisUnavailable, ScriptFailed
+from events.settings import without_password
+
+Client = redis.Redis
+
+# redis-py turns some error codes into classes and drops the word.
+_CODES = {"OutOfMemoryError": "OOM", "ReadOnlyError": "READONLY", "NoPermissionError": "NOPERM"}
+_WORDS = ("OOM", "READONLY", "MISCONF", "NOGROUP", "WRONGTYPE", "NOPERM")
+
+
+def connect(url: str, timeout_s: float) -> Client:
+    """Make a client; nothing connects before its first command.
+
+    Args:
+        url: `redis://`, `rediss://` or `unix://`.
+        timeout_s: seconds for connecting and for one reply; must exceed every BLOCK.
+    """
+    client: Client = redis.Redis.from_url(
+        url,
+        retry=Retry(NoBackoff(), 0),
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        health_check_interval=0,
+    )
+    return client
+
+
+def reachable_name(client: Client) -> str:
+    """Return the client's URL fit for messages, without its password."""
+    options = client.connection_pool.connection_kwargs
+    if options.get("path"):
+        return f"unix://{options['path']}"
+    scheme = "rediss" if "SSL" in client.connection_pool.connection_class.__name__ else "redis"
+    return without_password(f"{scheme}://{options.get('host')}:{options.get('port')}/{options.get('db', 0)}")
+
+
+@contextmanager
+def mapped(client: Client) -> Iterator[None]:
+    """Turn redis-py's exceptions into ours; nothing of the driver leaves this floor.
+
+    Raises:
+        RedisUnavailable: on connection failures, time-outs, and a server that is still loading.
+        ScriptFailed: on any error reply, with its code.
+    """
+    try:
+        yield
+    except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+        if isinstance(error, RedisUnavailable):
+            raise
+        raise RedisUnavailable(
+            f"Redis at {reachable_name(client)} cannot be reached ({error}). "
+            "Check REDIS_URL and that the server runs; publishing again after this error is safe."
+        ) from None
+    except redis.RedisError as error:
+        text = str(error)
+        code = _CODES.get(type(error).__name__) or next((word for word in _WORDS if word in text), "ERR")
+        raise ScriptFailed(f"Redis at {reachable_name(client)} refused the command: {text}", code) from None

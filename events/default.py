@@ -1,0 +1,30 @@
+"""The default bus of a process, for pipeline steps that only publish.
+
+Composition: made from the environment on first use, never at import.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from events.bus import EventBus
+from events.event import Event
+
+_lock = threading.Lock()
+_bus: EventBus | None = None
+_pid = 0
+
+
+def default_bus() -> EventBus:
+    """Return the process's bus; a forked child gets one of its own."""
+    global _bus, _pid
+    with _lock:
+        if _bus is None or _pid != os.getpid():
+            _bus, _pid = EventBus(), os.getpid()
+        return _bus
+
+
+def publish(event: Event) -> str:
+    """Publish an event and wait for the acknowledgement; returns its id. As `EventBus.publish` does."""
+    return default_bus().publish_sync(event)

@@ -1,0 +1,175 @@
+"""A consumer's hold on its deliveries: read, renew, take over, settle. Scripts below, workers above.
+
+                     publish
+                        │
+        lane (waiting) ─┴─> window (ready) ──read──> leased ──settle end──> gone   [done, discarded]
+             ▲                                        │  │ └──settle dead─> dead letter
+             │  come back, at the head                │  └── silent for a lease ──reap──> leased by another
+             ├────────────── hand back ───────────────┤
+             └── delayed <──────────── retry ─────────┘
+
+Invariant: of all attempts at one delivery at most one settles, because the token of every settle
+is (entry id, consumer, delivery count) and each change of hands changes it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from events.connection import mapped
+from events.errors import EventBusError
+from events.frame import Lease, lease_of
+from events.keys import GROUP
+from events.namespace import Namespace
+from events.publisher import refusal
+from events.records import AttemptState
+from events.scripts import Argument
+
+MAX_CHUNK = 1000
+Verdict = Literal["settled", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How one attempt ends.
+
+    Attributes:
+        lease: whose token proves the right to settle.
+        action: `end` gives up the delivery, `again` brings it back, `dead` makes a dead letter.
+        state: what the outcome says; None writes no outcome (put off, handed back untouched).
+        attempts: (again) tries to count so far. delay_us: (again) how long to wait; 0 is not at all.
+        elapsed_us: how long the handler ran. reason: one line. traceback: text for a dead letter.
+        output: returned events that could not be published, kept with a dead letter.
+        events: the arguments of returned events, from `publisher.event_arguments`.
+    """
+
+    lease: Lease
+    action: Literal["end", "again", "dead"]
+    state: AttemptState | None
+    attempts: int = 0
+    delay_us: int = 0
+    elapsed_us: int = 0
+    reason: str = ""
+    traceback: str = ""
+    output: bytes = b""
+    events: Sequence[Sequence[Argument]] = field(default=())
+
+    def arguments(self) -> list[Argument]:
+        """Return the item as settle.lua reads it."""
+        lease, frame = self.lease, self.lease.frame
+        return [
+            lease.subscriber, lease.entry_id, lease.count, self.action, self.state.value if self.state else "",
+            frame.position, frame.redelivery, lease.attempt, frame.lane, self.attempts, self.delay_us,
+            self.elapsed_us, " ".join(self.reason.split())[:2000], self.traceback[-16_000:], self.output, len(self.events),
+            *(argument for event in self.events for argument in event),
+        ]  # fmt: skip
+
+
+class Deliveries:
+    """The deliveries of some subscribers, as one consumer of the group sees them.
+
+    Args:
+        namespace: where they wait.
+        consumer: this consumer's name, random per start: a name that came back would own the
+            leases of the process that had it before.
+        max_routes: most subscribers of one type, for events that handlers return.
+    """
+
+    def __init__(self, namespace: Namespace, consumer: str, max_routes: int) -> None:
+        self.namespace = namespace
+        self.consumer = consumer
+        self._max_routes = max_routes
+
+    def read(self, subscribers: Sequence[str], count: int, block_ms: int | None) -> list[Lease]:
+        """Lease up to `count` ready deliveries of each subscriber; wait for the first one.
+
+        Args:
+            block_ms: milliseconds to wait; None returns at once.
+
+        Raises:
+            ScriptFailed: with code NOGROUP when Redis lost the namespace.
+        """
+        client, keys = self.namespace.client, self.namespace.keys
+        streams: dict[Any, Any] = {keys("queue", name): ">" for name in subscribers}
+        with mapped(client):
+            reply: Any = client.xreadgroup(GROUP, self.consumer, streams, count=count, block=block_ms)
+        names = {keys("queue", name).encode(): name for name in subscribers}
+        pairs = reply.items() if isinstance(reply, dict) else reply or ()
+        now = time.monotonic()
+        leases = []
+        for stream, entries in pairs:
+            for entry_id, fields in entries if not (entries and isinstance(entries[0], list)) else entries[0]:
+                lease = lease_of(names[stream], entry_id, 1, (fields or {}).get(b"f"), suspect=False)
+                lease.renewed_at = now
+                leases.append(lease)
+        return leases
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[Verdict | EventBusError]:
+        """End attempts in one step each; answer each by itself.
+
+        Returns:
+            Per settlement `settled`; `refused` when the lease is not this consumer's any more, or an
+            earlier send whose reply was lost has settled it; or why its events were refused, in
+            which case nothing of it was written.
+
+        Raises:
+            RedisUnavailable: some may be settled; sending all again is safe.
+            ScriptFailed: nothing is settled for sure; send one by one.
+        """
+        flat = [argument for settlement in settlements for argument in settlement.arguments()]
+        replies = self.namespace.call("settle", self.consumer, self._max_routes, *flat)
+        verdicts: list[Verdict | EventBusError] = []
+        for reply in replies:
+            verdicts.append("settled" if reply == b"settled" else refusal(reply, self._max_routes) or "refused")
+        return verdicts
+
+    def renew(self, leases: Sequence[Lease]) -> list[Lease]:
+        """Renew leases without counting them; return those this consumer has lost."""
+        lost: list[Lease] = []
+        for start in range(0, len(leases), MAX_CHUNK):
+            chunk = leases[start : start + MAX_CHUNK]
+            flat: list[Argument] = []
+            for lease in chunk:
+                flat += (lease.subscriber, lease.entry_id, lease.count)
+            gone = {number - 1 for number in self.namespace.call("renew", self.consumer, *flat)}
+            now = time.monotonic()
+            for number, lease in enumerate(chunk):
+                if number in gone:
+                    lost.append(lease)
+                else:
+                    lease.renewed_at = now
+        return lost
+
+    def reap(
+        self, subscribers: Sequence[str], lease_ms: int, limit: int, held: Iterable[Lease] = (), *, sweep: bool = False
+    ) -> list[Lease]:
+        """Take over deliveries of silent workers; each comes as a suspect, its attempt counted.
+
+        Args:
+            held: leases of this process that it has not renewed lately; never taken from itself.
+            sweep: also remove consumers that hold nothing and have been idle for ten leases.
+        """
+        own = [part for lease in held for part in (lease.subscriber, lease.entry_id)]
+        reply = self.namespace.call(
+            "reap", self.consumer, lease_ms, limit, int(sweep), len(subscribers), *subscribers, *own
+        )
+        taken = [
+            lease_of(name.decode(), entry_id, int(count), frame, suspect=True) for name, entry_id, count, frame in reply
+        ]
+        for lease in taken:
+            lease.renewed_at = time.monotonic()
+        return taken
+
+    def promote(self, subscribers: Sequence[str], limit: int = 1000) -> int:
+        """Bring due retries back and let lanes move; return how many retries came back."""
+        return int(self.namespace.call("promote", self.consumer, limit, *subscribers))
+
+    def begin(self, lease: Lease) -> int:
+        """Count the start of a suspect; return its starts so far, 0 when the lease is lost."""
+        reply = self.namespace.call(
+            "begin", self.consumer, lease.subscriber, lease.entry_id, lease.count, lease.frame.name
+        )
+        return 0 if reply == b"refused" else int(reply)

@@ -1,0 +1,131 @@
+"""The error tree: every exception that leaves this project, and nothing else.
+
+    EventBusError
+    ├── InvalidEvent (ValueError)          a field is wrong; nothing was written
+    │   └── EventTooLarge                  the encoded event exceeds max_event_bytes
+    ├── InvalidSettings (ValueError)       an environment variable or argument is wrong
+    ├── InvalidSubscription (ValueError)   a subscriber's name, types or options are wrong
+    ├── PublishRefused                     Redis answered, and the answer was no
+    │   ├── EventIdConflict                the id is taken by an event that says something else
+    │   ├── TooManyRoutes                  more subscribers of one type than max_routes
+    │   └── HistoryReset                   the namespace lost its epoch and nobody declared it anew
+    ├── EventNotFound (LookupError)        no event has that id
+    ├── MalformedEntry (ValueError)        bytes in Redis are not what this project writes there
+    ├── Unavailable (ConnectionError)      a server cannot be reached; the sentence names its URL
+    │   ├── RedisUnavailable
+    │   └── StoreUnavailable
+    ├── ScriptFailed                       Redis refused a script: wrong type, read-only, out of memory
+    ├── NotMigrated                        the database has no schema, or an older or newer one
+    └── EmbeddedServerError                the embedded Valkey did not start
+
+Control flow that a handler may raise, not errors: `Discard` and `Retry`.
+
+Each message is a sentence that carries its data: what was wrong, with what value, what to do.
+Driver exceptions are mapped to these at the floor where the driver lives.
+"""
+
+from __future__ import annotations
+
+
+class EventBusError(Exception):
+    """Any failure this project reports."""
+
+
+class InvalidEvent(EventBusError, ValueError):
+    """An event has wrong fields; nothing was written.
+
+    Attributes:
+        problems: one sentence per bad field, in the order of the fields.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("The event is not valid: " + " ".join(problems))
+
+
+class EventTooLarge(InvalidEvent):
+    """The encoded event is larger than `max_event_bytes`."""
+
+
+class InvalidSettings(EventBusError, ValueError):
+    """A setting has a value that cannot be used."""
+
+
+class InvalidSubscription(EventBusError, ValueError):
+    """A subscriber cannot be declared as asked."""
+
+
+class PublishRefused(EventBusError):
+    """Redis was reached and refused the event; nothing was written."""
+
+
+class EventIdConflict(PublishRefused):
+    """The event id is taken by an event with another content."""
+
+
+class TooManyRoutes(PublishRefused):
+    """One event type has more subscribers than `max_routes`."""
+
+
+class HistoryReset(PublishRefused):
+    """Redis lost the namespace (FLUSHALL, empty replica) and nobody has declared it again."""
+
+
+class EventNotFound(EventBusError, LookupError):
+    """No event in history or store has the id."""
+
+
+class MalformedEntry(EventBusError, ValueError):
+    """An entry read from Redis is not one that this project writes."""
+
+
+class Unavailable(EventBusError, ConnectionError):
+    """A server cannot be reached. What was being written may or may not have arrived."""
+
+
+class RedisUnavailable(Unavailable):
+    """Redis or Valkey cannot be reached."""
+
+
+class StoreUnavailable(Unavailable):
+    """The SQL database cannot be reached."""
+
+
+class ScriptFailed(EventBusError):
+    """Redis was reached and a script ended in an error.
+
+    Attributes:
+        code: the first word of Redis's error, e.g. `OOM`, `READONLY`, `WRONGTYPE`.
+    """
+
+    def __init__(self, message: str, code: str) -> None:
+        self.code = code
+        super().__init__(message)
+
+
+class NotMigrated(EventBusError):
+    """The database's schema is missing, or not the one this version needs."""
+
+
+class EmbeddedServerError(EventBusError):
+    """The embedded Valkey could not be started."""
+
+
+class Discard(Exception):  # noqa: N818 - control flow, named for what it asks
+    """Raised by a handler: end this delivery now, without a retry and without a dead letter."""
+
+    def __init__(self, reason: str = "") -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class Retry(Exception):  # noqa: N818 - control flow, named for what it asks
+    """Raised by a handler: try again.
+
+    Args:
+        after: seconds until the next attempt; None lets the subscriber's backoff decide.
+    """
+
+    def __init__(self, after: float | None = None) -> None:
+        self.after = after
+        super().__init__(f"retry after {after} s" if after is not None else "retry")

@@ -1,0 +1,125 @@
+"""Deliveries on the wire: the frame that waits in Redis, and the lease that a worker holds.
+
+A frame is a header of tab-separated fields, a newline, and the event's body; `library.lua` writes
+it. A lease is a frame that a consumer group handed to one consumer, with the token that proves it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from events.errors import MalformedEntry
+from events.event import Event, decode
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A delivery as it waits.
+
+    Attributes:
+        position: the event's place in history.
+        redelivery: 0 unless somebody asked for it again.
+        attempts: tries that ended before this lease.
+        suspect: it came back from a worker that fell silent holding it.
+        depth: the event's depth. type: the event's type. root: its correlation id.
+        lane: the lane it waits in. body: the encoded event.
+    """
+
+    position: int
+    redelivery: int
+    attempts: int
+    suspect: bool
+    depth: int
+    type: str
+    root: str
+    lane: str
+    body: bytes
+
+    @property
+    def name(self) -> str:
+        """The delivery's name, unique within its subscriber."""
+        return f"{self.position}:{self.redelivery}"
+
+
+def parse_frame(raw: bytes) -> Frame:
+    """Read a frame.
+
+    Raises:
+        MalformedEntry: naming what is wrong; it never shows payloads.
+    """
+    header, newline, body = raw.partition(b"\n")
+    try:
+        position, redelivery, attempts, suspect, depth, kind, root, lane = header.decode().split("\t")
+        if not newline:
+            raise ValueError
+        return Frame(int(position), int(redelivery), int(attempts), suspect == "1", int(depth), kind, root, lane, body)
+    except ValueError:
+        raise MalformedEntry("The queue entry is not a delivery: its header is not the 8 fields of a frame.") from None
+
+
+UNREADABLE = Frame(0, 0, 0, False, 0, "", "", "", b"")
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Lease:
+    """A delivery that this process owns until it settles it, hands it back or falls silent.
+
+    Attributes:
+        subscriber: whose delivery it is.
+        entry_id: the entry in the subscriber's queue.
+        count: how often the entry was handed out; with the consumer it is the fencing token.
+        frame: what was queued; `UNREADABLE` when `fault` says why it could not be read.
+        suspect: taken over from a silent worker.
+        fault: why the delivery cannot be handled at all, a sentence; None when it can.
+        renewed_at: monotonic seconds of the last proof of ownership.
+    """
+
+    subscriber: str
+    entry_id: str
+    count: int
+    frame: Frame
+    suspect: bool = False
+    fault: str | None = None
+    renewed_at: float = 0.0
+    _event: Event | None = field(default=None)
+
+    def __repr__(self) -> str:
+        return f"<delivery {self.delivery} attempt {self.attempt}>"
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first try."""
+        return self.frame.attempts + self.count
+
+    @property
+    def delivery(self) -> str:
+        """The delivery's name in its namespace, `<position>:<subscriber>:<redelivery>`."""
+        return f"{self.frame.position}:{self.subscriber}:{self.frame.redelivery}"
+
+    @property
+    def event(self) -> Event:
+        """The event, decoded on first use.
+
+        Raises:
+            MalformedEntry: when the body is not an event.
+        """
+        if self._event is None:
+            self._event = decode(self.frame.body, self.frame.root)
+        return self._event
+
+
+def lease_of(subscriber: str, entry_id: bytes, count: int, raw: bytes | None, *, suspect: bool) -> Lease:
+    """Make the lease of an entry; one that cannot be read gets a `fault` instead of an exception."""
+    try:
+        if raw is None:
+            raise MalformedEntry("The queue entry is not a delivery: it has no field 'f'.")
+        frame = parse_frame(raw)
+        lease = Lease(subscriber, entry_id.decode(), count, frame, suspect or frame.suspect)
+        lease.event  # noqa: B018 - decodes now, so that a bad body is found before a handler is
+        return lease
+    except MalformedEntry as error:
+        try:
+            frame = parse_frame(raw or b"")
+        except MalformedEntry:
+            frame = UNREADABLE
+        return Lease(subscriber, entry_id.decode(), count, frame, suspect, fault=str(error))

@@ -1,0 +1,71 @@
+"""Every Redis key this project owns; the only file that spells one.
+
+All keys of a namespace begin with `{namespace}:`, one hash tag, so that a cluster keeps them on one
+node and a script may touch all of them. Lua gets the same spelling: `lua_legend` writes the table
+that every script begins with.
+
+    meta              hash     epoch (random, one life of the namespace), format version
+    clock             string   last position given, integer microseconds
+    history           stream   every event once, in order; id `<position>-0`; fields
+                               e body, r root, d depth, s subscribers (tab-separated), o origin
+    archived          string   position up to which SQL has everything
+    id:<event_id>     string   position, root, depth, digest, origin (tab-separated); expires
+                               `dedupe_s` after the event is archived
+    routes:<TYPE>     set      subscribers of a type; `routes:*` those of every type
+    subscribers       set      every declared subscriber
+    sub:<S>           hash     a subscriber's record: types, ordering, window, dead, state, turn, ...
+    queue:<S>         stream   the window: deliveries ready or leased; group `fleet`; field f, a frame
+    lane:<S>:<lane>   list     frames waiting their turn
+    lanes:<S>         zset     lanes that may move next, by turn
+    held:<S>          hash     ordered lanes: lane -> name of the delivery that holds it
+    delayed:<S>       zset     frames of retries, by due time in microseconds
+    dead:<S>          stream   dead letters; id `<position>-0`; fields f frame, r reason, t traceback,
+                               a attempts, w worker, o returned events that could not be published
+    suspects:<S>      hash     delivery name -> starts since a worker died holding it
+    outcomes          stream   one record per attempt; id `<position>-0`; field o, tab-separated
+    workers           zset     consumer name -> last beat, microseconds
+"""
+
+from __future__ import annotations
+
+GROUP = "fleet"
+
+SUFFIX: dict[str, str] = {
+    "meta": "meta",
+    "clock": "clock",
+    "history": "history",
+    "archived": "archived",
+    "id": "id:",
+    "routes": "routes:",
+    "subscribers": "subscribers",
+    "sub": "sub:",
+    "queue": "queue:",
+    "lane": "lane:",
+    "lanes": "lanes:",
+    "held": "held:",
+    "delayed": "delayed:",
+    "dead": "dead:",
+    "suspects": "suspects:",
+    "outcomes": "outcomes",
+    "workers": "workers",
+}
+
+
+class Keys:
+    """The keys of one namespace."""
+
+    __slots__ = ("namespace", "prefix")
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        self.prefix = f"{{{namespace}}}:"
+
+    def __call__(self, name: str, *parts: str) -> str:
+        """Spell a key: `keys("queue", "Editor")`, `keys("lane", "Editor", "p1")`, `keys("clock")`."""
+        return f"{self.prefix}{SUFFIX[name]}{':'.join(parts)}"
+
+
+def lua_legend() -> str:
+    """Return the Lua table that gives scripts the same suffixes."""
+    entries = ", ".join(f"{name} = '{suffix}'" for name, suffix in SUFFIX.items())
+    return f"local suffix = {{ {entries} }}\nlocal GROUP = '{GROUP}'\n"

@@ -1,0 +1,22 @@
+-- Notes that SQL has everything up to a position, lets the events' ids expire, and trims.
+--
+-- ARGV: epoch, stream (history | outcomes), position, trim position, expiry of ids in milliseconds,
+--       event ids up to the position.
+-- Reply: 'EPOCH', or the position archived.
+--
+-- Invariant: nothing is trimmed that SQL does not have. `archived` only goes forward, and is set
+-- before the trim, so that a reader who sees a trimmed history also sees why.
+
+if epoch_differs() then return 'EPOCH' end
+local stream, position = ARGV[2], tonumber(ARGV[3])
+local trim = math.min(tonumber(ARGV[4]), position + 1)
+if stream == 'outcomes' then
+  redis.call('XTRIM', key('outcomes'), 'MINID', whole(trim))
+  return ARGV[3]
+end
+local archived = math.max(position, tonumber(redis.call('GET', key('archived')) or '0'))
+redis.call('XLEN', key('history'))
+redis.call('SET', key('archived'), whole(archived))
+for i = 6, #ARGV do redis.call('PEXPIRE', key('id', ARGV[i]), ARGV[5]) end
+redis.call('XTRIM', key('history'), 'MINID', whole(trim))
+return whole(archived)

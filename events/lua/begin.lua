@@ -1,0 +1,9 @@
+-- Counts the start of a suspect: a delivery that was taken over from a worker that fell silent.
+--
+-- ARGV: epoch, consumer, subscriber, entry id, delivery count, delivery name.
+-- Reply: 'EPOCH', 'refused' (the lease is not the caller's), or the starts so far, this one included.
+
+if epoch_differs() then return 'EPOCH' end
+local lease = redis.call('XPENDING', key('queue', ARGV[3]), GROUP, ARGV[4], ARGV[4], 1)[1]
+if not (lease and lease[2] == ARGV[2] and whole(lease[4]) == ARGV[5]) then return 'refused' end
+return redis.call('HINCRBY', key('suspects', ARGV[3]), ARGV[6], 1)

@@ -1,0 +1,23 @@
+-- Declares a subscriber: routes, record and group, in one step.
+--
+-- ARGV: epoch, subscriber, max_routes, ordering, number of types, types, then option pairs.
+-- Reply: 'EPOCH', 'OK', `ROUTES type count` (a type has too many subscribers), or `ORDERING current`
+-- (the ordering cannot change while deliveries wait: they were put into lanes by the old one).
+
+if epoch_differs() then return 'EPOCH' end
+local S, max_routes, ordering, n = ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
+local r = record(S)
+local types, options = {}, { 'ordering', ordering }
+for t = 1, n do
+  local kind = ARGV[5 + t]
+  types[t] = kind
+  local others = routes_of(kind)
+  local mine = redis.call('SISMEMBER', key('routes', kind), S) == 1 or redis.call('SISMEMBER', key('routes', '*'), S) == 1
+  if not mine and #others >= max_routes then return 'ROUTES ' .. kind .. ' ' .. (#others + 1) end
+end
+for o = 6 + n, #ARGV do options[#options + 1] = ARGV[o] end
+local declared = redis.call('EXISTS', key('sub', S)) == 1
+local busy = r.used + r.waiting + redis.call('ZCARD', r.delayed) + redis.call('HLEN', r.held) > 0
+if declared and busy and r.ordering ~= ordering then return 'ORDERING ' .. (r.ordering ~= '' and r.ordering or 'none') end
+declare(S, types, options)
+return 'OK'

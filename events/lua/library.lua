@@ -1,0 +1,284 @@
+-- Prepended to every script, after the legend of keys (`suffix`, GROUP) that events/keys.py writes.
+--
+-- What holds for every script here:
+--   * KEYS[1] is `{ns}:meta`; every other key shares its hash tag. ARGV[1] is the caller's epoch.
+--   * Everything is read and type-checked before the first write: Lua in Redis has no rollback.
+--   * Bodies are opaque bytes; nothing here looks into them.
+--   * Positions are integers below 2^53: exact as doubles, printed with %.0f, never with `..`.
+--
+-- A delivery as queued is a frame: a header, a newline, the event's body. The header's fields are
+-- separated by tabs, which publishers refuse in names:
+--   position, redelivery, attempts so far, suspect (0 or 1), depth, type, root, lane
+-- A delivery's name, unique within its subscriber, is `<position>:<redelivery>`.
+
+local ns = string.sub(KEYS[1], 1, -1 - string.len(suffix.meta))
+local MAX_POSITION = 9007199254740000
+local ADMIT_LIMIT = 1000
+
+local function key(name, part) return ns .. suffix[name] .. (part or '') end
+local function whole(number) return string.format('%.0f', number) end
+
+local function server_time()
+  local t = redis.call('TIME')
+  return tonumber(t[1]) * 1000000 + tonumber(t[2])
+end
+
+local function epoch_differs() return redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] end
+
+-- clock ---------------------------------------------------------------------------------------
+-- Invariant: a position is later than every position given before, whatever the server's time does.
+
+local clock
+
+local function read_clock()
+  clock = math.max(tonumber(redis.call('GET', key('clock')) or '0'), server_time() - 1)
+end
+
+local function keep_clock() redis.call('SET', key('clock'), whole(clock)) end
+
+-- Appends at the next position. An entry written by hand with a later id lifts the clock past it.
+local function append(stream, ...)
+  clock = clock + 1
+  local reply = redis.pcall('XADD', stream, whole(clock) .. '-0', ...)
+  if type(reply) == 'table' and reply.err then
+    if not string.find(reply.err, 'equal or smaller', 1, true) then error(reply) end
+    local info = redis.call('XINFO', 'STREAM', stream)
+    for i = 1, #info, 2 do
+      if info[i] == 'last-generated-id' then
+        clock = math.max(clock, tonumber(string.match(info[i + 1], '^(%d+)')))
+      end
+    end
+    if clock >= MAX_POSITION then
+      error({ err = 'ERR ' .. stream .. ' holds an entry id beyond the year 2255, written by hand: delete it' })
+    end
+    clock = clock + 1
+    redis.call('XADD', stream, whole(clock) .. '-0', ...)
+  end
+  return clock
+end
+
+-- subscribers and their windows ---------------------------------------------------------------
+
+local records = {}
+
+local function record(S)
+  local r = records[S]
+  if r then return r end
+  local v = redis.call('HMGET', key('sub', S), 'ordering', 'window', 'state', 'dead')
+  r = {
+    name = S, ordering = v[1] or '', window = tonumber(v[2]) or 128, state = v[3] or 'live',
+    dead_policy = v[4] or 'skip',
+    queue = key('queue', S), lanes = key('lanes', S), held = key('held', S),
+    delayed = key('delayed', S), dead = key('dead', S), suspects = key('suspects', S), checked = {},
+  }
+  r.ordered = r.ordering ~= '' and r.ordering ~= false
+  if r.state ~= 'live' then r.window = 0 end
+  r.used = redis.call('XLEN', r.queue)
+  r.waiting = redis.call('ZCARD', r.lanes)
+  redis.call('HLEN', r.held)
+  records[S] = r
+  return r
+end
+
+local function lane_key(r, lane) return key('lane', r.name) .. ':' .. lane end
+
+-- Reads the lane's key, so that a key of a wrong type is an error before the first write.
+local function check_lane(r, lane)
+  if not r.checked[lane] then
+    redis.call('LLEN', lane_key(r, lane))
+    r.checked[lane] = true
+  end
+end
+
+-- Which lane an event waits in. Unordered subscribers take turns between projects.
+local function lane_of(r, e, root)
+  if r.ordering == 'correlation' then return root end
+  if r.ordering == 'order_key' then return e.order_key ~= '' and e.order_key or e.id end
+  return e.project
+end
+
+local function name_of(frame)
+  local position, redelivery = string.match(frame, '^(%d+)\t(%d+)\t')
+  return position and (position .. ':' .. redelivery) or ''
+end
+
+local function next_turn(r) return redis.call('HINCRBY', key('sub', r.name), 'turn', 1) end
+
+-- Invariant: a lane is in `lanes` exactly when its list has a head that may move: the list is not
+-- empty, and (ordered) nobody holds the lane, or its head is the holder come back.
+local function may_move(r, lane)
+  if redis.call('ZADD', r.lanes, 'NX', next_turn(r), lane) == 1 then r.waiting = r.waiting + 1 end
+end
+
+local function into_window(r, frame, lane, name)
+  redis.call('XADD', r.queue, '*', 'f', frame)
+  r.used = r.used + 1
+  if r.ordered then redis.call('HSET', r.held, lane, name) end
+end
+
+-- The one door. Moves heads of lanes, by turn, into the window while there is room.
+-- Invariants: XLEN(queue) <= window; an ordered lane has at most one delivery in the window, and
+-- `held` names it; moved deliveries of one lane keep their order.
+local function admit(r)
+  local moved = 0
+  while r.used < r.window and r.waiting > 0 and moved < ADMIT_LIMIT do
+    local lane = redis.call('ZPOPMIN', r.lanes)[1]
+    if not lane then
+      r.waiting = 0
+      break
+    end
+    r.waiting = r.waiting - 1
+    local frame = redis.call('LPOP', lane_key(r, lane))
+    if frame then
+      local name = name_of(frame)
+      local holder = r.ordered and redis.call('HGET', r.held, lane)
+      if holder and holder ~= name then
+        redis.call('LPUSH', lane_key(r, lane), frame)
+      else
+        into_window(r, frame, lane, name)
+        moved = moved + 1
+        if not r.ordered and redis.call('EXISTS', lane_key(r, lane)) == 1 then may_move(r, lane) end
+      end
+    end
+  end
+end
+
+-- Offers a new delivery: straight into the window when there is room and nobody waits before it,
+-- else to the end of its lane.
+local function offer(r, frame, lane, name)
+  local is_held = r.ordered and redis.call('HEXISTS', r.held, lane) == 1
+  if r.waiting == 0 and r.used < r.window and not is_held then
+    into_window(r, frame, lane, name)
+  else
+    redis.call('RPUSH', lane_key(r, lane), frame)
+    if not is_held then may_move(r, lane) end
+  end
+end
+
+-- Puts a delivery that came back (retry, hand-back) at the head of its lane. It still holds an
+-- ordered lane, so the lane may move.
+local function come_back(r, frame, lane)
+  redis.call('LPUSH', lane_key(r, lane), frame)
+  may_move(r, lane)
+end
+
+-- Gives up an ordered lane. Only the holder's own name does, so a second settle releases nothing.
+local function let_go(r, lane, name)
+  if r.ordered and redis.call('HGET', r.held, lane) == name then
+    redis.call('HDEL', r.held, lane)
+    if redis.call('EXISTS', lane_key(r, lane)) == 1 then may_move(r, lane) end
+  end
+end
+
+-- publishing ----------------------------------------------------------------------------------
+
+local known, routes = {}, {}
+
+local function remember(id)
+  if known[id] == nil then
+    local value = redis.call('GET', key('id', id))
+    if value then
+      local position, root, depth, digest, origin = string.match(value, '^(%d+)\t([^\t]*)\t(%d+)\t([^\t]*)\t([^\t]*)$')
+      known[id] = { position = position, root = root ~= '' and root or id, depth = tonumber(depth) or 0,
+                    digest = digest, origin = origin }
+    else
+      known[id] = false
+    end
+  end
+  return known[id]
+end
+
+local function routes_of(kind)
+  if not routes[kind] then
+    routes[kind] = redis.call('SUNION', key('routes', kind), key('routes', '*'))
+    table.sort(routes[kind])
+  end
+  return routes[kind]
+end
+
+local EVENT_FIELDS = 8
+
+-- Reads one event from ARGV at i: id, digest, type, cause, correlation, project, order key, body.
+local function event_at(i, origin)
+  return { id = ARGV[i], digest = ARGV[i + 1], type = ARGV[i + 2], cause = ARGV[i + 3], correlation = ARGV[i + 4],
+           project = ARGV[i + 5], order_key = ARGV[i + 6], body = ARGV[i + 7], origin = origin }
+end
+
+local function same_fact(old, e)
+  return old.digest == e.digest or (e.origin ~= 'publish' and old.origin == e.origin)
+end
+
+local function root_of(e)
+  local cause = e.cause ~= '' and remember(e.cause)
+  if cause then return e.correlation ~= '' and e.correlation or cause.root, cause.depth + 1 end
+  if e.cause ~= '' then return e.correlation ~= '' and e.correlation or e.cause, 1 end
+  return e.correlation ~= '' and e.correlation or e.id, 0
+end
+
+-- Reads all that publishing the event will touch. Returns nil, or why it is refused. `batch`
+-- collects ids of the same call, so that two events of one call cannot take one id.
+local function refusal(e, max_routes, batch)
+  local old = remember(e.id) or batch[e.id]
+  if old then
+    if same_fact(old, e) then return nil end
+    return 'CONFLICT ' .. e.id .. ' ' .. (old.position or '0')
+  end
+  batch[e.id] = e
+  local subscribers = routes_of(e.type)
+  if #subscribers > max_routes then return 'ROUTES ' .. e.type .. ' ' .. #subscribers end
+  local root = root_of(e)
+  for _, S in ipairs(subscribers) do
+    local r = record(S)
+    check_lane(r, lane_of(r, e, root))
+  end
+  return nil
+end
+
+-- Writes the event to history, its id, and one delivery per route. The first write is history's,
+-- so that a full or read-only server refuses the event whole. Returns position, and 1 if it is new.
+local function publish(e)
+  local old = remember(e.id)
+  if old then return old.position, 0 end
+  local root, depth = root_of(e)
+  local subscribers, deliveries = routes_of(e.type), {}
+  for _, S in ipairs(subscribers) do
+    if record(S).state ~= 'backfill' then deliveries[#deliveries + 1] = S end
+  end
+  local position = whole(append(key('history'), 'e', e.body, 'r', root, 'd', whole(depth),
+                                's', table.concat(deliveries, '\t'), 'o', e.origin))
+  redis.call('SET', key('id', e.id), table.concat(
+    { position, root ~= e.id and root or '', whole(depth), e.digest, e.origin }, '\t'))
+  known[e.id] = { position = position, root = root, depth = depth, digest = e.digest, origin = e.origin }
+  for _, S in ipairs(deliveries) do
+    local r = record(S)
+    local lane = lane_of(r, e, root)
+    local frame = table.concat({ position, '0', '0', '0', whole(depth), e.type, root, lane }, '\t') .. '\n' .. e.body
+    offer(r, frame, lane, position .. ':0')
+  end
+  return position, 1
+end
+
+-- subscriptions -------------------------------------------------------------------------------
+
+-- Declares a subscriber: its routes, record and group in one step, so that no event of its types
+-- is published without reaching it. `options` are pairs. Types once declared stay until undeclared.
+local function declare(S, types, options)
+  for _, kind in ipairs(types) do redis.call('SADD', key('routes', kind), S) end
+  redis.call('SADD', key('subscribers'), S)
+  local all, seen = {}, {}
+  for kind in string.gmatch((redis.call('HGET', key('sub', S), 'types') or '') .. '\t' .. table.concat(types, '\t'), '[^\t]+') do
+    if not seen[kind] then all[#all + 1] = kind end
+    seen[kind] = true
+  end
+  table.sort(all)
+  redis.call('HSET', key('sub', S), 'types', table.concat(all, '\t'), unpack(options))
+  redis.call('HSETNX', key('sub', S), 'state', 'live')
+  local made = redis.pcall('XGROUP', 'CREATE', key('queue', S), GROUP, '0', 'MKSTREAM')
+  if type(made) == 'table' and made.err and not string.find(made.err, 'BUSYGROUP', 1, true) then error(made) end
+end
+
+-- outcomes ------------------------------------------------------------------------------------
+
+local function outcome(position, S, redelivery, attempt, state, worker, elapsed, reason)
+  append(key('outcomes'), 'o', table.concat({ position, S, redelivery, attempt, state, worker, elapsed, reason }, '\t'))
+end

@@ -1,0 +1,25 @@
+-- Brings due retries back to the head of their lanes and lets lanes move; notes that the caller lives.
+--
+-- ARGV: epoch, consumer, most retries per subscriber, then the subscribers' names.
+-- Reply: 'EPOCH', or the number of retries brought back.
+
+if epoch_differs() then return 'EPOCH' end
+local consumer, limit, promoted = ARGV[2], ARGV[3], 0
+local now = server_time()
+for i = 4, #ARGV do
+  local r = record(ARGV[i])
+  local due = redis.call('ZRANGEBYSCORE', r.delayed, '-inf', whole(now), 'LIMIT', 0, limit)
+  local lanes = {}
+  for n, frame in ipairs(due) do
+    lanes[n] = string.match(frame, '^%d+\t%d+\t%d+\t%d\t%d*\t[^\t]*\t[^\t]*\t([^\n]*)\n') or ''
+    check_lane(r, lanes[n])
+  end
+  for n = #due, 1, -1 do
+    redis.call('ZREM', r.delayed, due[n])
+    come_back(r, due[n], lanes[n])
+  end
+  promoted = promoted + #due
+  admit(r)
+end
+redis.call('ZADD', key('workers'), whole(now), consumer)
+return promoted

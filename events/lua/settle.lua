@@ -1,0 +1,112 @@
+-- Ends attempts: acknowledges, publishes what the handler returned, records the outcome and lets
+-- the lane move, in one step for each item.
+--
+-- ARGV: epoch, consumer, max_routes, then per item 16 fields and its events (8 fields each):
+--   subscriber, entry id, delivery count   the lease's token, with the consumer
+--   action     end | again | dead
+--   state      the outcome's word; empty writes no outcome
+--   position, redelivery, attempt, lane    of the delivery, as its frame says; position 0 if unreadable
+--   attempts   (again) attempts so far for the next try
+--   delay      (again) microseconds from now, by the server's clock; 0 is not at all
+--   elapsed    microseconds; reason, one line; traceback; output, kept with a dead letter
+--   events     how many returned events follow
+-- Reply: 'EPOCH', or per item `settled`, `refused` (the lease is not the caller's any more: another
+-- worker has it, or an earlier send of this item settled it), or why its events were refused
+-- (`CONFLICT ...`, `ROUTES ...`), in which case nothing of the item was written.
+--
+-- The token is (entry id, consumer, delivery count). Name alone would let an attempt settle that
+-- lost the lease and whose process got it again. XACK is the first write: it is allowed when the
+-- server is out of memory, and settling is how one gets out of it.
+
+if epoch_differs() then return 'EPOCH' end
+local consumer, max_routes = ARGV[2], tonumber(ARGV[3])
+local ITEM_FIELDS = 16
+local now = server_time()
+read_clock()
+redis.call('XLEN', key('history'))
+redis.call('XLEN', key('outcomes'))
+
+local items, replies, batch, taken = {}, {}, {}, {}
+local i = 4
+while i <= #ARGV do
+  local S = ARGV[i]
+  local item = {
+    S = S, entry = ARGV[i + 1], count = ARGV[i + 2], action = ARGV[i + 3], state = ARGV[i + 4], position = ARGV[i + 5],
+    redelivery = ARGV[i + 6], attempt = ARGV[i + 7], lane = ARGV[i + 8], attempts = ARGV[i + 9], delay = ARGV[i + 10],
+    elapsed = ARGV[i + 11], reason = ARGV[i + 12], traceback = ARGV[i + 13], output = ARGV[i + 14], events = {},
+  }
+  local events = tonumber(ARGV[i + 15])
+  i = i + ITEM_FIELDS
+  item.name = item.position .. ':' .. item.redelivery
+
+  local verdict = 'settled'
+  local lease = redis.call('XPENDING', key('queue', S), GROUP, item.entry, item.entry, 1)[1]
+  local mine = lease and lease[2] == consumer and whole(lease[4]) == item.count -- fence
+  if not mine or taken[S .. '\t' .. item.entry] then
+    verdict = 'refused'
+  else
+    local r = record(S)
+    check_lane(r, item.lane)
+    redis.call('ZCARD', r.delayed)
+    redis.call('XLEN', r.dead)
+    redis.call('HLEN', r.suspects)
+    for n = 1, events do
+      local e = event_at(i + (n - 1) * EVENT_FIELDS, item.position .. ':' .. S .. ':' .. item.redelivery)
+      local reason = refusal(e, max_routes, batch)
+      if reason then verdict = reason end
+      item.events[n] = e
+    end
+    for _, e in ipairs(item.events) do
+      if verdict ~= 'settled' and batch[e.id] == e then batch[e.id] = nil end
+    end
+    taken[S .. '\t' .. item.entry] = verdict == 'settled'
+    if verdict == 'settled' and item.action ~= 'end' then
+      local entry = redis.call('XRANGE', r.queue, item.entry, item.entry)[1]
+      local fields = entry and entry[2] or {}
+      for n = 1, #fields, 2 do
+        if fields[n] == 'f' then item.frame = fields[n + 1] end
+      end
+      item.frame = item.frame or ''
+    end
+  end
+  i = i + events * EVENT_FIELDS
+  items[#items + 1] = item
+  replies[#replies + 1] = verdict
+end
+
+-- `again` keeps the body and writes a new header: attempts so far, no longer a suspect.
+local function next_frame(item)
+  local rest = string.match(item.frame, '^%d+\t%d+\t%d+\t%d\t(.*)$')
+  return table.concat({ item.position, item.redelivery, item.attempts, '0', rest or '' }, '\t')
+end
+
+for n, item in ipairs(items) do
+  if replies[n] == 'settled' then
+    local r = record(item.S)
+    redis.call('XACK', r.queue, GROUP, item.entry)
+    redis.call('XDEL', r.queue, item.entry)
+    r.used = r.used - 1
+    for _, e in ipairs(item.events) do publish(e) end
+    if item.action == 'again' then
+      local frame = next_frame(item)
+      if item.delay == '0' then
+        come_back(r, frame, item.lane)
+      else
+        redis.call('ZADD', r.delayed, whole(now + tonumber(item.delay)), frame)
+      end
+    else
+      if item.action == 'dead' then
+        append(r.dead, 'f', item.frame, 'r', item.reason, 't', item.traceback, 'a', item.attempt, 'w', consumer,
+               'o', item.output)
+      end
+      if item.action == 'end' or r.dead_policy ~= 'block' then let_go(r, item.lane, item.name) end
+    end
+    redis.call('HDEL', r.suspects, item.name)
+    if item.state ~= '' then
+      outcome(item.position, item.S, item.redelivery, item.attempt, item.state, consumer, item.elapsed, item.reason)
+    end
+  end
+end
+keep_clock()
+for _, r in pairs(records) do admit(r) end
+return replies

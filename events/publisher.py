@@ -1,0 +1,161 @@
+"""Publishing: events in, positions or refusals out, one script call for many.
+
+Invariant: an event is in history, under its id, and in the queue of each subscriber of its type,
+or in none of these. Publishing again after any error is safe: the id makes it idempotent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from events.errors import EventBusError, EventIdConflict, EventTooLarge, HistoryReset, RedisUnavailable, TooManyRoutes
+from events.event import Event, digest, encode
+from events.namespace import Namespace
+from events.scripts import Argument
+
+MAX_BATCH_EVENTS = 500
+MAX_BATCH_BYTES = 4_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """An acknowledged publish.
+
+    Attributes:
+        event_id: the event's id.
+        position: its place in history.
+        is_new: False when history had it already; nothing was delivered again.
+    """
+
+    event_id: str
+    position: int
+    is_new: bool
+
+
+class Publisher:
+    """Publishes into one namespace. Threads may share it.
+
+    Args:
+        namespace: where to.
+        max_event_bytes: largest encoded event. max_routes: most subscribers of one type.
+        resend_s: seconds for which a publish whose reply was lost is sent again.
+    """
+
+    def __init__(self, namespace: Namespace, max_event_bytes: int, max_routes: int, resend_s: float = 2.0) -> None:
+        self._namespace = namespace
+        self._max_event_bytes = max_event_bytes
+        self._max_routes = max_routes
+        self._resend_s = resend_s
+
+    def publish_many(self, events: Sequence[Event], origin: str = "publish") -> list[Receipt | EventBusError]:
+        """Publish events in their order; each is answered by itself.
+
+        Args:
+            origin: `publish`, or the name of the delivery whose handler publishes.
+
+        Returns:
+            A receipt or the reason of refusal per event, in the same order. A server that cannot be
+            reached is the answer of every event of the batch it failed for: those may have arrived.
+        """
+        answers: list[Receipt | EventBusError | None] = [None] * len(events)
+        batch: list[tuple[int, Event, list[Argument]]] = []
+        size = 0
+        for number, event in enumerate(events):
+            try:
+                arguments = event_arguments(event, self._max_event_bytes)
+            except EventTooLarge as error:
+                answers[number] = error
+                continue
+            if batch and (len(batch) == MAX_BATCH_EVENTS or size + len(arguments[-1]) > MAX_BATCH_BYTES):  # type: ignore[arg-type]
+                self._send(batch, origin, answers)
+                batch, size = [], 0
+            batch.append((number, event, arguments))
+            size += len(arguments[-1])  # type: ignore[arg-type]
+        if batch:
+            self._send(batch, origin, answers)
+        return [answer for answer in answers if answer is not None]
+
+    def _send(
+        self,
+        batch: list[tuple[int, Event, list[Argument]]],
+        origin: str,
+        answers: list[Receipt | EventBusError | None],
+    ) -> None:
+        flat = [argument for _, _, arguments in batch for argument in arguments]
+        try:
+            replies = self._call(origin, flat)
+        except EventBusError as error:
+            for number, _, _ in batch:
+                answers[number] = error
+            return
+        for (number, event, _), reply in zip(batch, replies, strict=True):
+            answers[number] = _answer(event, reply, self._max_routes)
+
+    def _call(self, origin: str, flat: list[Argument]) -> list[bytes]:
+        deadline = time.monotonic() + self._resend_s
+        pause = 0.02
+        while True:
+            try:
+                replies: list[bytes] = self._namespace.call("publish", self._max_routes, origin, *flat)
+                return replies
+            except HistoryReset:
+                raise
+            except RedisUnavailable:
+                if time.monotonic() + pause > deadline:
+                    raise
+            time.sleep(pause)
+            pause = min(pause * 2, 0.5)
+
+
+def event_arguments(event: Event, max_event_bytes: int) -> list[Argument]:
+    """Return the 8 arguments by which a script publishes the event; the last is its body.
+
+    Raises:
+        EventTooLarge: naming the event's size and the limit, in bytes.
+    """
+    body = encode(event)
+    if len(body) > max_event_bytes:
+        raise EventTooLarge(
+            [
+                f"It encodes to {len(body)} bytes, over the limit of {max_event_bytes} (EVENTBUS_MAX_EVENT_BYTES): "
+                f"keep large content outside and name it in blackboard_pointer (event {event.event_id})."
+            ]
+        )
+    order_key = event.metadata.get("order_key")
+    return [
+        event.event_id,
+        digest(event),
+        event.type.value,
+        event.causation_id or "",
+        event.correlation_id or "",
+        event.project_id,
+        "" if order_key is None else str(order_key).replace("\t", " ").replace("\n", " "),
+        body,
+    ]
+
+
+def _answer(event: Event, reply: bytes, max_routes: int) -> Receipt | EventBusError:
+    refused = refusal(reply, max_routes)
+    if refused:
+        return refused
+    position, _, new = reply.partition(b"\t")
+    return Receipt(event.event_id, int(position), new == b"1")
+
+
+def refusal(reply: bytes, max_routes: int) -> EventBusError | None:
+    """Turn a script's refusal into its error; None when the reply is not one."""
+    word, *rest = reply.decode().split(" ")
+    if word == "CONFLICT":
+        at = f" (at position {rest[1]})" if rest[1] != "0" else " in the same batch"
+        return EventIdConflict(
+            f"The event id {rest[0]!r} is taken by an event with another content{at}. Nothing was published: "
+            "give the new event an id of its own."
+        )
+    if word == "ROUTES":
+        return TooManyRoutes(
+            f"The type {rest[0]!r} has {rest[1]} subscribers, over the limit of {max_routes} (EVENTBUS_MAX_ROUTES). "
+            "Nothing was published: let one subscriber pass the event on, or raise the limit."
+        )
+    return None

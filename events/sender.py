@@ -1,0 +1,118 @@
+"""The sender: one thread through which a bus publishes, so that concurrent publishes share a call.
+
+    await bus.publish(event) ──┐
+    await bus.publish(event) ──┼── queue, in order ──> one script call ──> an answer for each
+    publish(event)           ──┘
+
+Events go out in the order in which they were submitted. One refused event fails only its caller.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from events.errors import EventBusError
+from events.event import Event
+from events.publisher import MAX_BATCH_EVENTS, Publisher, Receipt
+
+Answer = Receipt | EventBusError
+
+
+@dataclass(slots=True)
+class _Request:
+    events: Sequence[Event]
+    origin: str
+    answers: Future[list[Answer]]
+
+
+class Sender:
+    """Publishes what is submitted, from a thread of its own that starts with the first event.
+
+    Args:
+        publisher: called on the thread, once, when it is first needed.
+        before: called before each batch; writes routes that are not written yet.
+    """
+
+    def __init__(self, publisher: Callable[[], Publisher], before: Callable[[], None]) -> None:
+        self._make_publisher = publisher
+        self._before = before
+        self._requests: deque[_Request] = deque()
+        self._wake = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def submit(self, events: Sequence[Event], origin: str) -> Future[list[Answer]]:
+        """Queue events; the future gets an answer per event. Never blocks.
+
+        Raises:
+            EventBusError: when the bus is disconnected.
+        """
+        request = _Request(events, origin, Future())
+        with self._wake:
+            if self._closed:
+                raise EventBusError("The bus is disconnected; make a new one to publish.")
+            self._requests.append(request)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="eventbus-sender", daemon=True)
+                self._thread.start()
+            self._wake.notify()
+        return request.answers
+
+    def close(self) -> None:
+        """Send what was submitted, then end the thread."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                while not self._requests and not self._closed:
+                    self._wake.wait()
+                if not self._requests:
+                    return
+                batch = self._take()
+            self._send(batch)
+
+    def _take(self) -> list[_Request]:
+        """Take requests of one origin, up to one script call's worth."""
+        batch = [self._requests.popleft()]
+        size = len(batch[0].events)
+        while self._requests and self._requests[0].origin == batch[0].origin:
+            size += len(self._requests[0].events)
+            if size > MAX_BATCH_EVENTS:
+                break
+            batch.append(self._requests.popleft())
+        return batch
+
+    def _send(self, batch: list[_Request]) -> None:
+        events = [event for request in batch for event in request.events]
+        try:
+            self._before()
+            answers: list[Answer] = self._make_publisher().publish_many(events, batch[0].origin)
+        except EventBusError as error:
+            answers = [error] * len(events)
+        except BaseException as error:
+            for request in batch:
+                _resolve(request.answers, error=error)
+            return
+        start = 0
+        for request in batch:
+            end = start + len(request.events)
+            _resolve(request.answers, answers[start:end])
+            start = end
+
+
+def _resolve(future: Future[list[Answer]], answers: list[Answer] | None = None, error: BaseException | None = None) -> None:
+    if not future.set_running_or_notify_cancel():
+        return  # its caller was cancelled; the events are published all the same
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(answers or [])

@@ -1,0 +1,143 @@
+"""Settings: one frozen value, read from the environment in one place.
+
+Every field states its unit, its default and what changing it does. Nothing else in the project
+reads the environment.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+from urllib.parse import urlsplit
+
+from events.errors import InvalidSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How this process finds its servers and treats its work.
+
+    Attributes:
+        redis_url: `REDIS_URL`, `redis://`, `rediss://` or `unix://`. None starts the embedded Valkey.
+        database_url: `DATABASE_URL`, `postgresql://`, `postgres://` or `sqlite:///`. None uses SQLite
+            beside the embedded Valkey.
+        home: `EVENTBUS_HOME`, directory of the embedded servers' data. Default `.eventbus`.
+        namespace: `EVENTBUS_NAMESPACE`, prefix and hash tag of every Redis key, and the store's
+            partition of its tables. One namespace is one total order. Default `eventbus`.
+        app: `EVENTBUS_APP`, `module:attribute` with the bus whose subscribers a worker runs.
+        lease_s: `EVENTBUS_LEASE_S`, seconds a silent worker keeps its deliveries. Shorter recovers
+            sooner after a kill, and takes work from a worker that stalls longer than this. Default 60.
+        dedupe_s: `EVENTBUS_DEDUPE_S`, seconds after archiving for which an event id is remembered in
+            Redis. Default 86400.
+        max_event_bytes: `EVENTBUS_MAX_EVENT_BYTES`, largest encoded event. Default 1048576.
+        max_routes: `EVENTBUS_MAX_ROUTES`, most subscribers of one event type. Default 100.
+        reset_wait_s: `EVENTBUS_RESET_WAIT_S`, seconds a publisher waits for workers to declare a lost
+            namespace again. Default 10.
+        timeout_s: `EVENTBUS_TIMEOUT_S`, seconds before a server that does not answer is given up. Default 5.
+        grace_s: `EVENTBUS_GRACE_S`, seconds a stopping worker gives running handlers. Hosts kill after
+            30. Default 25.
+        processes: `EVENTBUS_PROCESSES`, worker processes of `eventbus worker`. Default 2.
+        threads: `EVENTBUS_THREADS`, plain handlers that run at once in one process. Default 8.
+        concurrency: `EVENTBUS_CONCURRENCY`, async handlers that run at once in one process. Default 400.
+        history_margin_s: `EVENTBUS_HISTORY_MARGIN_S`, seconds of archived history kept in Redis. Default 60.
+        archive_batch: `EVENTBUS_ARCHIVE_BATCH`, most rows of one archive transaction. Default 1000.
+        sql_pool_size: `EVENTBUS_SQL_POOL_SIZE`, SQL connections and reader threads of one process. Default 5.
+    """
+
+    redis_url: str | None = None
+    database_url: str | None = None
+    home: str = ".eventbus"
+    namespace: str = "eventbus"
+    app: str | None = None
+    lease_s: float = 60.0
+    dedupe_s: float = 86_400.0
+    max_event_bytes: int = 1_048_576
+    max_routes: int = 100
+    reset_wait_s: float = 10.0
+    timeout_s: float = 5.0
+    grace_s: float = 25.0
+    processes: int = 2
+    threads: int = 8
+    concurrency: int = 400
+    history_margin_s: float = 60.0
+    archive_batch: int = 1000
+    sql_pool_size: int = 5
+
+    def __post_init__(self) -> None:
+        for name, lowest in _LOWEST.items():
+            value = getattr(self, name)
+            if not (isinstance(value, int | float) and lowest <= value < float("inf")):
+                raise InvalidSettings(f"{variable(name)} must be a number of at least {lowest}, not {value!r}.")
+        for name, schemes in _SCHEMES.items():
+            url = getattr(self, name)
+            if url is not None and urlsplit(url).scheme not in schemes:
+                raise InvalidSettings(
+                    f"{variable(name)} must start with one of {', '.join(s + '://' for s in schemes)}, "
+                    f"not {without_password(url)!r}."
+                )
+        if not self.namespace or not self.namespace.isprintable() or set(self.namespace) & set("{} \t"):
+            raise InvalidSettings(
+                f"EVENTBUS_NAMESPACE must be printable, without spaces or braces, not {self.namespace!r}."
+            )
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Read the settings from the environment; an empty variable counts as absent.
+
+        Raises:
+            InvalidSettings: naming the variable and its value.
+        """
+        environ = os.environ if environ is None else environ
+        given: dict[str, Any] = {}
+        for field in fields(cls):
+            text = environ.get(variable(field.name), "").strip()
+            if not text:
+                continue
+            convert = {int: int, float: float}.get(type(field.default), str)  # type: ignore[arg-type]
+            try:
+                given[field.name] = convert(text)
+            except ValueError:
+                raise InvalidSettings(f"{variable(field.name)} must be a number, not {text!r}.") from None
+        return cls(**given)
+
+    def with_(self, **changes: Any) -> Settings:
+        """Return these settings with some fields changed, checked like new ones."""
+        return replace(self, **changes)
+
+
+def variable(field_name: str) -> str:
+    """Name the environment variable that sets a field."""
+    return {"redis_url": "REDIS_URL", "database_url": "DATABASE_URL"}.get(field_name, f"EVENTBUS_{field_name.upper()}")
+
+
+def without_password(url: str) -> str:
+    """Return a URL fit for messages: its password replaced by `***`, its query dropped."""
+    parts = urlsplit(url)
+    if not parts.netloc:
+        return url.split("?")[0]
+    host = parts.netloc.rpartition("@")[2]
+    user = (parts.username or "") + (":***" if parts.password else "")
+    return parts._replace(netloc=f"{user}@{host}" if user else host, query="", fragment="").geturl()
+
+
+_LOWEST: dict[str, float] = {
+    "lease_s": 0.2,
+    "dedupe_s": 0,
+    "max_event_bytes": 1024,
+    "max_routes": 1,
+    "reset_wait_s": 0,
+    "timeout_s": 0.1,
+    "grace_s": 0,
+    "processes": 1,
+    "threads": 1,
+    "concurrency": 1,
+    "history_margin_s": 0,
+    "archive_batch": 1,
+    "sql_pool_size": 1,
+}
+_SCHEMES: dict[str, tuple[str, ...]] = {
+    "redis_url": ("redis", "rediss", "unix"),
+    "database_url": ("postgresql", "postgres", "postgresql+psycopg2", "sqlite"),
+}

@@ -1,0 +1,126 @@
+"""Subscriptions: which handler gets which types of event, and how its deliveries are treated.
+
+Values and their checks; writing them to Redis is `events.routes`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from events.errors import InvalidSubscription
+from events.event import Event
+from events.namespace import Declared
+from events.types import is_well_formed
+
+ORDERINGS = ("", "project", "correlation", "order_key")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,99}\Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriberOptions:
+    """How one subscriber's deliveries are treated. Declared in code, kept in Redis where publishers need it.
+
+    Attributes:
+        ordering: None hands events out as they come; `project`, `correlation` or `order_key` (from
+            `metadata.order_key`) hands out one at a time per key, in history order.
+        on_dead: what a dead letter does to an ordered key: `skip` lets the next event go on,
+            `block` holds it until somebody decides.
+        max_attempts: tries before a delivery becomes a dead letter. Default 5.
+        min_backoff_s: seconds before the second try; each further wait is four times as long.
+        max_backoff_s: longest wait, seconds. The defaults spread 5 attempts over about an hour.
+        time_limit_s: seconds one try may take. Default 600.
+        window: most deliveries ready or running across the fleet. Default 128; 1 is strictly serial.
+    """
+
+    ordering: str | None = None
+    on_dead: str = "skip"
+    max_attempts: int = 5
+    min_backoff_s: float = 45.0
+    max_backoff_s: float = 3600.0
+    time_limit_s: float = 600.0
+    window: int = 128
+
+    def __post_init__(self) -> None:
+        if (self.ordering or "") not in ORDERINGS:
+            raise InvalidSubscription(
+                f"ordering must be None, 'project', 'correlation' or 'order_key', not {self.ordering!r}."
+            )
+        if self.on_dead not in ("skip", "block"):
+            raise InvalidSubscription(f"on_dead must be 'skip' or 'block', not {self.on_dead!r}.")
+        for name, lowest in (("max_attempts", 1), ("window", 1)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
+                raise InvalidSubscription(f"{name} must be a whole number of at least {lowest}, not {value!r}.")
+        for name in ("min_backoff_s", "max_backoff_s", "time_limit_s"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
+                raise InvalidSubscription(f"{name} must be seconds from 0 to 1e9, not {value!r}.")
+
+    def record(self) -> dict[str, str]:
+        """Return the fields that publishers and scripts need, as the record in Redis holds them."""
+        return {"ordering": self.ordering or "", "window": str(self.window), "dead": self.on_dead}
+
+
+def check_name(name: object) -> str:
+    """Return the subscriber's name.
+
+    Raises:
+        InvalidSubscription: unless it matches `[A-Za-z_][A-Za-z0-9._-]{0,99}` and does not end in
+            `.DQ` or `.XQ`, which Dramatiq reads as queues of its own.
+    """
+    if not isinstance(name, str) or not _NAME.match(name) or name.endswith((".DQ", ".XQ")):
+        raise InvalidSubscription(
+            f"A subscriber's name must be a letter or underscore and up to 99 of A-Z a-z 0-9 . _ -, "
+            f"not ending in .DQ or .XQ, not {name!r:.150}."
+        )
+    return name
+
+
+def check_types(types: Sequence[object]) -> tuple[str, ...]:
+    """Return the type names, without repeats; `*` stands for every type.
+
+    Raises:
+        InvalidSubscription: when there is none, or one is not well formed.
+    """
+    if isinstance(types, str):
+        raise InvalidSubscription(f"types must be a list of event types, not the string {types!r}.")
+    names = []
+    for kind in types:
+        name = str(getattr(kind, "value", kind))
+        if name != "*" and not is_well_formed(name):
+            raise InvalidSubscription(f"{name[:120]!r} cannot name an event type: write a letter, then A-Z a-z 0-9 _ . : -.")
+        names.append(name)
+    if not names:
+        raise InvalidSubscription("A subscriber needs at least one event type; '*' stands for all of them.")
+    return tuple(dict.fromkeys(names))
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A named handler, the types it gets, and its options.
+
+    Attributes:
+        name: the subscriber; its queue has the same name.
+        types: type names; `*` stands for every type.
+        handler: called with the event. A coroutine function or an async generator function runs on
+            an event loop, any other in a worker thread.
+        is_async: which of the two.
+        options: how its deliveries are treated.
+    """
+
+    name: str
+    types: tuple[str, ...]
+    handler: Callable[[Event], Any]
+    is_async: bool
+    options: SubscriberOptions
+
+    def takes(self, kind: str) -> bool:
+        """Tell whether events of that type are for this subscriber."""
+        return kind in self.types or "*" in self.types
+
+    def declared(self) -> Declared:
+        """Return what Redis and the store keep of it."""
+        return Declared(self.name, self.types, self.options.record())

@@ -1,0 +1,97 @@
+"""The rows of `archive`: how far each stream is archived, and the locks that order its writers.
+
+Three rows a namespace:
+
+    history     held by the one archiver of history
+    outcomes    held by the one archiver of outcomes
+    direct      held by whoever inserts events: it serialises the archiver with those who store an
+                event without publishing it, so that no event appears at or below history's cursor
+                once the cursor is there. Its position is the last one stored that way.
+
+Locks are taken in the order history, direct: they cannot deadlock. SQLite has one writer at a time
+anyway.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Select, Table, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from store.tables import archive
+
+Stream = Literal["history", "outcomes"]
+DIRECT = "direct"
+NOTHING_YET = "0-0"
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far a stream is archived.
+
+    Attributes:
+        position: everything up to here is in SQL; 0 at the beginning.
+        last_entry: id of the last stream entry looked at; `0-0` at the beginning.
+    """
+
+    position: int
+    last_entry: str
+
+
+def read(connection: Connection, namespace: str, stream: str) -> Cursor:
+    """Return a stream's cursor, without locking it."""
+    row = connection.execute(_row(namespace, stream)).one_or_none()
+    return Cursor(*row) if row else Cursor(0, NOTHING_YET)
+
+
+def lock(connection: Connection, namespace: str, stream: str, *, wait: bool = True) -> Cursor | None:
+    """Hold a stream's row until the transaction ends.
+
+    Returns:
+        The cursor; None when another transaction holds the row and `wait` is False, or when the
+        row is missing.
+    """
+    row = connection.execute(_row(namespace, stream).with_for_update(skip_locked=not wait)).one_or_none()
+    return Cursor(*row) if row else None
+
+
+def exists(connection: Connection, namespace: str) -> bool:
+    """Tell whether the namespace's rows were made."""
+    return connection.execute(_row(namespace, DIRECT)).one_or_none() is not None
+
+
+def make(connection: Connection, namespace: str) -> None:
+    """Insert the namespace's rows where they are missing."""
+    rows = [
+        {"namespace": namespace, "stream": stream, "position": 0, "last_entry": NOTHING_YET}
+        for stream in ("history", "outcomes", DIRECT)
+    ]
+    connection.execute(insert(connection, archive).on_conflict_do_nothing(), rows)
+
+
+def move(connection: Connection, namespace: str, stream: str, cursor: Cursor) -> None:
+    """Write a stream's cursor; the caller holds its row."""
+    connection.execute(
+        archive.update()
+        .where(archive.c.namespace == namespace, archive.c.stream == stream)
+        .values(position=cursor.position, last_entry=cursor.last_entry)
+    )
+
+
+def highest(connection: Connection, namespace: str) -> int:
+    """Return the largest position that the store knows; 0 when it is empty. Three rows are read."""
+    found = connection.execute(select(func.max(archive.c.position)).where(archive.c.namespace == namespace)).scalar()
+    return int(found or 0)
+
+
+def insert(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
+    """Return an INSERT that can be told what to do on a conflict, in the database's dialect."""
+    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+
+
+def _row(namespace: str, stream: str) -> Select[Any]:
+    return select(archive.c.position, archive.c.last_entry).where(
+        archive.c.namespace == namespace, archive.c.stream == stream
+    )

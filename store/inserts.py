@@ -1,0 +1,59 @@
+"""The statements that add rows, in bulk, and that look events up by id."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from events.records import RecordedEvent
+from store.cursors import insert
+from store.rows import recorded_event
+from store.tables import event_index, events, outcomes
+
+# SQLite allows 32,766 parameters in one statement, older ones 999.
+_CHUNK = 900
+
+
+def insert_events(connection: Connection, rows: list[dict[str, Any]]) -> None:
+    """Insert events that are known to be new; the caller holds the `direct` row.
+
+    Raises:
+        IntegrityError: an id or position is taken after all; nothing of the statement remains.
+    """
+    keys = [{name: row[name] for name in ("namespace", "event_id", "position")} for row in rows]
+    connection.execute(event_index.insert(), keys)
+    connection.execute(events.insert(), rows)
+
+
+def insert_outcomes(connection: Connection, rows: list[dict[str, Any]]) -> None:
+    """Insert outcomes; one that is stored already is left alone."""
+    connection.execute(insert(connection, outcomes).on_conflict_do_nothing(), rows)
+
+
+def known_positions(connection: Connection, namespace: str, event_ids: Collection[str]) -> dict[str, int | None]:
+    """Return the positions of those ids that are stored."""
+    found: dict[str, int | None] = {}
+    for chunk in _chunks(event_ids):
+        query = select(event_index.c.event_id, event_index.c.position).where(
+            event_index.c.namespace == namespace, event_index.c.event_id.in_(chunk)
+        )
+        found.update((event_id, position) for event_id, position in connection.execute(query))
+    return found
+
+
+def stored(connection: Connection, namespace: str, event_ids: Collection[str]) -> dict[str, RecordedEvent]:
+    """Return those of the named events that are stored, by id."""
+    found: dict[str, RecordedEvent] = {}
+    for chunk in _chunks([place for place in known_positions(connection, namespace, event_ids).values() if place]):
+        query = select(events).where(events.c.namespace == namespace, events.c.position.in_(chunk))
+        for row in connection.execute(query).mappings():
+            found[row["event_id"]] = recorded_event(row)
+    return found
+
+
+def _chunks(values: Collection[Any]) -> Iterator[list[Any]]:
+    every = list(values)
+    for start in range(0, len(every), _CHUNK):
+        yield every[start : start + _CHUNK]

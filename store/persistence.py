@@ -1,0 +1,133 @@
+"""The store's asynchronous edge: keep events, read them, count them.
+
+Each call runs on one of the blackboard's threads, with the caller's context variables. A cancelled
+caller stops waiting; its call on the thread ends as if nobody had cancelled, whole or not at all, and
+gives its connection back. Everything may be repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from itertools import islice
+from typing import Any, TypeVar
+
+from events.errors import StoreUnavailable
+from events.event import Event
+from events.types import EventType, TypeName
+from store.blackboard import Blackboard
+from store.filter import EventFilter
+from store.statistics import TypeStatistics
+
+T = TypeVar("T")
+_PAGE = 500
+
+
+class EventPersistence:
+    """Events in the store of one blackboard. Tasks and event loops may share it."""
+
+    def __init__(self, blackboard: Blackboard) -> None:
+        self._blackboard = blackboard
+
+    async def persist_event(self, event: Event) -> str:
+        """Store an event without publishing it; nobody receives it.
+
+        An event that is stored or published already is left as it is.
+
+        Returns:
+            Its id.
+
+        Raises:
+            EventIdConflict: the id is taken by an event with another content; nothing was written.
+            StoreUnavailable, NotMigrated, RedisUnavailable: it may or may not be stored; repeat the call.
+        """
+        return (await self.persist_events([event]))[0]
+
+    async def persist_events(self, events: Sequence[Event]) -> list[str]:
+        """Store events without publishing them, all or none; as `persist_event` does with each.
+
+        Returns:
+            Their ids, in the same order.
+        """
+        stored = await self._hop(lambda: self._blackboard.direct.store(list(events)))
+        return [recorded.event.event_id for recorded in stored]
+
+    async def get_events(
+        self,
+        project_id: str | None = None,
+        event_types: Iterable[EventType | TypeName | str] | None = None,
+        start_time: datetime | None = None,
+        end_time: datetime | None = None,
+        actor: str | None = None,
+        correlation_id: str | None = None,
+        after: int | None = None,
+        limit: int | None = None,
+    ) -> list[Event]:
+        """Return the events that meet every given condition, in history order.
+
+        Args:
+            event_types: of one of these types; None or empty means any.
+            start_time: at or after; a naive one is UTC. end_time: before; a naive one is UTC.
+            after: a position, exclusive.
+            limit: most events to return; None returns all, in memory: `Replay.iterate` does not.
+
+        Raises:
+            ValueError: a reversed time range, or a negative limit.
+            StoreUnavailable, NotMigrated, RedisUnavailable.
+        """
+        if limit is not None and limit < 0:
+            raise ValueError(f"The limit must be at least 0, not {limit}.")
+        wanted = EventFilter(
+            project_id=project_id,
+            types=tuple(str(getattr(name, "value", name)) for name in event_types or ()),
+            actor=actor,
+            correlation_id=correlation_id,
+            start_time=start_time,
+            end_time=end_time,
+        )
+
+        def read() -> list[Event]:
+            found = self._blackboard.replay.iterate(wanted, after or 0, page=min(limit or _PAGE, _PAGE))
+            return [recorded.event for recorded in islice(found, limit)]
+
+        return await self._hop(read)
+
+    async def get_event_statistics(self, project_id: str | None = None) -> dict[str, Any]:
+        """Return the numbers of a project, or of all projects; zeros and None when it has no events.
+
+        Returns:
+            `{"project_id", "total_events", "total_cost", "average_cost", "cost_by_currency",
+            "average_latency_ms", "p95_latency_ms", "first_event", "last_event", "by_type": {TYPE:
+            the same without project_id and by_type}}`. Times are aware datetimes; averages are over
+            the events that have the measure, and None when none has.
+
+        Raises:
+            StoreUnavailable, NotMigrated, RedisUnavailable.
+        """
+        found = await self._hop(lambda: self._blackboard.statistics.project(project_id))
+        by_type = {one.type: _numbers(one) for one in found.types}
+        return {"project_id": project_id, **_numbers(found.total), "by_type": by_type}
+
+    async def _hop(self, call: Callable[[], T]) -> T:
+        """Run a call on the blackboard's threads, with this task's context variables."""
+        context = contextvars.copy_context()
+        try:
+            hop = asyncio.get_running_loop().run_in_executor(self._blackboard.pool, context.run, call)
+        except RuntimeError:  # what a pool that was shut down says
+            raise StoreUnavailable("This blackboard is closed: make a new one.") from None
+        return await hop
+
+
+def _numbers(one: TypeStatistics) -> dict[str, Any]:
+    return {
+        "total_events": one.count,
+        "total_cost": one.cost_total,
+        "average_cost": one.cost_average,
+        "cost_by_currency": one.cost_by_currency,
+        "average_latency_ms": one.latency_average_ms,
+        "p95_latency_ms": one.latency_p95_ms,
+        "first_event": one.first_time,
+        "last_event": one.last_time,
+    }

@@ -1,0 +1,167 @@
+"""Reads history again, in its one order: what is archived from SQL, what is not from Redis.
+
+Reading changes nothing. Positions are the only cursor: exclusive, and resumable for ever.
+
+Up to history's cursor W the answer is final. After W, an event that is being stored without being
+published (`origin='direct'`) appears when its transaction commits, so that a reader who keeps
+a position beyond W can pass one that is committed late. Published events are never passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Engine, RowMapping, func, select
+
+from events.ports import HistoryTail, TailPage
+from events.records import RecordedEvent
+from store import inserts
+from store.engine import reading
+from store.filter import EventFilter
+from store.rows import recorded_event
+from store.seam import Seam
+from store.tables import events
+
+__all__ = ["EventFilter", "Page", "Replay"]
+
+_EVERYTHING = EventFilter()
+_NO_END = 2**63
+# A filter may leave out most of a stretch of the tail: this many are looked at for one page.
+_TAIL_LOOK = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A stretch of history.
+
+    Attributes:
+        events: those that match, ascending by position.
+        last: position of the last event looked at, matching or not; ask for the next page after it.
+        complete: True when nothing followed when the page was read. A page that is not complete may
+            be short, even empty.
+    """
+
+    events: tuple[RecordedEvent, ...]
+    last: int
+    complete: bool
+
+
+class Replay:
+    """History of one namespace, for reading. Threads may share it.
+
+    Args:
+        tail: what Redis has and SQL may not have yet; None reads SQL only.
+    """
+
+    def __init__(self, engine: Engine, namespace: str, tail: HistoryTail | None) -> None:
+        self._engine = engine
+        self._namespace = namespace
+        self.seam = Seam(engine, namespace, tail)
+
+    def page(self, filter: EventFilter = _EVERYTHING, after: int = 0, limit: int = 500) -> Page:
+        """Read one stretch of history.
+
+        Args:
+            after: a position, exclusive; 0 is the beginning.
+            limit: most events to return, at least 1.
+
+        Raises:
+            StoreUnavailable, NotMigrated, RedisUnavailable.
+
+        Guarantee: pages that follow each other have no gap and no repeat while archiving goes on.
+        """
+        if limit < 1:
+            raise ValueError(f"The limit of a page must be at least 1, not {limit}.")
+        return self.seam.steadily(lambda: self._page(filter, after, limit))
+
+    def iterate(self, filter: EventFilter = _EVERYTHING, after: int = 0, *, page: int = 500) -> Iterator[RecordedEvent]:
+        """Iterate over history from a position (exclusive) until its end, a page in memory at a time.
+
+        No connection is held between pages; stop and resume from the last event's position at will.
+
+        Raises:
+            StoreUnavailable, NotMigrated, RedisUnavailable.
+        """
+        complete = False
+        while not complete:
+            stretch = self.page(filter, after, page)
+            yield from stretch.events
+            after, complete = stretch.last, stretch.complete
+
+    def find(self, event_id: str) -> RecordedEvent | None:
+        """Return the event of that id, archived or not; None when there is none.
+
+        Raises:
+            StoreUnavailable, NotMigrated, RedisUnavailable.
+        """
+        return self.find_all([event_id]).get(event_id)
+
+    def find_all(self, event_ids: Collection[str]) -> dict[str, RecordedEvent]:
+        """Return those of the named events that exist, archived or not, by id.
+
+        Raises:
+            StoreUnavailable, NotMigrated, RedisUnavailable.
+        """
+        return self.seam.steadily(lambda: self._find_all(event_ids))
+
+    def count(self, filter: EventFilter = _EVERYTHING) -> int:
+        """Count the events that match, archived or not.
+
+        Raises:
+            StoreUnavailable, NotMigrated, RedisUnavailable.
+        """
+        return self.seam.steadily(lambda: self._count(filter))
+
+    def _page(self, filter: EventFilter, after: int, limit: int) -> Page:
+        with reading(self._engine) as connection:
+            archived = self.seam.archived(connection)
+            rows = self._rows(connection, filter, after, limit)
+        full = len(rows) == limit
+        if full and rows[-1]["position"] <= archived:
+            return Page(tuple(map(recorded_event, rows)), rows[-1]["position"], False)
+        tail = self.seam.page(max(after, archived), _TAIL_LOOK)
+        return _joined(rows, full, tail, filter, limit)
+
+    def _rows(self, connection: Connection, filter: EventFilter, after: int, limit: int) -> list[RowMapping]:
+        query = (
+            select(events)
+            .where(*filter.conditions(self._namespace), events.c.position > after)
+            .order_by(events.c.position)
+            .limit(limit)
+        )
+        return list(connection.execute(query).mappings())
+
+    def _find_all(self, event_ids: Collection[str]) -> dict[str, RecordedEvent]:
+        with reading(self._engine) as connection:
+            found = inserts.stored(connection, self._namespace, event_ids)
+            archived = self.seam.archived(connection)
+        if len(found) < len(event_ids):
+            for recorded in self.seam.events(archived):
+                if recorded.event.event_id in event_ids:
+                    found.setdefault(recorded.event.event_id, recorded)
+        return found
+
+    def _count(self, filter: EventFilter) -> int:
+        with reading(self._engine) as connection:
+            archived = self.seam.archived(connection)
+            query = select(func.count()).select_from(events).where(*filter.conditions(self._namespace))
+            stored = connection.execute(query).scalar_one()
+        return stored + sum(filter.matches(r.event) for r in self.seam.events(archived))
+
+
+def _joined(rows: list[RowMapping], full: bool, tail: TailPage, filter: EventFilter, limit: int) -> Page:
+    """Merge rows and a page of the tail by position, up to where both are known.
+
+    Rows beyond W were stored without being published and lie among the tail's events. A full set of
+    rows is known up to its last; an incomplete tail up to its last.
+    """
+    horizon = min(rows[-1]["position"] if full else _NO_END, _NO_END if tail.complete else tail.last_position)
+    found = [recorded_event(row) for row in rows if row["position"] <= horizon]
+    found += [r for r in tail.events if r.position <= horizon and filter.matches(r.event)]
+    found.sort(key=lambda recorded: recorded.position)
+    if len(found) > limit:
+        return Page(tuple(found[:limit]), found[limit - 1].position, False)
+    if horizon < _NO_END:
+        return Page(tuple(found), horizon, False)
+    return Page(tuple(found), max([tail.last_position, *(recorded.position for recorded in found)]), True)

@@ -1,0 +1,193 @@
+"""Turns records into rows and rows into records, and finds the values that no database may hold.
+
+A row that is not storable is found here first, so that SQLite and PostgreSQL agree about it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC
+from typing import Any
+
+from sqlalchemy import RowMapping
+
+from events.event import MAX_NAME_CHARS, Event
+from events.records import Outcome, RecordedEvent, Rejected
+from events.types import named
+
+RAW_CHARS = 65_536
+_BIGGEST = 2**63 - 1
+_BIGGEST_INTEGER = 2**31 - 1
+# U+0000 in JSON text: the escape, not preceded by an odd number of backslashes.
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_NAMES = ("event_id", "project_id", "type", "actor", "causation_id", "correlation_id", "blackboard_pointer")
+
+
+class Unstorable(ValueError):
+    """A record holds a value that the store cannot keep; the sentence says which."""
+
+
+def event_row(namespace: str, recorded: RecordedEvent) -> dict[str, Any]:
+    """Return the event as a row of `events`.
+
+    Raises:
+        Unstorable: a name too long, a number out of range, U+0000, a lone surrogate, NaN.
+    """
+    event = recorded.event
+    try:
+        row: dict[str, Any] = {
+            "namespace": namespace,
+            "position": _whole("position", recorded.position),
+            "event_id": event.event_id,
+            "project_id": event.project_id,
+            "type": event.type.value,
+            "actor": event.actor,
+            "causation_id": event.causation_id,
+            "correlation_id": event.correlation_id or event.event_id,
+            "depth": _whole("depth", recorded.depth, _BIGGEST_INTEGER),
+            "timestamp": event.timestamp.astimezone(UTC),
+            "payload": json_text("payload", event.payload),
+            "blackboard_pointer": event.blackboard_pointer,
+            "metadata": json_text("metadata", event.metadata),
+            "cost_micros": _scaled("metadata.cost", event.cost, 1_000_000),
+            "currency": _currency(event),
+            "latency_us": _scaled("metadata.latency_ms", event.latency_ms, 1000),
+            "origin": recorded.origin,
+            "deliveries": json_text("deliveries", recorded.deliveries),
+        }
+    except OverflowError as error:
+        raise Unstorable(f"Its timestamp cannot be told in UTC: {error}.") from None
+    for name in _NAMES:
+        _check_name(name, row[name])
+    for subscriber in recorded.deliveries:
+        _check_name("deliveries", subscriber)
+    _check_text("origin", recorded.origin)
+    return row
+
+
+def recorded_event(row: RowMapping | Mapping[str, Any]) -> RecordedEvent:
+    """Return the event that a row of `events` holds."""
+    event = Event.model_construct(
+        event_id=row["event_id"],
+        project_id=row["project_id"],
+        type=named(row["type"]),
+        actor=row["actor"],
+        causation_id=row["causation_id"],
+        correlation_id=row["correlation_id"],
+        timestamp=row["timestamp"],
+        payload=row["payload"],
+        blackboard_pointer=row["blackboard_pointer"],
+        metadata=row["metadata"],
+    )
+    return RecordedEvent(row["position"], event, row["depth"], tuple(row["deliveries"]), row["origin"])
+
+
+def outcome_row(namespace: str, outcome: Outcome) -> dict[str, Any]:
+    """Return the outcome as a row of `outcomes`.
+
+    Text that describes (worker, error) is repaired rather than refused: a handler's error must not
+    cost the record of its attempt.
+
+    Raises:
+        Unstorable: a name or number that cannot be kept.
+    """
+    _check_name("subscriber", outcome.subscriber)
+    return {
+        "namespace": namespace,
+        "position": _whole("position", outcome.position),
+        "event_position": _whole("event_position", outcome.event_position),
+        "subscriber": outcome.subscriber,
+        "redelivery": _whole("redelivery", outcome.redelivery, _BIGGEST_INTEGER),
+        "attempt": _whole("attempt", outcome.attempt, _BIGGEST_INTEGER),
+        "state": str(outcome.state),
+        "worker": printable(outcome.worker),
+        "elapsed_us": _whole("elapsed_us", outcome.elapsed_us),
+        "error": printable(outcome.error),
+    }
+
+
+def rejected_row(namespace: str, stream: str, rejected: Rejected) -> dict[str, Any]:
+    """Return the entry as a row of `rejected`; any text can be kept."""
+    return {
+        "namespace": namespace,
+        "stream": stream,
+        "entry_id": printable(rejected.entry_id)[:MAX_NAME_CHARS],
+        "reason": printable(rejected.reason),
+        "raw": printable(rejected.raw[:RAW_CHARS]),
+    }
+
+
+def rejection(record: RecordedEvent | Outcome, reason: str) -> Rejected:
+    """Set a record aside, with as much of it as can be shown."""
+    if isinstance(record, Outcome):
+        return Rejected(f"{record.position}-0", reason, repr(record)[:RAW_CHARS])
+    fields = record.event.model_dump(mode="python", warnings=False)
+    fields["type"] = record.event.type.value
+    raw = json.dumps(fields, default=str, ensure_ascii=True)
+    return Rejected(f"{record.position}-0", reason, raw[:RAW_CHARS])
+
+
+def json_text(name: str, value: Any) -> str:
+    """Return JSON that every reader accepts.
+
+    Raises:
+        Unstorable: NaN, infinity, U+0000, a lone surrogate, or nested too deeply.
+    """
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise Unstorable(f"Its {name} is not JSON that a database can keep: {error}.") from None
+    if "\\u0000" in text and _NUL.search(text):
+        raise Unstorable(f"Its {name} holds the character U+0000, which a database cannot keep.")
+    _check_text(name, text)
+    return text
+
+
+def printable(text: str) -> str:
+    """Return text that any database can keep: U+0000 and lone surrogates become U+FFFD."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode() if not _plain(text) else text
+
+
+def _plain(text: str) -> bool:
+    if "\0" in text:
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check_name(name: str, value: str | None) -> None:
+    if value is None:
+        return
+    if len(value) > MAX_NAME_CHARS:
+        raise Unstorable(f"Its {name} has {len(value)} characters; a name has at most {MAX_NAME_CHARS}.")
+    _check_text(name, value)
+
+
+def _check_text(name: str, value: str) -> None:
+    if not _plain(value):
+        raise Unstorable(f"Its {name} holds U+0000 or a lone surrogate, which a database cannot keep.")
+
+
+def _whole(name: str, value: int, biggest: int = _BIGGEST) -> int:
+    if not 0 <= value <= biggest:
+        raise Unstorable(f"Its {name} is {value:.6e}; it must be from 0 to {biggest}.")
+    return value
+
+
+def _scaled(name: str, value: float | None, scale: int) -> int | None:
+    """Return a measure in its integer unit; one beyond the contract's bounds is refused, not bent."""
+    if value is None:
+        return None
+    if not 0 <= value <= 1e12:
+        raise Unstorable(f"Its {name} is {value!r:.40}; it must be from 0 to 1e12.")
+    return round(value * scale)
+
+
+def _currency(event: Event) -> str | None:
+    currency = event.metadata.get("currency")
+    return currency[:MAX_NAME_CHARS] if event.cost is not None and isinstance(currency, str) else None

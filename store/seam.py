@@ -1,0 +1,105 @@
+"""Where SQL ends and Redis begins: reads what is not archived yet, so that the two join exactly.
+
+    SQL ............. W | tail (Redis) .......... now
+                      └ history's cursor, read in the same snapshot as the rows
+
+The archiver moves W while we read. It commits rows to SQL first, tells Redis afterwards (`archived`),
+and only then may Redis trim. So a page of the tail after W joins the rows up to W when the page says
+`archived <= W`. When it says more, SQL has moved on and must be read again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from sqlalchemy import Connection, Engine
+
+from events.errors import StoreUnavailable
+from events.ports import HistoryTail, TailPage
+from events.records import RecordedEvent
+from store import cursors, inserts
+from store.engine import reading
+from store.failures import name_of
+
+T = TypeVar("T")
+
+# Most unarchived events that one question reads through. Beyond it the archiver is down or drowning,
+# and an answer would cost more memory and time than anyone expects.
+TAIL_BOUND = 100_000
+_PAGE = 1000
+_TRIES = 100
+
+
+class MovedOn(Exception):
+    """SQL has more than when it was read: read it again."""
+
+
+class Seam:
+    """The unarchived end of one namespace's history."""
+
+    def __init__(self, engine: Engine, namespace: str, tail: HistoryTail | None) -> None:
+        self._engine = engine
+        self._namespace = namespace
+        self._tail = tail
+
+    def archived(self, connection: Connection) -> int:
+        """Return W, the position up to which this snapshot has everything."""
+        return cursors.read(connection, self._namespace, "history").position
+
+    def page(self, position: int, limit: int = _PAGE) -> TailPage:
+        """Return at most `limit` unarchived events after a position up to which SQL was read.
+
+        Events that SQL has at another position are left out: the archive will set them aside.
+
+        Raises:
+            MovedOn: SQL was read too early.
+            RedisUnavailable, StoreUnavailable.
+        """
+        if self._tail is None:
+            return TailPage(0, (), position, True)
+        page = self._tail.after(position, limit)
+        if page.archived > position:
+            raise MovedOn
+        if not page.events:
+            return page
+        with reading(self._engine) as connection:
+            known = inserts.known_positions(connection, self._namespace, [r.event.event_id for r in page.events])
+        events = tuple(r for r in page.events if known.get(r.event.event_id, r.position) == r.position)
+        return TailPage(page.archived, events, page.last_position, page.complete)
+
+    def events(self, position: int) -> Iterator[RecordedEvent]:
+        """Iterate over every unarchived event after a position up to which SQL was read, in order.
+
+        Raises:
+            MovedOn: SQL was read too early.
+            RedisUnavailable.
+            StoreUnavailable: the archive is more than `TAIL_BOUND` events behind.
+        """
+        seen, complete = 0, False
+        while not complete:
+            page = self.page(position)
+            yield from page.events
+            position, complete = page.last_position, page.complete
+            seen += len(page.events)
+            if seen > TAIL_BOUND:
+                raise StoreUnavailable(
+                    f"The archive in {name_of(self._engine)} is more than {TAIL_BOUND:,} events behind history: "
+                    f"start `eventbus archive`, and ask again when it has caught up."
+                )
+
+    def steadily(self, read: Callable[[], T]) -> T:
+        """Do a read that joins SQL and tail, again as often as the archive moves on meanwhile.
+
+        Raises:
+            StoreUnavailable: Redis insists that SQL has more than SQL shows.
+        """
+        for _ in range(_TRIES):
+            try:
+                return read()
+            except MovedOn:
+                continue
+        raise StoreUnavailable(
+            f"Redis says that history is archived further than the database {name_of(self._engine)} shows: "
+            f"it is a replica that lags, or not the archive of namespace {self._namespace!r}. Check DATABASE_URL."
+        )

@@ -1,0 +1,187 @@
+"""The legend of every column. Migrations make the tables; this file says what they mean.
+
+Every table is shared by namespaces: `namespace` leads every key. Positions are the clock's integer
+microseconds. Text is `text`: lengths are checked where events are made.
+
+    events         one row per event, at its position; never updated
+    event_index    event id -> position: uniqueness and lookup (`events` is to be partitioned by
+                   position, and a partitioned table cannot hold a unique id)
+    outcomes       one row per attempt; never updated
+    deliveries     one row per delivery: what became of it, folded from events and outcomes
+    rejected       entries of a stream that cannot be stored, with the reason
+    archive        one row per stream: how far it is archived; its lock makes one writer
+    subscriptions  who is subscribed to what, to declare a lost Redis namespace again
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, Text, text
+from sqlalchemy.dialects.postgresql import TIMESTAMP
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Moment(TypeDecorator[datetime]):
+    """An aware moment in UTC, exact to the microsecond: `timestamptz`; on SQLite the microseconds since 1970."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(TIMESTAMP(timezone=True) if dialect.name == "postgresql" else BigInteger())
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        return value if value is None or dialect.name == "postgresql" else microseconds(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.astimezone(UTC) if isinstance(value, datetime) else _EPOCH + value * _MICROSECOND
+
+
+class _PostgresJson(UserDefinedType[str]):
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "JSON"
+
+
+class JsonText(TypeDecorator[Any]):
+    """JSON that reads back as it was written: takes text, gives the parsed value.
+
+    PostgreSQL's `json`, not `jsonb`, which reorders keys and rewrites numbers (1e300, -0.0), so that
+    an event's digest would no longer be its own. A query may still say `payload::jsonb`.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(_PostgresJson() if dialect.name == "postgresql" else Text())
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        return json.loads(value) if isinstance(value, str) else value
+
+
+def microseconds(moment: datetime) -> int:
+    """Return an aware moment as integer microseconds since 1970, exactly."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+metadata = MetaData()
+
+events = Table(
+    "events",
+    metadata,
+    Column("namespace", Text, primary_key=True),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("event_id", Text, nullable=False),
+    Column("project_id", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("causation_id", Text),  # the direct cause; it need not be stored
+    Column("correlation_id", Text, nullable=False),  # the root's id
+    Column("depth", Integer, nullable=False),  # 0 for a root
+    Column("timestamp", Moment, nullable=False),  # when it happened, by its publisher's clock
+    Column("payload", JsonText, nullable=False),
+    Column("blackboard_pointer", Text),
+    Column("metadata", JsonText, nullable=False),
+    Column("cost_micros", BigInteger),  # metadata.cost in millionths, rounded; null when it has none
+    Column("currency", Text),  # metadata.currency of a cost; null means USD
+    Column("latency_us", BigInteger),  # metadata.latency_ms in microseconds, rounded
+    Column("origin", Text, nullable=False),  # publish, direct, or the delivery that returned it
+    Column("deliveries", JsonText, nullable=False),  # subscribers' names at publish, a sorted list
+    # replay of one project; statistics of one project
+    Index("events_project", "namespace", "project_id", "position"),
+    # replay of a few types
+    Index("events_type", "namespace", "type", "position"),
+    # replay of one actor
+    Index("events_actor", "namespace", "actor", "position"),
+    # replay of everything one root set off
+    Index("events_correlation", "namespace", "correlation_id", "position"),
+    # replay of a time range
+    Index("events_timestamp", "namespace", "timestamp", "position"),
+    # children and trees; roots have no cause and are not in it
+    Index(
+        "events_causation",
+        "namespace",
+        "causation_id",
+        "position",
+        postgresql_where=text("causation_id IS NOT NULL"),
+        sqlite_where=text("causation_id IS NOT NULL"),
+    ),
+)
+
+event_index = Table(
+    "event_index",
+    metadata,
+    Column("namespace", Text, primary_key=True),
+    Column("event_id", Text, primary_key=True),
+    Column("position", BigInteger, nullable=False),
+)
+
+outcomes = Table(
+    "outcomes",
+    metadata,
+    Column("namespace", Text, primary_key=True),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),  # the outcome's own
+    Column("event_position", BigInteger, nullable=False),  # 0: the entry was too malformed to tell
+    Column("subscriber", Text, nullable=False),
+    Column("redelivery", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),  # 1 for the first try
+    Column("state", Text, nullable=False),  # an AttemptState
+    Column("worker", Text, nullable=False),
+    Column("elapsed_us", BigInteger, nullable=False),
+    Column("error", Text, nullable=False),
+    # the attempts at one delivery, at all deliveries of one event
+    Index("outcomes_delivery", "namespace", "event_position", "subscriber"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("namespace", Text, primary_key=True),
+    Column("event_position", BigInteger, primary_key=True, autoincrement=False),
+    Column("subscriber", Text, primary_key=True),
+    Column("redelivery", Integer, primary_key=True, autoincrement=False),
+    Column("state", Text, nullable=False),  # waiting, done, dead, discarded
+    Column("attempts", Integer, nullable=False),  # the highest attempt that has an outcome
+    Column("settled_position", BigInteger),  # position of the outcome that ended it
+    # counts by state of each subscriber; a subscriber's dead deliveries
+    Index("deliveries_state", "namespace", "subscriber", "state"),
+)
+
+rejected = Table(
+    "rejected",
+    metadata,
+    Column("namespace", Text, primary_key=True),
+    Column("stream", Text, primary_key=True),  # history, outcomes
+    Column("entry_id", Text, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("raw", Text, nullable=False),
+)
+
+archive = Table(
+    "archive",
+    metadata,
+    Column("namespace", Text, primary_key=True),
+    Column("stream", Text, primary_key=True),  # history, outcomes; direct: events stored unpublished
+    Column("position", BigInteger, nullable=False),  # everything up to here is in SQL
+    Column("last_entry", Text, nullable=False),  # id of the last entry looked at
+)
+
+subscriptions = Table(
+    "subscriptions",
+    metadata,
+    Column("namespace", Text, primary_key=True),
+    Column("subscriber", Text, primary_key=True),
+    Column("types", JsonText, nullable=False),  # names, a sorted list
+    Column("options", JsonText, nullable=False),  # the record, an object
+)

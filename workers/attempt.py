@@ -1,0 +1,203 @@
+"""One attempt at one delivery: run the handler's result or failure into a settlement.
+
+    running ── returned ──────────────────> end    done, returned events published with it
+            ── Discard ───────────────────> end    discarded
+            ── Retry, any exception, time limit:
+                 attempts left ───────────> again  retried, after a backoff
+                 none left ───────────────> dead
+            ── the worker stops ──────────> again  interrupted, at once, not counted
+            ── returned what cannot be published -> dead, output kept: paid work is not repeated
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+import traceback
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from dramatiq.middleware import Interrupt
+
+from events.context import Handling
+from events.deliveries import Settlement
+from events.errors import Discard, EventBusError, EventTooLarge, Retry
+from events.event import Event, encode
+from events.frame import Lease
+from events.publisher import event_arguments
+from events.records import AttemptState
+from events.subscriptions import Subscription
+from workers.backoff import delay_s
+
+
+class Interrupted(Interrupt):
+    """Raised inside a handler whose worker stops, or whose delivery another worker has taken over."""
+
+
+class TimeLimitExceeded(Interrupt):
+    """Raised inside a plain handler that ran longer than its subscriber's time limit."""
+
+
+class KilledItsWorker(EventBusError):
+    """A delivery was started as a suspect twice and its worker died both times, three in all."""
+
+
+class NotAnEvent(EventBusError, TypeError):
+    """A handler returned something that cannot be published."""
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Attempt:
+    """A delivery on its way through a handler.
+
+    Attributes:
+        lease: the delivery. subscription: whose handler runs.
+        handling: what the handler's context shows.
+        started_at: monotonic seconds; 0.0 before the handler starts.
+        result: what it returned. error: what it raised.
+        deferred: the attempt is settled by the event loop, not by Dramatiq's acknowledgement.
+        abandoned: another worker owns the delivery now; whatever comes of this is void.
+        cancelled: this process asked a running handler to stop.
+        task: the running task of an async handler.
+    """
+
+    lease: Lease
+    subscription: Subscription
+    started_at: float = 0.0
+    result: object = None
+    error: BaseException | None = None
+    deferred: bool = False
+    abandoned: bool = False
+    cancelled: bool = False
+    task: asyncio.Task[None] | None = None
+    handling: Handling = field(init=False)
+
+    def __post_init__(self) -> None:
+        lease = self.lease
+        self.handling = Handling(lease.event, self.subscription.name, lease.attempt, lease.delivery)
+
+    def __repr__(self) -> str:
+        return repr(self.lease)
+
+    @property
+    def elapsed_us(self) -> int:
+        return int((time.monotonic() - self.started_at) * 1e6) if self.started_at else 0
+
+
+def conclude(attempt: Attempt, max_event_bytes: int) -> Settlement:
+    """Decide how the attempt ends.
+
+    Args:
+        max_event_bytes: largest encoded event that a handler may return.
+    """
+    error = attempt.error
+    if error is None:
+        try:
+            returned = outputs(attempt.result)
+        except NotAnEvent as problem:
+            return failed(attempt, problem)
+        return _done(attempt, returned, max_event_bytes)
+    if isinstance(error, Discard):
+        return Settlement(
+            attempt.lease, "end", AttemptState.DISCARDED, elapsed_us=attempt.elapsed_us, reason=error.reason
+        )
+    if isinstance(error, Interrupted):
+        return hand_back(attempt.lease, started=attempt.started_at > 0, elapsed_us=attempt.elapsed_us)
+    if isinstance(error, KilledItsWorker):
+        return dead(attempt.lease, str(error))
+    return failed(attempt, error)
+
+
+def failed(attempt: Attempt, error: BaseException) -> Settlement:
+    """Try again after a backoff, or give up when no attempts are left."""
+    lease, options = attempt.lease, attempt.subscription.options
+    reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    text = "".join(traceback.format_exception(error))
+    if lease.attempt >= options.max_attempts:
+        return Settlement(lease, "dead", AttemptState.DEAD, elapsed_us=attempt.elapsed_us, reason=reason, traceback=text)
+    after = error.after if isinstance(error, Retry) and error.after is not None else delay_s(lease.attempt, options)
+    return Settlement(
+        lease, "again", AttemptState.RETRIED, attempts=lease.attempt, delay_us=max(int(after * 1e6), 0),
+        elapsed_us=attempt.elapsed_us, reason=reason,
+    )  # fmt: skip
+
+
+def hand_back(lease: Lease, *, started: bool = False, elapsed_us: int = 0, delay_us: int = 0) -> Settlement:
+    """Give the delivery to whoever is free; the try is not counted."""
+    state = AttemptState.INTERRUPTED if started else None
+    reason = "the worker stopped while the handler ran" if started else ""
+    return Settlement(
+        lease, "again", state, attempts=lease.attempt - 1, delay_us=delay_us, elapsed_us=elapsed_us, reason=reason
+    )
+
+
+def dead(lease: Lease, reason: str, *, output: Sequence[Event] = (), elapsed_us: int = 0, text: str = "") -> Settlement:
+    """Give up at once, with a reason, keeping events that could not be published."""
+    kept = b"[" + b",".join(map(encode, output)) + b"]" if output else b""
+    return Settlement(
+        lease, "dead", AttemptState.DEAD, elapsed_us=elapsed_us, reason=reason, traceback=text, output=kept
+    )
+
+
+def unpublishable(settlement: Settlement, problem: EventBusError) -> Settlement:
+    """Turn a settlement whose events Redis refused into a dead letter that keeps them."""
+    bodies = [bytes(event[-1]) for event in settlement.events if isinstance(event[-1], bytes)]
+    return Settlement(
+        settlement.lease, "dead", AttemptState.DEAD, elapsed_us=settlement.elapsed_us,
+        reason=f"What the handler returned could not be published: {problem}", output=b"[" + b",".join(bodies) + b"]",
+    )  # fmt: skip
+
+
+def outputs(result: object) -> list[Event]:
+    """Return a handler's result as a list of events.
+
+    Raises:
+        NotAnEvent: when it is neither None, an event, nor an iterable of events.
+    """
+    if result is None:
+        return []
+    if isinstance(result, Event):
+        return [result]
+    if isinstance(result, Iterable) and not isinstance(result, str | bytes | dict):
+        events = list(result)
+        wrong = next((item for item in events if not isinstance(item, Event)), None)
+        if wrong is None:
+            return events
+        raise NotAnEvent(f"A handler must return events only, but its list holds a {type(wrong).__name__}.")
+    raise NotAnEvent(f"A handler must return None, an Event or a list of Events, not a {type(result).__name__}.")
+
+
+def with_derived_ids(events: list[Event], handling: Handling) -> list[Event]:
+    """Give the n-th returned event an id that every repetition of this delivery would give it too.
+
+    The id comes from (event, subscriber, redelivery, n), so that a Redis that went back in time
+    cannot double what was returned before. Ids that the handler chose itself stay, and so do those
+    it has published; causation ids within the list follow.
+    """
+    derived: dict[str, str] = {}
+    for number, event in enumerate(events):
+        if "event_id" not in event.model_fields_set and event.event_id not in handling.published:
+            seed = json.dumps([handling.event.event_id, handling.delivery.partition(":")[2], number])
+            tail = hashlib.blake2b(seed.encode(), digest_size=10).hexdigest()
+            derived[event.event_id] = f"EV-{handling.event.event_id[3:15]:0<12}{tail}"
+    return [
+        event.model_copy(
+            update={
+                "event_id": derived.get(event.event_id, event.event_id),
+                "causation_id": derived.get(event.causation_id or "", event.causation_id),
+            }
+        )
+        for event in events
+    ]
+
+
+def _done(attempt: Attempt, returned: list[Event], max_event_bytes: int) -> Settlement:
+    events = with_derived_ids(returned, attempt.handling) if returned else []
+    try:
+        arguments = [event_arguments(event, max_event_bytes) for event in events]
+    except EventTooLarge as problem:
+        reason = f"What the handler returned could not be published: {problem}"
+        return dead(attempt.lease, reason, output=events, elapsed_us=attempt.elapsed_us)
+    return Settlement(attempt.lease, "end", AttemptState.DONE, elapsed_us=attempt.elapsed_us, events=arguments)

@@ -1,0 +1,220 @@
+"""The Dramatiq broker on Streams consumer groups: where Dramatiq's world meets ours.
+
+Dramatiq brings actors, worker threads, middleware and the command line. A consumer hands out one
+delivery when a thread or a place on the loop is free; `ack` and `nack` pass the attempt on to be
+settled and touch no socket. Retries, delays, time limits and dead letters are settlements, so
+Dramatiq's middleware for them is not installed.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import dramatiq
+from dramatiq.broker import Broker, Consumer, MessageProxy
+from dramatiq.middleware import CurrentMessage, Middleware, MiddlewareError
+
+from events.errors import Discard, EventBusError, Retry, Unavailable
+from events.subscriptions import Subscription
+from workers.actors import actor_name, declare_actors
+from workers.attempt import Attempt, Interrupted, KilledItsWorker
+from workers.engine import Engine
+
+OPEN_RETRY_S = 1.0
+REPEATED_SIGNAL_S = 2.0
+
+log = logging.getLogger("eventbus.worker")
+
+
+class StreamsBroker(Broker):
+    """Serves the actors of some subscribers from their queues in Redis.
+
+    Args:
+        subscriptions: whose actors to declare.
+        make_engine: called once, at the worker's boot, with the number of worker threads.
+        grace_s: seconds that running handlers get when the worker stops.
+        waits_for_servers: at boot, wait for servers that cannot be reached instead of raising.
+        middleware: Dramatiq middleware to install besides ours.
+    """
+
+    def __init__(
+        self,
+        subscriptions: Sequence[Subscription],
+        make_engine: Callable[[int], Engine],
+        *,
+        grace_s: float,
+        waits_for_servers: bool = True,
+        middleware: Iterable[Middleware] = (),
+    ) -> None:
+        lifecycle = Lifecycle(make_engine, waits_for_servers)
+        super().__init__(middleware=[lifecycle, CurrentMessage(), *middleware])
+        self.engine: Engine = _NotBooted()  # type: ignore[assignment]
+        self.grace_s = grace_s
+        self.subscriptions = {subscription.name: subscription for subscription in subscriptions}
+        self.actor_options |= {"max_retries", "time_limit"}
+        declare_actors(self, subscriptions)
+
+    def declare_queue(self, queue_name: str) -> None:
+        """Note a subscriber's queue; in Redis it is declared with the subscriber."""
+        if queue_name not in self.queues:
+            self.emit_before("declare_queue", queue_name)
+            self.queues[queue_name] = queue_name
+            self.emit_after("declare_queue", queue_name)
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
+        """Return the consumer of a subscriber's deliveries; how many to hold ready is our choice."""
+        self.engine.receiver.attend(queue_name)
+        return DeliveryConsumer(self.engine, queue_name, timeout / 1000)
+
+    def enqueue(self, message: dramatiq.Message[Any], *, delay: int | None = None) -> dramatiq.Message[Any]:
+        """Refuse: actors here are reached by publishing events.
+
+        Raises:
+            EventBusError: always, saying what to do.
+        """
+        raise EventBusError(
+            f"The actor {message.actor_name!r} cannot be sent messages: publish an event of its type instead, "
+            "and every subscriber of the type gets it. For jobs that are not events use a broker of Dramatiq's own."
+        )
+
+
+class DeliveryConsumer(Consumer):
+    """Iterates over one subscriber's deliveries."""
+
+    def __init__(self, engine: Engine, queue_name: str, timeout_s: float) -> None:
+        self._engine = engine
+        self._queue_name = queue_name
+        self._timeout_s = timeout_s
+
+    def __next__(self) -> MessageProxy | None:
+        attempt = self._engine.take(self._queue_name, self._timeout_s)
+        if attempt is None:
+            if self._engine.draining:
+                time.sleep(0.01)  # nothing more will come; Dramatiq asks until it is stopped
+            return None
+        return DeliveryProxy(attempt)
+
+    def ack(self, message: MessageProxy) -> None:
+        """Pass the attempt on to be settled, unless the loop does that."""
+        attempt: Attempt = message.attempt
+        if not attempt.deferred:
+            self._engine.finish(attempt)
+
+    nack = ack
+
+    def requeue(self, messages: Iterable[MessageProxy]) -> None:
+        """Hand back messages that Dramatiq took and never started."""
+        for message in messages:
+            message.attempt.cancelled = True
+            self._engine.finish(message.attempt)
+
+
+class DeliveryProxy(MessageProxy):
+    """A delivery as Dramatiq sees it; keeps the exception that decides how it is settled."""
+
+    attempt: Attempt
+
+    def __init__(self, attempt: Attempt) -> None:
+        frame = attempt.lease.frame
+        super().__init__(
+            dramatiq.Message(
+                queue_name=attempt.lease.subscriber,
+                actor_name=actor_name(attempt.subscription, frame.type),
+                args=(attempt,),
+                kwargs={},
+                options={"throws": _EXPECTED},
+                message_id=attempt.lease.delivery,
+                message_timestamp=frame.position // 1000,
+            )
+        )
+        self.attempt = attempt
+
+    def stuff_exception(self, exception: BaseException) -> None:
+        super().stuff_exception(exception)
+        self.attempt.error = exception
+
+
+_EXPECTED = (Discard, Retry, Interrupted, KilledItsWorker)
+
+
+class BootFailed(EventBusError, MiddlewareError):
+    """The worker cannot start; Dramatiq lets this error of a middleware pass. Its cause says why."""
+
+
+class Lifecycle(Middleware):
+    """Opens the engine when the worker boots and drains it before the worker stops."""
+
+    def __init__(self, make_engine: Callable[[int], Engine], waits_for_servers: bool) -> None:
+        self._make_engine = make_engine
+        self._waits_for_servers = waits_for_servers
+
+    def before_worker_boot(self, broker: Broker, worker: dramatiq.Worker) -> None:
+        assert isinstance(broker, StreamsBroker)
+        is_mixed = worker.worker_threads > 1 and any(s.is_async for s in broker.subscriptions.values())
+        # A thread stays free to start async handlers while plain ones fill the others.
+        threads = worker.worker_threads - 1 if is_mixed else worker.worker_threads
+        try:
+            broker.engine = self._opened(threads)
+        except EventBusError as error:
+            raise BootFailed(f"The worker cannot start: {error}") from error
+
+    def _opened(self, threads: int) -> Engine:
+        while True:
+            try:
+                engine = self._make_engine(threads)
+                engine.open()
+                return engine
+            except Unavailable as error:
+                if not self._waits_for_servers:
+                    raise
+                log.error("The worker waits: %s", error)
+                time.sleep(OPEN_RETRY_S)
+
+    def after_worker_boot(self, broker: Broker, worker: dramatiq.Worker) -> None:
+        ignore_repeated_signals()
+
+    def before_worker_shutdown(self, broker: Broker, worker: dramatiq.Worker) -> None:
+        assert isinstance(broker, StreamsBroker)
+        broker.engine.drain(broker.grace_s)
+
+    def after_worker_shutdown(self, broker: Broker, worker: dramatiq.Worker) -> None:
+        assert isinstance(broker, StreamsBroker)
+        broker.engine.close()
+
+
+def ignore_repeated_signals() -> None:
+    """Make Dramatiq's handlers ignore a signal that repeats one of the last two seconds.
+
+    A process group and Dramatiq's main process both forward SIGTERM; the second one would kill.
+    """
+    try:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            previous = signal.getsignal(number)
+            if callable(previous) and getattr(previous, "__module__", "") == "dramatiq.cli":
+                signal.signal(number, _once_in_a_while(previous))
+    except ValueError:
+        pass  # not the main thread: nobody but the application handles signals
+
+
+def _once_in_a_while(handler: Callable[..., Any]) -> Callable[[int, Any], None]:
+    last = 0.0
+
+    def wrapped(number: int, frame: Any) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last > REPEATED_SIGNAL_S:
+            last = now
+            handler(number, frame)
+
+    return wrapped
+
+
+class _NotBooted:
+    """Stands in for the engine until the worker boots."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise EventBusError("The worker has not booted: start a dramatiq.Worker on this broker first.")

@@ -1,0 +1,116 @@
+"""Consuming inside an application: a Dramatiq worker and an archiver in this process's threads.
+
+A new broker and worker for every start, because a second worker on one broker would hand
+deliveries to the stopped one. Installs no signal handler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+import dramatiq
+
+from events.namespace import Namespace
+from events.settings import Settings
+from events.stream import HistoryStream
+from events.subscriptions import Subscription
+from store.archive import Archive
+from store.registry import Registry
+from workers.archiver import Archiver
+from workers.assembly import make_broker
+from workers.broker import BootFailed
+
+WORKER_TIMEOUT_MS = 250
+LAST_ARCHIVE_S = 5.0
+
+
+class Servers(Protocol):
+    """The connections a worker needs; `events.backend.Backend` provides them."""
+
+    @property
+    def namespace(self) -> Namespace: ...
+    @property
+    def registry(self) -> Registry: ...
+    @property
+    def history(self) -> HistoryStream: ...
+    @property
+    def archive(self) -> Archive: ...
+    def close(self) -> None: ...
+
+
+class Consuming:
+    """One run of a worker, from `start` to `stop`. Both block; call them off the event loop.
+
+    Args:
+        servers: closed at the end.
+        loop: where async handlers run; None makes a loop in a thread.
+        archive: run an archiver too.
+        waits_for_servers: wait for servers that cannot be reached instead of raising.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        servers: Servers,
+        subscriptions: Sequence[Subscription],
+        *,
+        threads: int,
+        loop: asyncio.AbstractEventLoop | None = None,
+        archive: bool = False,
+        waits_for_servers: bool = False,
+    ) -> None:
+        self._settings = settings
+        self._servers = servers
+        self._broker = make_broker(
+            settings,
+            lambda: (servers.namespace, servers.registry),
+            subscriptions,
+            loop=loop,
+            waits_for_servers=waits_for_servers,
+        )
+        self._worker = dramatiq.Worker(
+            self._broker, queues=None, worker_threads=_worker_threads(threads, subscriptions), worker_timeout=WORKER_TIMEOUT_MS
+        )
+        self._archives = archive
+        self._archiver: Archiver | None = None
+        self._archiver_thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Declare the subscribers and start handling.
+
+        Raises:
+            EventBusError: why it cannot start; nothing runs then.
+        """
+        try:
+            self._broker.emit_after("process_boot")
+            self._worker.start()
+        except BootFailed as error:
+            self._servers.close()
+            raise (error.__cause__ or error) from None
+        except BaseException:
+            self._servers.close()
+            raise
+        if self._archives:
+            self._archiver = Archiver(self._servers.history, self._servers.archive, self._settings)
+            self._archiver_thread = threading.Thread(target=self._archiver.run, name="eventbus-archiver", daemon=True)
+            self._archiver_thread.start()
+
+    def stop(self, grace_s: float) -> None:
+        """Drain, settle, archive what is left, and close the connections."""
+        self._broker.grace_s = grace_s
+        self._worker.stop(timeout=int((grace_s + 5) * 1000))
+        self._broker.close()
+        if self._archiver is not None and self._archiver_thread is not None:
+            self._archiver.stop()
+            self._archiver_thread.join(LAST_ARCHIVE_S)
+            self._archiver.finish(time.monotonic() + LAST_ARCHIVE_S)
+        self._servers.close()
+
+
+def _worker_threads(threads: int, subscriptions: Sequence[Subscription]) -> int:
+    """One thread more than plain handlers, where async ones need a thread to be started from."""
+    return threads + 1 if any(subscription.is_async for subscription in subscriptions) else threads

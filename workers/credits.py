@@ -1,0 +1,50 @@
+"""Credits: how many deliveries may run at once, and how many are worth holding ready.
+
+A slow agent must not hoard what an idle worker could run, and a fast one must not wait for the
+network between two events: the buffer follows how long handlers take. Not thread-safe; the
+receiver's lock guards it.
+"""
+
+from __future__ import annotations
+
+from events.subscriptions import Subscription
+
+READY_S = 0.05
+MAX_READY = 256
+WEIGHT = 0.2
+
+
+class Credits:
+    """Free threads and free places on the loop.
+
+    Args:
+        threads: plain handlers that may run at once. places: async handlers that may.
+    """
+
+    def __init__(self, threads: int, places: int) -> None:
+        self._total = {False: threads, True: places}
+        self._free = dict(self._total)
+        self._typical_s: dict[str, float] = {}
+
+    def take(self, subscription: Subscription) -> bool:
+        """Take one; False when none is free."""
+        if self._free[subscription.is_async] <= 0:
+            return False
+        self._free[subscription.is_async] -= 1
+        return True
+
+    def give_back(self, subscription: Subscription, elapsed_s: float) -> None:
+        """Return one, with how long its delivery took."""
+        self._free[subscription.is_async] += 1
+        typical = self._typical_s.get(subscription.name, elapsed_s)
+        self._typical_s[subscription.name] = typical + WEIGHT * (elapsed_s - typical)
+
+    def target(self, subscription: Subscription) -> int:
+        """Return how many unstarted deliveries to hold: at least what could start now, and as many
+        as all credits would finish in `READY_S`, at most `MAX_READY`."""
+        kind = subscription.is_async
+        typical = self._typical_s.get(subscription.name)
+        soon = 0 if typical is None else int(self._total[kind] * READY_S / max(typical, 1e-6))
+        if typical is not None and typical > READY_S:
+            soon = 0
+        return min(MAX_READY, max(self._free[kind], soon))

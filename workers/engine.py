@@ -1,0 +1,246 @@
+"""One worker process's delivery machine: everything between Redis and a handler, but Dramatiq.
+
+    receiver ──lease──> consumer (workers.broker) ──> actor (workers.actors) ──> handler
+        ▲                                                                          │
+        └──── credit ──── finish(attempt) <── thread or loop ──────────────────────┘
+                              │
+                           settler ──> Redis ──> held.drop
+
+It is opened once, by the broker's boot, and drained once, by its shutdown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from events.context import handling
+from events.deliveries import Deliveries, Settlement
+from events.errors import EventBusError
+from events.frame import Lease
+from events.namespace import Namespace
+from events.settings import Settings
+from events.subscriptions import Subscription
+from workers.attempt import Attempt, KilledItsWorker, conclude, dead, failed, hand_back
+from workers.credits import Credits
+from workers.held import Held
+from workers.keeper import LeaseKeeper
+from workers.limits import Interrupter
+from workers.loop import AsyncHandlers, LoopThread
+from workers.receiver import Receiver
+from workers.settler import Settler
+
+PUT_OFF_US = 5_000_000
+MAX_SUSPECT_STARTS = 2
+LAST_WORDS_S = 2.0
+
+log = logging.getLogger("eventbus.worker")
+
+
+class Engine:
+    """Runs the deliveries of some subscribers in this process.
+
+    Args:
+        namespace: may restore a lost epoch.
+        subscriptions: by name.
+        threads: plain handlers that run at once.
+        loop: where async handlers run; None makes a loop of its own.
+        declare: writes the subscribers to store and Redis; called before reading and after a reset.
+    """
+
+    def __init__(
+        self,
+        namespace: Namespace,
+        settings: Settings,
+        subscriptions: Mapping[str, Subscription],
+        *,
+        threads: int,
+        declare: Callable[[], None],
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self.consumer = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.subscriptions = subscriptions
+        self._settings = settings
+        self._declare = declare
+        self._deliveries = Deliveries(namespace, self.consumer, settings.max_routes)
+        self._held = Held()
+        self._settler = Settler(self._deliveries, self._held.drop)
+        self.receiver = Receiver(
+            self._deliveries,
+            self._held,
+            subscriptions,
+            Credits(threads, settings.concurrency),
+            lease_s=settings.lease_s,
+            refused=self._refuse,
+            reopen=self._reopen,
+        )
+        self._namespace = namespace
+        self._keeper = LeaseKeeper(self._deliveries, self._held, settings.lease_s, self._lost)
+        self._interrupter = Interrupter()
+        self._own_loop = None if loop is not None else LoopThread()
+        self._async = AsyncHandlers(self._own_loop.loop if self._own_loop else loop, self.finish)  # type: ignore[arg-type]
+        self._running: dict[int, Attempt] = {}
+        self._idle = threading.Condition()
+        self.draining = False
+
+    def open(self) -> None:
+        """Declare the subscribers and start the threads.
+
+        Raises:
+            Unavailable: when Redis or the store cannot be reached.
+            EventBusError: when a subscriber cannot be declared.
+        """
+        self._declare()
+        for part in (self._settler, self._keeper, self._interrupter, self._own_loop):
+            if part is not None:
+                part.start()
+
+    def take(self, name: str, timeout_s: float) -> Attempt | None:
+        """Return the next attempt of a subscriber that may start, or None after the time-out."""
+        lease = self.receiver.take(name, timeout_s)
+        if lease is None:
+            return None
+        attempt = Attempt(lease, self.subscriptions[name])
+        with self._idle:
+            self._running[id(attempt)] = attempt
+        return attempt
+
+    def run(self, attempt: Attempt) -> None:
+        """Run the attempt's handler in the calling thread, or give it to the loop.
+
+        Raises:
+            BaseException: what a plain handler raised.
+        """
+        if self.draining or not self._may_start(attempt):
+            attempt.cancelled = True
+            return
+        attempt.started_at = time.monotonic()
+        subscription = attempt.subscription
+        if subscription.is_async:
+            attempt.deferred = True
+            self._async.submit(attempt)
+            return
+        result = self._interrupter.call(attempt, subscription.options.time_limit_s, lambda: _call(attempt))
+        if hasattr(result, "__await__") or hasattr(result, "__aiter__"):
+            attempt.deferred = True
+            self._async.submit(attempt, result)
+        else:
+            attempt.result = result
+
+    def finish(self, attempt: Attempt) -> None:
+        """End an attempt whose result or error is set; from any thread."""
+        elapsed_s = time.monotonic() - attempt.started_at if attempt.started_at else 0.0
+        if attempt.abandoned:
+            self._held.drop(attempt.lease)
+        else:
+            self._settler.put(self._conclusion(attempt))
+        if attempt.deferred and attempt.error is not None and not attempt.cancelled:
+            log.error("%r failed.", attempt, exc_info=attempt.error)
+        self.receiver.finished(attempt.lease, elapsed_s)
+        with self._idle:
+            self._running.pop(id(attempt), None)
+            self._idle.notify_all()
+
+    def drain(self, grace_s: float) -> None:
+        """Stop: hand back what has not started, wait for what runs, then interrupt it; settle all."""
+        deadline = time.monotonic() + grace_s
+        self.draining = True
+        for lease in self.receiver.stop():
+            self._settler.put(hand_back(lease))
+        if not self._wait_idle(deadline):
+            with self._idle:
+                late = list(self._running.values())
+            log.warning("%d handlers still run after %.0f s and are interrupted.", len(late), grace_s)
+            for attempt in late:
+                self._cancel(attempt)
+            self._wait_idle(time.monotonic() + LAST_WORDS_S)
+        if not self._settler.flush(max(deadline, time.monotonic() + LAST_WORDS_S)):
+            log.error("Some attempts could not be settled before the end; they will be tried again elsewhere.")
+
+    def close(self) -> None:
+        """End the threads. Call after `drain`."""
+        self._settler.stop(time.monotonic() + LAST_WORDS_S)
+        self._keeper.stop()
+        self._interrupter.stop()
+        if self._own_loop is not None:
+            self._own_loop.stop()
+
+    def _conclusion(self, attempt: Attempt) -> Settlement:
+        if attempt.cancelled and attempt.error is None and not attempt.started_at:
+            return hand_back(attempt.lease)
+        try:
+            return conclude(attempt, self._settings.max_event_bytes)
+        except Exception as error:
+            log.exception("The result of %r could not be read.", attempt)
+            return failed(attempt, error)
+
+    def _may_start(self, attempt: Attempt) -> bool:
+        """Count the start of a suspect; one that killed its worker before is not started again."""
+        if not attempt.lease.suspect:
+            return True
+        try:
+            starts = self._deliveries.begin(attempt.lease)
+        except EventBusError as error:
+            log.warning("%r waits: %s", attempt, error)
+            return False
+        if starts == 0:
+            attempt.abandoned = True
+            return False
+        if starts > MAX_SUSPECT_STARTS:
+            raise KilledItsWorker("It killed its worker three times: each time the process died, or fell silent, while it ran.")
+        return True
+
+    def _refuse(self, lease: Lease) -> None:
+        """Settle a delivery that no handler here can take."""
+        if lease.fault is not None:
+            log.error("A delivery of %s cannot be read and becomes a dead letter: %s", lease.subscriber, lease.fault)
+            self._settler.put(dead(lease, lease.fault))
+        else:
+            self._settler.put(hand_back(lease, delay_us=PUT_OFF_US))
+
+    def _reopen(self) -> None:
+        self._namespace.forget()
+        self._declare()
+
+    def _lost(self, lease: Lease) -> None:
+        self._held.drop(lease)
+        self.receiver.forget(lease)
+        with self._idle:
+            attempt = next((a for a in self._running.values() if a.lease is lease), None)
+        if attempt is not None:
+            log.warning("%r was taken over by another worker; what it does here is void.", attempt)
+            attempt.abandoned = True
+            self._cancel(attempt)
+
+    def _cancel(self, attempt: Attempt) -> None:
+        attempt.cancelled = True
+        if attempt.deferred:
+            self._async.cancel(attempt)
+        else:
+            self._interrupter.interrupt(attempt)
+
+    def _wait_idle(self, deadline: float) -> bool:
+        with self._idle:
+            while self._running:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                self._idle.wait(left)
+        return True
+
+
+def _call(attempt: Attempt) -> object:
+    """Call a plain handler with its context set."""
+    token = handling.set(attempt.handling)
+    try:
+        result = attempt.subscription.handler(attempt.lease.event)
+        return list(result) if inspect.isgenerator(result) else result
+    finally:
+        handling.reset(token)

@@ -1,0 +1,63 @@
+"""Finding the application's bus: `module:attribute`, as EVENTBUS_APP or `--app` names it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from events.errors import InvalidSettings
+
+EXAMPLE = "for example `EVENTBUS_APP=pipeline:bus` for `bus = EventBus()` in pipeline.py"
+
+
+def load_app(target: str | None) -> Any:
+    """Import the application and return its bus.
+
+    Args:
+        target: `module:attribute`; `bus` is the attribute when none is given. The attribute may be a
+            bus, or a function that makes one. The current directory is searched first.
+
+    Raises:
+        InvalidSettings: when there is no target, no such attribute, or it is not a bus.
+        ImportError: when the module, or one it imports, is missing.
+    """
+    if not target:
+        raise InvalidSettings(f"There is no application to run: set EVENTBUS_APP or pass --app, {EXAMPLE}.")
+    module_name, _, path = target.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and module_name.split(".")[0] == error.name.split(".")[0]:
+            raise InvalidSettings(f"The application's module {module_name!r} cannot be found from {os.getcwd()}.") from None
+        raise
+    for part in (path or "bus").split("."):
+        if not hasattr(found, part):
+            raise InvalidSettings(f"The application {target!r} has no attribute {part!r}; name the bus, {EXAMPLE}.")
+        found = getattr(found, part)
+    if not hasattr(found, "subscriptions") and isinstance(found, Callable):  # type: ignore[arg-type]
+        found = found()
+    if not hasattr(found, "subscriptions"):
+        raise InvalidSettings(f"The application {target!r} is a {type(found).__name__}, not an EventBus; {EXAMPLE}.")
+    return found
+
+
+def chosen(subscriptions: tuple[Any, ...], names: list[str] | None) -> tuple[Any, ...]:
+    """Return the subscriptions with those names, all when none are named.
+
+    Raises:
+        InvalidSettings: naming a subscriber that the application does not have.
+    """
+    if not subscriptions:
+        raise InvalidSettings("The application's bus has no subscribers: nothing to do for a worker.")
+    if not names:
+        return subscriptions
+    known = {subscription.name for subscription in subscriptions}
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise InvalidSettings(f"The application has no subscriber {missing[0]!r}; it has {', '.join(sorted(known))}.")
+    return tuple(subscription for subscription in subscriptions if subscription.name in names)

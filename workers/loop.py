@@ -1,0 +1,99 @@
+"""Async handlers: many at once on one event loop, each a task that settles itself.
+
+A Dramatiq thread only submits the attempt and goes on. The loop is the worker's own, in a thread,
+or the caller's under `start_consuming`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import threading
+from collections.abc import Callable
+
+from events.context import handling
+from workers.attempt import Attempt, Interrupted, TimeLimitExceeded
+
+
+class LoopThread:
+    """An event loop of its own, in a thread of its own."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="eventbus-loop", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(5)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+        self.loop.close()
+
+
+class AsyncHandlers:
+    """Runs attempts on a loop.
+
+    Args:
+        finished: called on the loop with each attempt that ended, its result or error set.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, finished: Callable[[Attempt], None]) -> None:
+        self._loop = loop
+        self._finished = finished
+
+    def submit(self, attempt: Attempt, begun: object = None) -> None:
+        """Start the handler on the loop; from any thread.
+
+        Args:
+            begun: the awaitable or async generator that a plain call has already returned.
+
+        Raises:
+            RuntimeError: when the loop is closed.
+        """
+        self._loop.call_soon_threadsafe(self._start, attempt, begun)
+
+    def cancel(self, attempt: Attempt) -> None:
+        """Cancel the attempt's task, if it runs; from any thread."""
+        attempt.cancelled = True
+        if attempt.task is not None:
+            self._loop.call_soon_threadsafe(attempt.task.cancel)
+
+    def _start(self, attempt: Attempt, begun: object) -> None:
+        context = contextvars.copy_context()
+        context.run(handling.set, attempt.handling)
+        attempt.task = self._loop.create_task(self._run(attempt, begun), context=context)
+
+    async def _run(self, attempt: Attempt, begun: object) -> None:
+        limit_s = attempt.subscription.options.time_limit_s
+        timeout = asyncio.timeout(limit_s)
+        try:
+            async with timeout:
+                attempt.result = await collected(begun if begun is not None else self._call(attempt))
+        except TimeoutError as error:
+            attempt.error = TimeLimitExceeded(f"the handler ran longer than {limit_s:g} s") if timeout.expired() else error
+        except asyncio.CancelledError as error:
+            attempt.error = Interrupted() if attempt.cancelled else RuntimeError(f"The handler was cancelled: {error!r}")
+        except BaseException as error:
+            attempt.error = error
+        self._finished(attempt)
+        if isinstance(attempt.error, KeyboardInterrupt | SystemExit):
+            raise attempt.error
+
+    @staticmethod
+    def _call(attempt: Attempt) -> object:
+        return attempt.subscription.handler(attempt.lease.event)
+
+
+async def collected(result: object) -> object:
+    """Await what a handler returned, or gather what its async generator yields."""
+    if inspect.isasyncgen(result):
+        return [event async for event in result]
+    if inspect.isawaitable(result):
+        return await result
+    return result

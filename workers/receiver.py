@@ -1,0 +1,228 @@
+"""The receiver: one thread that reads all queues of this process and tends them.
+
+It reads with one XREADGROUP, keeps what was read in small buffers, and hands a delivery out when
+there is a credit for it: a free thread for a plain handler, a free place on the loop for an async
+one. So nothing waits inside Dramatiq, and what has not started can be handed back.
+
+Once a tick it brings back due retries and takes over deliveries of silent workers. Those are
+suspects: one of them runs at a time in a process.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from events.deliveries import Deliveries
+from events.errors import EventBusError, RedisUnavailable, ScriptFailed
+from events.frame import Lease
+from events.subscriptions import Subscription
+from workers.credits import Credits
+from workers.held import Held
+
+MAX_BLOCK_MS = 900
+SATURATED_BLOCK_MS = 20
+MANY = 32
+MAX_SUSPECTS = 8
+SWEEP_EVERY_TICKS = 60
+
+log = logging.getLogger("eventbus.receiver")
+
+
+class Receiver:
+    """Feeds the consumers of one process.
+
+    Args:
+        subscriptions: by name; only those in `names` are read.
+        refused: called with each delivery that no handler here can take.
+        reopen: declares this process's subscribers again after Redis lost them.
+    """
+
+    def __init__(
+        self,
+        deliveries: Deliveries,
+        held: Held,
+        subscriptions: Mapping[str, Subscription],
+        credits: Credits,  # noqa: A002 - what they are
+        *,
+        lease_s: float,
+        refused: Callable[[Lease], None],
+        reopen: Callable[[], None],
+    ) -> None:
+        self._deliveries = deliveries
+        self._held = held
+        self._subscriptions = subscriptions
+        self._credits = credits
+        self._lease_s = lease_s
+        self._refused = refused
+        self._reopen = reopen
+        self._tick_s = min(1.0, lease_s / 4)
+        self._next_tick = 0.0
+        self._ticks = 0
+        self._names: list[str] = []
+        self._buffers: dict[str, deque[Lease]] = {name: deque() for name in subscriptions}
+        self._suspects: dict[str, deque[Lease]] = {name: deque() for name in subscriptions}
+        self._suspect_running = False
+        self._lock = threading.Lock()
+        self._ready = {name: threading.Condition(self._lock) for name in subscriptions}
+        self._room = threading.Condition(self._lock)
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="eventbus-receiver", daemon=True)
+
+    # what consumers call
+
+    def attend(self, name: str) -> None:
+        """Read this subscriber's queue from now on; the first call starts the thread."""
+        with self._lock:
+            if name not in self._names:
+                self._names.append(name)
+                self._room.notify_all()
+            if not self._thread.is_alive() and not self._stopping:
+                self._thread.start()
+
+    def take(self, name: str, timeout_s: float) -> Lease | None:
+        """Wait for a delivery and a credit; None when the time is over or reading has stopped."""
+        deadline = time.monotonic() + timeout_s
+        subscription = self._subscriptions[name]
+        with self._lock:
+            while not self._stopping:
+                lease = self._next(name, subscription)
+                if lease is not None:
+                    return lease
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return None
+                self._ready[name].wait(left)
+        return None
+
+    def finished(self, lease: Lease, elapsed_s: float) -> None:
+        """Take back the credit of a delivery that `take` gave."""
+        with self._lock:
+            self._credits.give_back(self._subscriptions[lease.subscriber], elapsed_s)
+            if lease.suspect:
+                self._suspect_running = False
+                if not any(self._suspects.values()):
+                    self._next_tick = min(self._next_tick, time.monotonic() + 0.05)
+            self._wake_consumers()
+            self._room.notify_all()
+
+    def forget(self, lease: Lease) -> None:
+        """Drop a delivery that another worker has, if it still waits here."""
+        with self._lock:
+            for waiting in (self._buffers[lease.subscriber], self._suspects[lease.subscriber]):
+                if lease in waiting:
+                    waiting.remove(lease)
+
+    def stop(self) -> list[Lease]:
+        """Stop reading; return what was read and not taken, to be handed back."""
+        with self._lock:
+            self._stopping = True
+            for ready in self._ready.values():
+                ready.notify_all()
+            self._room.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(MAX_BLOCK_MS / 1000 + 5)
+        with self._lock:
+            left = [lease for waiting in (*self._suspects.values(), *self._buffers.values()) for lease in waiting]
+            for waiting in (*self._suspects.values(), *self._buffers.values()):
+                waiting.clear()
+        return left
+
+    # what the thread does
+
+    def _run(self) -> None:
+        pause = 0.1
+        while not self._stopping:
+            try:
+                self._tend()
+                self._read()
+                if pause > 0.1:
+                    log.info("Redis answers again.")
+                pause = 0.1
+                continue
+            except RedisUnavailable as error:
+                log.warning("Reading waits for Redis: %s", error)
+            except ScriptFailed as error:
+                log.warning("%s", error)
+                if error.code == "NOGROUP":
+                    self._declare_again()
+            except EventBusError as error:
+                log.error("%s", error)
+            with self._lock:
+                self._room.wait_for(lambda: self._stopping, pause)
+            pause = min(pause * 2, 1.0)
+
+    def _declare_again(self) -> None:
+        try:
+            self._reopen()
+        except EventBusError as error:
+            log.error("The subscribers could not be declared again: %s", error)
+
+    def _tend(self) -> None:
+        now = time.monotonic()
+        names = list(self._names)
+        if now < self._next_tick or not names:
+            return
+        self._next_tick = now + self._tick_s
+        self._ticks += 1
+        self._deliveries.promote(names)
+        room = MAX_SUSPECTS - sum(map(len, self._suspects.values()))
+        if room > 0:
+            held = self._held.unrenewed(self._lease_s / 2)
+            sweep = self._ticks % SWEEP_EVERY_TICKS == 0
+            self._accept(self._deliveries.reap(names, int(self._lease_s * 1000), room, held, sweep=sweep))
+
+    def _read(self) -> None:
+        with self._lock:
+            rooms = {name: self._room_for(name) for name in self._names}
+            open_names = [name for name, room in rooms.items() if room > 0]
+            wait_s = max(0.0, self._next_tick - time.monotonic())
+            if not open_names:
+                self._room.wait(min(wait_s, self._tick_s) or 0.001)
+                return
+        many = [name for name in open_names if rooms[name] >= MANY]
+        if many and len(many) < len(open_names):
+            self._accept(self._deliveries.read(many, min(rooms[name] for name in many), None))
+        longest = MAX_BLOCK_MS if len(open_names) == len(rooms) else SATURATED_BLOCK_MS
+        count = min(rooms[name] for name in open_names)
+        self._accept(self._deliveries.read(open_names, count, max(1, min(longest, int(wait_s * 1000)))))
+
+    def _accept(self, leases: list[Lease]) -> None:
+        for lease in leases:
+            self._held.add(lease)
+        refused = []
+        with self._lock:
+            for lease in leases:
+                if lease.fault is not None or not self._subscriptions[lease.subscriber].takes(lease.frame.type):
+                    refused.append(lease)
+                else:
+                    (self._suspects if lease.suspect else self._buffers)[lease.subscriber].append(lease)
+            self._wake_consumers()
+        for lease in refused:
+            self._refused(lease)
+
+    # under the lock
+
+    def _next(self, name: str, subscription: Subscription) -> Lease | None:
+        suspects, buffer = self._suspects[name], self._buffers[name]
+        use_suspect = bool(suspects) and not self._suspect_running
+        if not (use_suspect or buffer) or not self._credits.take(subscription):
+            return None
+        if use_suspect:
+            self._suspect_running = True
+            return suspects.popleft()
+        lease = buffer.popleft()
+        if not buffer:
+            self._room.notify_all()
+        return lease
+
+    def _room_for(self, name: str) -> int:
+        return self._credits.target(self._subscriptions[name]) - len(self._buffers[name])
+
+    def _wake_consumers(self) -> None:
+        for name, ready in self._ready.items():
+            if self._buffers[name] or self._suspects[name]:
+                ready.notify()
