@@ -1,0 +1,1 @@
+"""Examples that are written against the public API only, and shipped with the package."""
