@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
@@ -23,7 +25,7 @@ from events.routes import undeclare
 from events.sender import Answer, Sender
 from events.settings import Settings
 from events.subscriber import CallbackSubscriber, runs_on_a_loop
-from events.subscriptions import SubscriberOptions, Subscription, check_name, check_types
+from events.subscriptions import Subscription, check_name, check_types, read_options
 from store.filter import EventFilter
 from workers.assembly import declare_all
 from workers.consuming import Consuming
@@ -31,11 +33,25 @@ from workers.consuming import Consuming
 T = TypeVar("T")
 PAGE = 500
 
+_buses: weakref.WeakSet[EventBus] = weakref.WeakSet()
+_left_to_the_parent: list[object] = []
+
+
+def _in_a_forked_child() -> None:
+    """Give every bus new connections and threads; those it had are the parent's, and are not closed here."""
+    for bus in list(_buses):
+        _left_to_the_parent.append((bus.backend, bus._consuming))
+        bus._connect_later()
+
+
+os.register_at_fork(after_in_child=_in_a_forked_child)
+
 
 class EventBus:
     """Publishes events, delivers them to subscribers, and answers what happened and why.
 
-    Connects on first use. Threads may share it; its async methods work from any event loop.
+    Connects on first use. Threads may share it; its async methods work from any event loop. A forked
+    child may use it too: it gets connections of its own, and consumes only when it starts to itself.
 
     Args:
         settings: read from the environment unless given.
@@ -43,9 +59,13 @@ class EventBus:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings.from_env()
-        self.backend = Backend(self.settings)
         self._subscriptions: dict[str, Subscription] = {}
         self._undeclared: list[Subscription] = []
+        self._connect_later()
+        _buses.add(self)
+
+    def _connect_later(self) -> None:
+        self.backend = Backend(self.settings)
         self._lock = threading.Lock()
         self._sender = Sender(lambda: self.backend.publisher, self._declare)
         self._consuming: Consuming | None = None
@@ -94,7 +114,7 @@ class EventBus:
             agent: an `EventSubscriber`, or any object with a `handle_event` and a `name` (its class's
                 name unless it has one).
             types: event types; `"*"` stands for every type.
-            options: fields of `SubscriberOptions`.
+            options: fields of `events.subscriptions.SubscriberOptions`, e.g. `max_attempts=5, time_limit=600`.
 
         Raises:
             InvalidSubscription: naming what is wrong.
@@ -103,13 +123,8 @@ class EventBus:
         if not callable(handler):
             raise InvalidSubscription(f"{type(agent).__name__} has no handle_event method; subclass EventSubscriber.")
         name = check_name(getattr(agent, "name", None) or type(agent).__name__)
-        names = check_types(tuple(types) if not isinstance(types, str) else types)
-        try:
-            chosen = SubscriberOptions(**options)
-        except TypeError:
-            known = ", ".join(SubscriberOptions.__dataclass_fields__)
-            raise InvalidSubscription(f"{name!r} has options {sorted(options)}; known are {known}.") from None
-        self._add(Subscription(name, names, handler, runs_on_a_loop(handler), chosen))
+        names = check_types(types)
+        self._add(Subscription(name, names, handler, runs_on_a_loop(handler), read_options(name, options)))
 
     def subscriber(self, name: str, types: Iterable[object], **options: Any) -> Callable[[T], T]:
         """Decorate a function as the handler of a subscriber; arguments as `subscribe`'s."""
@@ -126,13 +141,17 @@ class EventBus:
         What already waits for it stays. Stopping or disconnecting never removes a route.
         """
         name = check_name(agent if isinstance(agent, str) else getattr(agent, "name", None) or type(agent).__name__)
-        names = check_types(tuple(types)) if types is not None else ()
+        names = check_types(types) if types is not None else ()
         with self._lock:
             known = self._subscriptions.get(name)
             left = tuple(kind for kind in known.types if kind not in names) if known and names else ()
+            waits = any(s.name == name for s in self._undeclared)
             self._undeclared = [s for s in self._undeclared if s.name != name]
             if known and left:
-                self._subscriptions[name] = Subscription(name, left, known.handler, known.is_async, known.options)
+                kept = Subscription(name, left, known.handler, known.is_async, known.options)
+                self._subscriptions[name] = kept
+                if waits:
+                    self._undeclared.append(kept)
             else:
                 self._subscriptions.pop(name, None)
         self.backend.registry.remove(name, names or None)

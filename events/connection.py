@@ -13,7 +13,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from events.errors import RedisUnavailable, ScriptFailed
+from events.errors import InvalidSettings, RedisUnavailable, ScriptFailed
 from events.settings import without_password
 
 Client = redis.Redis
@@ -29,14 +29,23 @@ def connect(url: str, timeout_s: float) -> Client:
     Args:
         url: `redis://`, `rediss://` or `unix://`.
         timeout_s: seconds for connecting and for one reply; must exceed every BLOCK.
+
+    Raises:
+        InvalidSettings: the URL cannot be read, e.g. its port is not a number.
     """
-    client: Client = redis.Redis.from_url(
-        url,
-        retry=Retry(NoBackoff(), 0),
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        health_check_interval=0,
-    )
+    try:
+        client: Client = redis.Redis.from_url(
+            url,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            health_check_interval=0,
+        )
+    except ValueError:  # its text may quote the password
+        raise InvalidSettings(
+            f"REDIS_URL cannot be read: {without_password(url)!r}. Write redis://user:password@host:port/0, "
+            "with every / ? # [ ] @ % of the password percent-encoded."
+        ) from None
     return client
 
 

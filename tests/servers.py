@@ -49,7 +49,19 @@ class PostgresServer:
         options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
         self._run([binaries / "initdb", "-D", data, *options])
         self._port = _free_port()
-        log = (self._home / "log").open("wb")
+        self.resume()
+        return self
+
+    def pause(self) -> None:
+        """Shut the server down at once, as a crash would; its data stays."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait(_START_S)
+
+    def resume(self) -> None:
+        """Start the server on its data and port, and wait until it answers."""
+        data, binaries = self._home / "data", self._binaries()
+        log = (self._home / "log").open("ab")
         self._process = subprocess.Popen(
             [binaries / "postgres", "-D", data, "-h", "127.0.0.1", "-p", str(self._port), "-k", "", "-c", "fsync=off"],
             stdout=log,
@@ -59,7 +71,6 @@ class PostgresServer:
             **self._as,
         )
         self._wait_until_ready()
-        return self
 
     def stop(self) -> None:
         """End the server and remove its data."""

@@ -133,7 +133,6 @@ class ValkeyServer:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={"LC_ALL": "C"},
             )
         wait_until(lambda: not self.alive() or self._answers(), 30, f"an answer on port {self.port}")
         return self.alive()

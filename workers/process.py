@@ -1,6 +1,6 @@
 """One worker process: loads the application and runs a Dramatiq worker until it is told to stop.
 
-Started by the supervisor as `python -m workers.process`. Stops on SIGTERM or SIGINT, and when its
+Started by the supervisor; by hand, `python -m workers.process --app module:attribute`. Stops on SIGTERM or SIGINT, and when its
 standard input closes: then its supervisor is gone, however it died.
 
 Composition: it wires an application to workers. Exit codes are Dramatiq's: 0 stopped, 1 killed,
@@ -100,7 +100,13 @@ def _wait_for_supervisor(stop: threading.Event) -> None:
     stop.set()
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Run `main`, and end the process."""
     code = main()
     logging.shutdown()
+    sys.stdout.flush()
     os._exit(code)  # daemon threads of drivers must not hold up the end of a drained worker
+
+
+if __name__ == "__main__":
+    run()

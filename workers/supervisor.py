@@ -13,8 +13,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 
 from workers.process import RET_IMPORT, RET_KILLED, RET_OK
@@ -24,6 +25,12 @@ MAX_BACKOFF_S = 10.0
 HEALTHY_S = 30.0
 KILL_AFTER_S = 8.0
 POLL_S = 0.1
+
+# Not `-m`: that would search the current directory first, and an application's own `workers.py` would be
+# taken for ours. The application's directory is added by `load_app`, after our modules are loaded.
+_ROOT = str(Path(__file__).resolve().parent.parent)
+_ENTRY = "import sys; sys.path.append(sys.argv.pop(1)); from workers.process import run; run()"
+Relay = Callable[[int, str], None]
 
 log = logging.getLogger("eventbus.supervisor")
 
@@ -44,13 +51,29 @@ class Supervisor:
     """Runs worker processes until told to stop.
 
     Args:
-        processes: how many. arguments: passed to `python -m workers.process`.
+        processes: how many. arguments: passed to `workers.process`.
         grace_s: seconds the processes get to drain; killed some seconds later.
+        environ: the processes' environment; this one's unless given.
+        cwd: the processes' directory; this one's unless given.
+        relay: called, from threads, with a process's number (from 0) and each line it writes; without
+            one the lines go where this process's go.
     """
 
-    def __init__(self, processes: int, arguments: Sequence[str], grace_s: float) -> None:
-        self._arguments = list(arguments)
+    def __init__(
+        self,
+        processes: int,
+        arguments: Sequence[str],
+        grace_s: float,
+        *,
+        environ: Mapping[str, str] | None = None,
+        cwd: str | Path | None = None,
+        relay: Relay | None = None,
+    ) -> None:
+        self._arguments = [*arguments, "--grace", str(grace_s)]
         self._grace_s = grace_s
+        self._environ = None if environ is None else dict(environ)
+        self._cwd = cwd
+        self._relay = relay
         self._slots = [_Slot(number) for number in range(processes)]
         self._stop = threading.Event()
 
@@ -59,14 +82,18 @@ class Supervisor:
         """Pids of the processes that run now."""
         return [slot.process.pid for slot in self._slots if slot.process and slot.process.poll() is None]
 
-    def run(self) -> int:
-        """Run until SIGTERM, SIGINT, or a process that cannot load the application.
+    def run(self, *, handles_signals: bool = True) -> int:
+        """Run until SIGTERM, SIGINT, `stop`, or a process that cannot load the application.
+
+        Args:
+            handles_signals: False leaves signals to the caller, as anywhere but in the main thread.
 
         Returns:
             0 when stopped, 1 when a process had to be killed, 2 when the application cannot be loaded.
         """
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
+        if handles_signals:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, self._on_signal)
         code = RET_OK
         while not self._stop.is_set() and code == RET_OK:
             for slot in self._slots:
@@ -106,9 +133,18 @@ class Supervisor:
 
     def _start(self, slot: _Slot) -> None:
         slot.started_at = time.monotonic()
+        output = None if self._relay is None else subprocess.PIPE
         slot.process = subprocess.Popen(
-            [sys.executable, "-m", "workers.process", "--supervised", *self._arguments], stdin=subprocess.PIPE
+            [sys.executable, "-P", "-c", _ENTRY, _ROOT, "--supervised", *self._arguments],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=None if output is None else subprocess.STDOUT,
+            env=self._environ,
+            cwd=self._cwd,
         )
+        if self._relay is not None:
+            relaying = (self._relay, slot.number, slot.process)
+            threading.Thread(target=_relay_lines, args=relaying, name="eventbus-relay", daemon=True).start()
 
     def _shut_down(self) -> int:
         running = [slot.process for slot in self._slots if slot.process is not None]
@@ -127,6 +163,13 @@ class Supervisor:
                 code = RET_KILLED
             _close_input(process)
         return code
+
+
+def _relay_lines(relay: Relay, number: int, process: subprocess.Popen[bytes]) -> None:
+    assert process.stdout is not None
+    with process.stdout:
+        for line in process.stdout:
+            relay(number, line.decode(errors="replace").rstrip("\r\n"))
 
 
 def _close_input(process: subprocess.Popen[bytes]) -> None:

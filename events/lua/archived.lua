@@ -5,7 +5,8 @@
 -- Reply: 'EPOCH', or the position archived.
 --
 -- Invariant: nothing is trimmed that SQL does not have. `archived` only goes forward, and is set
--- before the trim, so that a reader who sees a trimmed history also sees why.
+-- in the same step, so that a reader who sees a trimmed history also sees why. The trim is the first
+-- write: a full server allows it, and it is how one gets out of that.
 
 if epoch_differs() then return 'EPOCH' end
 local stream, position = ARGV[2], tonumber(ARGV[3])
@@ -15,8 +16,7 @@ if stream == 'outcomes' then
   return ARGV[3]
 end
 local archived = math.max(position, tonumber(redis.call('GET', key('archived')) or '0'))
-redis.call('XLEN', key('history'))
+redis.call('XTRIM', key('history'), 'MINID', whole(trim))
 redis.call('SET', key('archived'), whole(archived))
 for i = 6, #ARGV do redis.call('PEXPIRE', key('id', ARGV[i]), ARGV[5]) end
-redis.call('XTRIM', key('history'), 'MINID', whole(trim))
 return whole(archived)

@@ -6,4 +6,6 @@
 if epoch_differs() then return 'EPOCH' end
 local lease = redis.call('XPENDING', key('queue', ARGV[3]), GROUP, ARGV[4], ARGV[4], 1)[1]
 if not (lease and lease[2] == ARGV[2] and whole(lease[4]) == ARGV[5]) then return 'refused' end
+redis.call('HLEN', key('suspects', ARGV[3]))
+although_full(key('queue', ARGV[3]))
 return redis.call('HINCRBY', key('suspects', ARGV[3]), ARGV[6], 1)

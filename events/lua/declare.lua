@@ -7,13 +7,20 @@
 if epoch_differs() then return 'EPOCH' end
 local S, max_routes, ordering, n = ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
 local r = record(S)
-local types, options = {}, { 'ordering', ordering }
+local types, counted, options = {}, {}, { 'ordering', ordering }
 for t = 1, n do
-  local kind = ARGV[5 + t]
-  types[t] = kind
-  local others = routes_of(kind)
-  local mine = redis.call('SISMEMBER', key('routes', kind), S) == 1 or redis.call('SISMEMBER', key('routes', '*'), S) == 1
-  if not mine and #others >= max_routes then return 'ROUTES ' .. kind .. ' ' .. (#others + 1) end
+  types[t] = ARGV[5 + t]
+  counted[types[t]] = true
+end
+-- A subscriber of every type counts against the limit of each type that anybody has named.
+local everybody = redis.call('SMEMBERS', key('subscribers'))
+for _, other in ipairs(counted['*'] and everybody or {}) do
+  for kind in string.gmatch(redis.call('HGET', key('sub', other), 'types') or '', '[^\t]+') do counted[kind] = true end
+end
+for kind in pairs(counted) do
+  local count, mine = #routes_of(kind), false
+  for _, name in ipairs(routes_of(kind)) do mine = mine or name == S end
+  if not mine and count >= max_routes then return 'ROUTES ' .. kind .. ' ' .. (count + 1) end
 end
 for o = 6 + n, #ARGV do options[#options + 1] = ARGV[o] end
 local declared = redis.call('EXISTS', key('sub', S)) == 1

@@ -23,6 +23,11 @@ local function server_time()
   return tonumber(t[1]) * 1000000 + tonumber(t[2])
 end
 
+-- A full server refuses a script at its first write, if that write could grow memory, and lets the
+-- rest pass. What must go on when memory is full, because it frees some, begins with this write of
+-- nothing. A read-only server refuses it, as it should.
+local function although_full(queue) redis.call('XACK', queue, GROUP, '0-0') end
+
 local function epoch_differs() return redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] end
 
 -- clock ---------------------------------------------------------------------------------------
@@ -36,6 +41,17 @@ end
 
 local function keep_clock() redis.call('SET', key('clock'), whole(clock)) end
 
+local function beyond(stream)
+  return { err = 'ERR ' .. stream .. ' holds an entry id beyond the year 2255, written by hand: '
+                 .. 'when all before it is archived, RENAME the stream (XDEL leaves its last id as it is)' }
+end
+
+-- Reads a stream that will be appended to: a wrong type, or an entry after which nothing can be
+-- appended, is an error before the first write.
+local function check_stream(stream)
+  if redis.call('XRANGE', stream, whole(MAX_POSITION), '+', 'COUNT', 1)[1] then error(beyond(stream)) end
+end
+
 -- Appends at the next position. An entry written by hand with a later id lifts the clock past it.
 local function append(stream, ...)
   clock = clock + 1
@@ -48,9 +64,7 @@ local function append(stream, ...)
         clock = math.max(clock, tonumber(string.match(info[i + 1], '^(%d+)')))
       end
     end
-    if clock >= MAX_POSITION then
-      error({ err = 'ERR ' .. stream .. ' holds an entry id beyond the year 2255, written by hand: delete it' })
-    end
+    if clock >= MAX_POSITION then error(beyond(stream)) end
     clock = clock + 1
     redis.call('XADD', stream, whole(clock) .. '-0', ...)
   end
@@ -208,8 +222,9 @@ local function same_fact(old, e)
   return old.digest == e.digest or (e.origin ~= 'publish' and old.origin == e.origin)
 end
 
-local function root_of(e)
-  local cause = e.cause ~= '' and remember(e.cause)
+-- Root and depth. A cause may be in the same call, not written yet.
+local function root_of(e, batch)
+  local cause = e.cause ~= '' and (remember(e.cause) or batch and batch[e.cause])
   if cause then return e.correlation ~= '' and e.correlation or cause.root, cause.depth + 1 end
   if e.cause ~= '' then return e.correlation ~= '' and e.correlation or e.cause, 1 end
   return e.correlation ~= '' and e.correlation or e.id, 0
@@ -223,14 +238,14 @@ local function refusal(e, max_routes, batch)
     if same_fact(old, e) then return nil end
     return 'CONFLICT ' .. e.id .. ' ' .. (old.position or '0')
   end
-  batch[e.id] = e
   local subscribers = routes_of(e.type)
   if #subscribers > max_routes then return 'ROUTES ' .. e.type .. ' ' .. #subscribers end
-  local root = root_of(e)
+  e.root, e.depth = root_of(e, batch)
   for _, S in ipairs(subscribers) do
     local r = record(S)
-    check_lane(r, lane_of(r, e, root))
+    check_lane(r, lane_of(r, e, e.root))
   end
+  batch[e.id] = e
   return nil
 end
 

@@ -6,6 +6,8 @@
 if epoch_differs() then return 'EPOCH' end
 local consumer, limit, promoted = ARGV[2], ARGV[3], 0
 local now = server_time()
+redis.call('ZCARD', key('workers'))
+local found = {}
 for i = 4, #ARGV do
   local r = record(ARGV[i])
   local due = redis.call('ZRANGEBYSCORE', r.delayed, '-inf', whole(now), 'LIMIT', 0, limit)
@@ -14,6 +16,11 @@ for i = 4, #ARGV do
     lanes[n] = string.match(frame, '^%d+\t%d+\t%d+\t%d\t%d*\t[^\t]*\t[^\t]*\t([^\n]*)\n') or ''
     check_lane(r, lanes[n])
   end
+  found[i] = { r = r, due = due, lanes = lanes }
+end
+for i = 4, #ARGV do
+  local r, due, lanes = found[i].r, found[i].due, found[i].lanes
+  although_full(r.queue)
   for n = #due, 1, -1 do
     redis.call('ZREM', r.delayed, due[n])
     come_back(r, due[n], lanes[n])

@@ -8,7 +8,7 @@
 if epoch_differs() then return 'EPOCH' end
 local max_routes, origin = tonumber(ARGV[2]), ARGV[3]
 read_clock()
-redis.call('XLEN', key('history'))
+check_stream(key('history'))
 
 local events, replies, batch = {}, {}, {}
 for i = 4, #ARGV, EVENT_FIELDS do

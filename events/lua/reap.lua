@@ -15,7 +15,9 @@ local now = server_time()
 local held, taken = {}, {}
 for i = 7 + n, #ARGV, 2 do held[ARGV[i] .. '\t' .. ARGV[i + 1]] = true end
 read_clock()
-redis.call('XLEN', key('outcomes'))
+check_stream(key('outcomes'))
+redis.call('ZCARD', key('workers'))
+local found = {}
 
 for s = 7, 6 + n do
   local S = ARGV[s]
@@ -24,11 +26,18 @@ for s = 7, 6 + n do
   local reaped_at, reap_from = tonumber(v[1]) or 0, tonumber(v[2]) or 0
   if now - reaped_at > lease_ms * 500 then reap_from = now + lease_ms * 1000 end
   local silent = {}
-  if now >= reap_from and #taken < limit then
-    silent = redis.call('XPENDING', queue, GROUP, 'IDLE', lease_ms, '-', '+', limit - #taken + 100)
-  end
-  redis.call('HSET', key('sub', S), 'reaped_at', whole(now), 'reap_from', whole(reap_from))
-  for _, lease in ipairs(silent) do
+  if now >= reap_from then silent = redis.call('XPENDING', queue, GROUP, 'IDLE', lease_ms, '-', '+', limit + 100) end
+  redis.call('XLEN', queue)
+  local consumers = sweep == '1' and redis.call('XINFO', 'CONSUMERS', queue, GROUP)
+  found[s] = { reap_from = reap_from, silent = silent, consumers = consumers }
+end
+
+for s = 7, 6 + n do
+  local S = ARGV[s]
+  local queue = key('queue', S)
+  although_full(queue)
+  redis.call('HSET', key('sub', S), 'reaped_at', whole(now), 'reap_from', whole(found[s].reap_from))
+  for _, lease in ipairs(found[s].silent) do
     local entry, owner, count = lease[1], lease[2], lease[4]
     if #taken < limit and not (owner == consumer and held[S .. '\t' .. entry]) then
       local claimed = redis.call('XCLAIM', queue, GROUP, consumer, lease_ms, entry)[1]
@@ -45,7 +54,7 @@ for s = 7, 6 + n do
     end
   end
   if sweep == '1' then
-    for _, info in ipairs(redis.call('XINFO', 'CONSUMERS', queue, GROUP)) do
+    for _, info in ipairs(found[s].consumers) do
       local seen = {}
       for f = 1, #info, 2 do seen[info[f]] = info[f + 1] end
       if seen.pending == 0 and seen.idle > 10 * lease_ms and seen.name ~= consumer then

@@ -15,16 +15,17 @@
 -- (`CONFLICT ...`, `ROUTES ...`), in which case nothing of the item was written.
 --
 -- The token is (entry id, consumer, delivery count). Name alone would let an attempt settle that
--- lost the lease and whose process got it again. XACK is the first write: it is allowed when the
--- server is out of memory, and settling is how one gets out of it.
+-- lost the lease and whose process got it again. Settling goes on when memory is full, because it is
+-- how one gets out of that. The lease is given up after the appends: should one fail, which only a
+-- stream tampered with does, the delivery is still there and its returned events have their ids.
 
 if epoch_differs() then return 'EPOCH' end
 local consumer, max_routes = ARGV[2], tonumber(ARGV[3])
 local ITEM_FIELDS = 16
 local now = server_time()
 read_clock()
-redis.call('XLEN', key('history'))
-redis.call('XLEN', key('outcomes'))
+check_stream(key('history'))
+check_stream(key('outcomes'))
 
 local items, replies, batch, taken = {}, {}, {}, {}
 local i = 4
@@ -48,7 +49,7 @@ while i <= #ARGV do
     local r = record(S)
     check_lane(r, item.lane)
     redis.call('ZCARD', r.delayed)
-    redis.call('XLEN', r.dead)
+    if item.action == 'dead' then check_stream(r.dead) end
     redis.call('HLEN', r.suspects)
     for n = 1, events do
       local e = event_at(i + (n - 1) * EVENT_FIELDS, item.position .. ':' .. S .. ':' .. item.redelivery)
@@ -83,10 +84,18 @@ end
 for n, item in ipairs(items) do
   if replies[n] == 'settled' then
     local r = record(item.S)
+    although_full(r.queue)
+    for _, e in ipairs(item.events) do publish(e) end
+    if item.action == 'dead' then
+      append(r.dead, 'f', item.frame, 'r', item.reason, 't', item.traceback, 'a', item.attempt, 'w', consumer,
+             'o', item.output)
+    end
+    if item.state ~= '' then
+      outcome(item.position, item.S, item.redelivery, item.attempt, item.state, consumer, item.elapsed, item.reason)
+    end
     redis.call('XACK', r.queue, GROUP, item.entry)
     redis.call('XDEL', r.queue, item.entry)
     r.used = r.used - 1
-    for _, e in ipairs(item.events) do publish(e) end
     if item.action == 'again' then
       local frame = next_frame(item)
       if item.delay == '0' then
@@ -94,17 +103,10 @@ for n, item in ipairs(items) do
       else
         redis.call('ZADD', r.delayed, whole(now + tonumber(item.delay)), frame)
       end
-    else
-      if item.action == 'dead' then
-        append(r.dead, 'f', item.frame, 'r', item.reason, 't', item.traceback, 'a', item.attempt, 'w', consumer,
-               'o', item.output)
-      end
-      if item.action == 'end' or r.dead_policy ~= 'block' then let_go(r, item.lane, item.name) end
+    elseif item.action == 'end' or r.dead_policy ~= 'block' then
+      let_go(r, item.lane, item.name)
     end
     redis.call('HDEL', r.suspects, item.name)
-    if item.state ~= '' then
-      outcome(item.position, item.S, item.redelivery, item.attempt, item.state, consumer, item.elapsed, item.reason)
-    end
   end
 end
 keep_clock()

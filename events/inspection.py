@@ -1,0 +1,303 @@
+"""Looking at a namespace in Redis without touching it: for operators, never for decisions.
+
+Every number is a moment's: the next command may find another. Nothing here writes, opens an epoch
+or waits. What is expensive to count exactly is counted up to a bound, and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from events.connection import mapped
+from events.errors import MalformedEntry
+from events.event import Event, decode
+from events.frame import parse_frame
+from events.keys import GROUP
+from events.namespace import Namespace
+
+LIVE_S = 5.0
+"""A worker beats once a second; after this long without a beat it does not count as live."""
+MAX_LANES = 1000
+MAX_COUNT = 1000
+_LOOK_AT_LANES = 20
+_PAGE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The server that answers.
+
+    Attributes:
+        software: `redis` or `valkey`. version: its own version, as numbers.
+        role: `master` or `slave`, in Redis's words.
+        maxmemory_policy: what it does when memory is full; only `noeviction` loses nothing.
+        appendonly: whether it writes an append-only file.
+        appendfsync: `always`, `everysec` or `no`; None when the server does not tell.
+        used_memory, maxmemory: bytes; a maxmemory of 0 is no limit.
+    """
+
+    software: str
+    version: tuple[int, ...]
+    role: str
+    maxmemory_policy: str
+    appendonly: bool
+    appendfsync: str | None
+    used_memory: int
+    maxmemory: int
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What one subscriber has before it.
+
+    Attributes:
+        subscriber: its name. types: what it is routed. state, ordering: of its record.
+        ready: deliveries in the window that nobody has taken. running: those that a worker holds.
+        waiting: deliveries in lanes, not in the window yet.
+        is_bounded: there are more lanes than were counted: `waiting` is a lower bound.
+        delayed: retries that are not due. dead: dead letters kept.
+        oldest_s: seconds since the oldest unsettled event that was found was published; None when
+            nothing is unsettled.
+    """
+
+    subscriber: str
+    types: tuple[str, ...]
+    state: str
+    ordering: str
+    ready: int
+    running: int
+    waiting: int
+    is_bounded: bool
+    delayed: int
+    dead: int
+    oldest_s: float | None
+
+    @property
+    def unsettled(self) -> int:
+        """Deliveries that are not done, dead or discarded."""
+        return self.ready + self.running + self.waiting + self.delayed
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What SQL does not have yet.
+
+    Attributes:
+        history: entries Redis keeps, archived ones within the margin included.
+        archived: the position up to which SQL has history. last: the last position of history.
+        unarchived: events after it, counted up to `MAX_COUNT`.
+        oldest_s: how long the first of them has waited; None when there is none.
+        outcomes: outcomes that are not archived.
+    """
+
+    history: int
+    archived: int
+    last: int
+    unarchived: int
+    oldest_s: float | None
+    outcomes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A delivery that was given up; `event` is None when its body could not be read."""
+
+    subscriber: str
+    entry_id: str
+    attempts: int
+    reason: str
+    event: Event | None
+
+
+class Inspection:
+    """Reads one namespace.
+
+    Raises, in every method:
+        RedisUnavailable, ScriptFailed.
+    """
+
+    def __init__(self, namespace: Namespace) -> None:
+        self._client = namespace.client
+        self._keys = namespace.keys
+
+    def server(self) -> Server:
+        """Return what the server says of itself."""
+        with mapped(self._client):
+            info: dict[str, Any] = self._client.info()  # type: ignore[assignment]
+        software = "valkey" if "valkey_version" in info else "redis"
+        version = str(info.get(f"{software}_version", "0"))
+        return Server(
+            software=software,
+            version=tuple(int(part) for part in version.split(".") if part.isdigit()),
+            role=str(info.get("role", "master")),
+            maxmemory_policy=str(info.get("maxmemory_policy", "")),
+            appendonly=bool(int(info.get("aof_enabled", 0))),
+            appendfsync=self._config("appendfsync"),
+            used_memory=int(info.get("used_memory", 0)),
+            maxmemory=int(info.get("maxmemory", 0)),
+        )
+
+    def epoch(self) -> str | None:
+        """Return the namespace's epoch; None when nothing was ever published, or Redis lost it."""
+        with mapped(self._client):
+            found: Any = self._client.hget(self._keys("meta"), "epoch")
+        return found.decode() if found else None
+
+    def subscribers(self) -> list[str]:
+        """Return every declared subscriber, by name."""
+        with mapped(self._client):
+            names: Any = self._client.smembers(self._keys("subscribers"))
+        return sorted(name.decode() for name in names)
+
+    def queues(self, subscribers: Sequence[str] | None = None) -> list[Queue]:
+        """Return what each subscriber has before it, by name; all subscribers unless some are named."""
+        names = self.subscribers() if subscribers is None else subscribers
+        with mapped(self._client):
+            now = self._now()
+            return [self._queue(name, now) for name in names]
+
+    def live_workers(self) -> list[str]:
+        """Return the consumers that beat within `LIVE_S`; one worker process is one consumer."""
+        with mapped(self._client):
+            since = self._now() - int(LIVE_S * 1e6)
+            names: Any = self._client.zrangebyscore(self._keys("workers"), since, "+inf")
+        return sorted(name.decode() for name in names)
+
+    def backlog(self) -> Backlog:
+        """Return what SQL does not have yet."""
+        with mapped(self._client):
+            now = self._now()
+            archived = int(self._client.get(self._keys("archived")) or 0)  # type: ignore[arg-type]
+            newest: Any = self._client.xrevrange(self._keys("history"), count=1)
+            first, count = self._unarchived(archived)
+            return Backlog(
+                history=int(self._client.xlen(self._keys("history"))),  # type: ignore[arg-type]
+                archived=archived,
+                last=_position(newest[0][0]) if newest else archived,
+                unarchived=count,
+                oldest_s=max(0.0, (now - first) / 1e6) if count else None,
+                outcomes=int(self._client.xlen(self._keys("outcomes"))),  # type: ignore[arg-type]
+            )
+
+    def dead_letters(self, subscriber: str, after: str = "-", limit: int = 100) -> list[DeadLetter]:
+        """Return dead letters of a subscriber, oldest first.
+
+        Args:
+            after: an entry id, exclusive; `-` is the beginning.
+        """
+        start = after if after == "-" else f"({after}"
+        with mapped(self._client):
+            entries: Any = self._client.xrange(self._keys("dead", subscriber), min=start, count=limit)
+        return [_dead_letter(subscriber, entry_id, fields or {}) for entry_id, fields in entries]
+
+    def newest_dead_letter(self, subscriber: str) -> DeadLetter | None:
+        """Return the last dead letter of a subscriber; None when it has none."""
+        with mapped(self._client):
+            entries: Any = self._client.xrevrange(self._keys("dead", subscriber), count=1)
+        return _dead_letter(subscriber, *entries[0]) if entries else None
+
+    def _queue(self, name: str, now: int) -> Queue:
+        client, keys = self._client, self._keys
+        pipeline = client.pipeline(transaction=False)
+        pipeline.hmget(keys("sub", name), "types", "state", "ordering")
+        pipeline.xlen(keys("queue", name))
+        pipeline.zrange(keys("lanes", name), 0, MAX_LANES - 1)
+        pipeline.hkeys(keys("held", name))
+        pipeline.zcard(keys("delayed", name))
+        pipeline.xlen(keys("dead", name))
+        pipeline.xrange(keys("queue", name), count=1)
+        pipeline.zrange(keys("delayed", name), 0, 0)
+        (types, state, ordering), window, movable, held, delayed, dead, head, next_retry = pipeline.execute()
+        leased = self._leased(name)
+        lanes = [lane.decode() for lane in dict.fromkeys([*movable, *held])]
+        waiting, frames = self._lanes(name, lanes[:MAX_LANES])
+        frames += [fields.get(b"f", b"") for _, fields in head] + list(next_retry)
+        positions = list(filter(None, map(_frame_position, frames)))
+        return Queue(
+            subscriber=name,
+            types=tuple(filter(None, (types or b"").decode().split("\t"))),
+            state=(state or b"").decode(),
+            ordering=(ordering or b"").decode(),
+            ready=max(0, window - leased),
+            running=leased,
+            waiting=waiting,
+            is_bounded=len(lanes) > MAX_LANES or len(movable) == MAX_LANES,
+            delayed=delayed,
+            dead=dead,
+            oldest_s=max(0.0, (now - min(positions)) / 1e6) if positions else None,
+        )
+
+    def _lanes(self, name: str, lanes: Sequence[str]) -> tuple[int, list[bytes]]:
+        """Count what waits in lanes, and return the heads of some of them."""
+        pipeline = self._client.pipeline(transaction=False)
+        for lane in lanes:
+            pipeline.llen(self._keys("lane", name, lane))
+        for lane in lanes[:_LOOK_AT_LANES]:
+            pipeline.lindex(self._keys("lane", name, lane), 0)
+        replies = pipeline.execute()
+        return sum(replies[: len(lanes)]), [frame for frame in replies[len(lanes) :] if frame]
+
+    def _leased(self, name: str) -> int:
+        try:
+            pending: Any = self._client.xpending(self._keys("queue", name), GROUP)
+        except redis.ResponseError as error:
+            if "NOGROUP" in str(error):
+                return 0
+            raise
+        return int(pending["pending"])
+
+    def _unarchived(self, archived: int) -> tuple[int, int]:
+        """Return the first position after `archived`, and how many entries follow it, up to the bound."""
+        first, count, after = 0, 0, f"({archived}-0"
+        while count < MAX_COUNT:
+            entries: Any = self._client.xrange(self._keys("history"), min=after, count=_PAGE)
+            if not entries:
+                break
+            first = first or _position(entries[0][0])
+            count += len(entries)
+            after = f"({entries[-1][0].decode()}"
+        return first, count
+
+    def _now(self) -> int:
+        """Return the server's time, microseconds: positions are made with it."""
+        seconds, micros = self._client.time()  # type: ignore[misc]
+        return int(seconds) * 1_000_000 + int(micros)
+
+    def _config(self, name: str) -> str | None:
+        """Ask for a setting; hosted servers often refuse."""
+        with mapped(self._client):
+            try:
+                found: Any = self._client.config_get(name)
+            except redis.ResponseError:
+                return None
+        return str(found[name]) if name in found else None
+
+
+def _position(entry_id: bytes) -> int:
+    return int(entry_id.partition(b"-")[0])
+
+
+def _frame_position(frame: bytes) -> int | None:
+    head = frame.partition(b"\t")[0]
+    return int(head) if head.isdigit() else None
+
+
+def _dead_letter(subscriber: str, entry_id: bytes, fields: dict[bytes, bytes]) -> DeadLetter:
+    event: Event | None = None
+    try:
+        frame = parse_frame(fields.get(b"f", b""))
+        event = decode(frame.body, frame.root)
+    except MalformedEntry:
+        pass
+    attempts = fields.get(b"a", b"0")
+    return DeadLetter(
+        subscriber,
+        entry_id.decode(),
+        int(attempts) if attempts.isdigit() else 0,
+        fields.get(b"r", b"").decode(errors="replace"),
+        event,
+    )

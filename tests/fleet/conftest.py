@@ -1,0 +1,51 @@
+"""A world for each test: a namespace on the session's Valkey, and a migrated SQLite file."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from events.settings import Settings
+from store.engine import open_engine
+from store.migrate import upgrade
+from tests.fleet.fleet import World
+from tests.valkey_servers import ValkeyServer
+
+
+def make_world(redis_url: str, folder: Path) -> World:
+    url = f"sqlite:///{folder / 'store.db'}"
+    engine = open_engine(url)
+    upgrade(engine)
+    engine.dispose()
+    namespace = f"test-{uuid.uuid4().hex[:12]}"
+    return World(
+        Settings(
+            redis_url=redis_url, database_url=url, namespace=namespace, lease_s=2, history_margin_s=0, timeout_s=3
+        ),
+        folder,
+    )
+
+
+@pytest.fixture
+def world(redis_url: str, tmp_path: Path) -> Iterator[World]:
+    """A world of the test's own, to break things in."""
+    world = make_world(redis_url, tmp_path)
+    try:
+        yield world
+    finally:
+        world.close()
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A world with a fleet of two worker processes that a module's tests share."""
+    with ValkeyServer() as server:
+        world = make_world(server.url, tmp_path_factory.mktemp("fleet"))
+        try:
+            world.start_fleet(2)
+            yield world
+        finally:
+            world.close()
