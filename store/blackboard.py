@@ -19,7 +19,7 @@ from store.archive import Archive
 from store.causation import Causation
 from store.direct import DirectWriter
 from store.engine import open_engine
-from store.migrate import HEAD, current, upgrade
+from store.migrate import upgrade
 from store.registry import Registry
 from store.replay import Replay
 from store.statistics import Statistics
@@ -106,13 +106,17 @@ class BlackboardFactory:
         tail, clock = _wire(settings)
         engine = open_engine(database_url(settings), pool_size=settings.sql_pool_size, timeout_s=settings.timeout_s)
         if settings.database_url is None:
-            _prepare_embedded(engine, Path(settings.home))
+            _prepare_embedded(engine, _home(settings))
         return Blackboard(engine, settings.namespace, tail, clock, threads=settings.sql_pool_size)
 
 
 def database_url(settings: Settings) -> str:
     """Return the URL of the store: the one given, or the SQLite file beside the embedded Valkey."""
-    return settings.database_url or f"sqlite:///{Path(settings.home).absolute() / 'eventbus.db'}"
+    return settings.database_url or f"sqlite:///{_home(settings) / 'eventbus.db'}"
+
+
+def _home(settings: Settings) -> Path:
+    return Path(settings.home).expanduser().resolve()
 
 
 def _prepare_embedded(engine: Engine, home: Path) -> None:
@@ -120,8 +124,7 @@ def _prepare_embedded(engine: Engine, home: Path) -> None:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreUnavailable(f"The directory {home} (EVENTBUS_HOME) cannot be made: {error.strerror}.") from None
-    if current(engine) != HEAD:
-        upgrade(engine)
+    upgrade(engine)
 
 
 # --- wiring: the lead fills this in -------------------------------------------------------------

@@ -35,6 +35,8 @@ def upgrade(engine: Engine) -> list[str]:
 
     Guarantee: all or nothing, and safe when several processes run it at once.
     """
+    if current(engine) == HEAD:
+        return []
     return _run(engine, "upgrade", "head")
 
 

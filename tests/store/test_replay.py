@@ -1,0 +1,224 @@
+"""One history, whichever part of it SQL has: no gap, no repeat, in order, page by page."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from events.errors import RedisUnavailable, StoreUnavailable
+from store import seam
+from store.archive import Archive
+from store.direct import DirectWriter
+from store.filter import EventFilter
+from store.replay import Page, Replay
+from tests.store.conftest import an_event, store_events
+from tests.store.doubles import FakeClock, FakeTail
+
+NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
+
+
+def positions(recorded):
+    return [one.position for one in recorded]
+
+
+def archive_next(archive, tail, count):
+    """What the archiver does: copy, commit, tell Redis, which trims."""
+    with archive.writer("history") as writer:
+        batch = [r for r in tail.events if r.position > writer.cursor.position][:count]
+        if batch:
+            writer.append_events(batch)
+            writer.advance(batch[-1].position, f"{batch[-1].position}-0")
+    if batch:
+        tail.archived = batch[-1].position
+
+
+def test_an_empty_history_is_one_complete_empty_page(engine):
+    for tail in (None, FakeTail()):
+        replay = Replay(engine, "test", tail)
+
+        assert replay.page() == Page((), 0, True)
+        assert replay.page(after=7) == Page((), 7, True)
+        assert list(replay.iterate()) == [] and replay.count() == 0 and replay.find("nobody") is None
+
+
+@pytest.mark.parametrize("archived", [0, 1, 5, 9, 10])
+@pytest.mark.parametrize("limit", [1, 3, 10, 11])
+def test_pages_join_sql_and_tail_without_a_seam(engine, archive, archived, limit):
+    history = [an_event(10 * n) for n in range(1, 11)]
+    if archived:
+        store_events(archive, *history[:archived])
+    replay = Replay(engine, "test", FakeTail(history, archived=10 * archived))
+
+    assert list(replay.iterate(page=limit)) == history
+    for done in range(11):
+        assert list(replay.iterate(after=10 * done, page=limit)) == history[done:]
+    assert replay.count() == 10
+    assert replay.find("e100") == history[9] and replay.find("e10") == history[0]
+
+
+@pytest.mark.parametrize("limit", [1, 4, 7, 500])
+@pytest.mark.parametrize("step", [1, 3, 20])
+def test_the_archiver_moving_before_every_page_makes_no_gap_and_no_repeat(engine, archive, limit, step):
+    history = [an_event(n) for n in range(1, 101)]
+    tail = FakeTail(history)
+    tail.before_read = lambda: archive_next(archive, tail, step)
+    replay = Replay(engine, "test", tail)
+
+    assert positions(replay.iterate(page=limit)) == list(range(1, 101))
+
+
+def test_a_tail_that_moves_on_mid_question_is_asked_again(engine, archive):
+    history = [an_event(n, causation_id=f"e{n - 1}" if n > 1 else None) for n in range(1, 30)]
+    tail = FakeTail(history)
+    moves = iter([5, 9, 1])
+    tail.before_read = lambda: archive_next(archive, tail, next(moves, 0))
+
+    assert Replay(engine, "test", tail).count() == 29
+    assert archive.cursor("history").position == 15
+
+
+def test_readers_see_one_order_while_publisher_and_archiver_run(engine, archive, url, open_at):
+    tail, total, failures = FakeTail(), 400, []
+
+    def publish_and_archive():
+        try:
+            for n in range(1, total + 1):
+                tail.events.append(an_event(n))
+                if n % 7 == 0:
+                    archive_next(other, tail, 5)
+            while other.cursor("history").position < total:
+                archive_next(other, tail, 50)
+        except Exception as error:
+            failures.append(error)
+
+    other = Archive(open_at(url), "test")
+    writer = threading.Thread(target=publish_and_archive)
+    writer.start()
+    replay, seen, after = Replay(engine, "test", tail), [], 0
+    while len(seen) < total and not failures:
+        page = replay.page(after=after, limit=13)
+        seen += positions(page.events)
+        after = page.last
+    writer.join(60)
+
+    assert failures == [] and seen == list(range(1, total + 1))
+
+
+def test_a_database_that_lags_behind_redis_is_reported(engine, archive):
+    store_events(archive, an_event(1))
+
+    with pytest.raises(StoreUnavailable, match="lags"):
+        Replay(engine, "test", FakeTail([an_event(9)], archived=8)).page()
+
+
+def test_an_unreachable_redis_is_an_error_and_not_a_shorter_answer(engine, archive):
+    store_events(archive, an_event(1))
+
+    def fail():
+        raise RedisUnavailable("no Redis")
+
+    replay = Replay(engine, "test", FakeTail(before_read=fail))
+    with pytest.raises(RedisUnavailable):
+        replay.page()
+    assert replay.find("e1") is not None
+
+
+def test_a_tail_longer_than_its_bound_is_refused_by_questions_and_read_by_pages(engine, archive, monkeypatch):
+    monkeypatch.setattr(seam, "TAIL_BOUND", 20)
+    replay = Replay(engine, "test", FakeTail([an_event(n) for n in range(1, 31)]))
+
+    with pytest.raises(StoreUnavailable, match="eventbus archive"):
+        replay.count()
+    assert len(list(replay.iterate())) == 30
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 50])
+def test_unpublished_events_take_their_place_among_the_others(engine, archive, limit):
+    history = [an_event(n) for n in (10, 30, 50)]
+    tail, clock = FakeTail(history), FakeClock()
+    replay = Replay(engine, "test", tail)
+    direct = DirectWriter(engine, "test", clock, replay)
+    for n in (20, 40, 60, 61):
+        clock.latest = n - 1
+        direct.store([an_event(n).event])
+
+    everything = [10, 20, 30, 40, 50, 60, 61]
+    assert positions(replay.iterate(page=limit)) == everything
+    archive_next(archive, tail, 2)
+    assert positions(replay.iterate(page=limit)) == everything
+    archive_next(archive, tail, 2)
+    assert positions(replay.iterate(page=limit)) == everything
+    assert archive.highest_position() == 61
+
+
+def test_an_unpublished_event_that_is_published_later_appears_once(engine, archive):
+    tail, clock = FakeTail(), FakeClock(9)
+    replay = Replay(engine, "test", tail)
+    DirectWriter(engine, "test", clock, replay).store([an_event(10).event])
+    tail.events += [an_event(20, event_id="e10"), an_event(30)]
+
+    before = positions(replay.iterate())
+    archive_next(archive, tail, 5)
+
+    assert before == positions(replay.iterate()) == [10, 30]
+
+
+FILTERS = [
+    EventFilter(),
+    EventFilter(project_id="p1"),
+    EventFilter(types=("A", "B")),
+    EventFilter(types=("A",), project_id="p2"),
+    EventFilter(actor="x"),
+    EventFilter(correlation_id="e5"),
+    EventFilter(start_time=NOON + timedelta(minutes=10)),
+    EventFilter(end_time=NOON + timedelta(minutes=10)),
+    EventFilter(start_time=NOON + timedelta(minutes=5), end_time=NOON + timedelta(minutes=20), actor="y"),
+    EventFilter(start_time=NOON, end_time=NOON),
+    EventFilter(project_id="nobody"),
+]
+
+
+@pytest.mark.parametrize("wanted", FILTERS, ids=repr)
+def test_a_filter_means_the_same_in_sql_and_in_the_tail(engine, archive, wanted):
+    history = [
+        an_event(
+            n, type="ABC"[n % 3], project_id=f"p{n % 4}", actor="xy"[n % 2], timestamp=NOON + timedelta(minutes=n),
+            correlation_id="e5" if n % 5 == 0 else None,
+        )
+        for n in range(1, 31)
+    ]  # fmt: skip
+    expected = [r for r in history if wanted.matches(r.event)]
+    tail = FakeTail(history)
+    replay = Replay(engine, "test", tail)
+    for _ in range(3):
+        assert list(replay.iterate(wanted, page=3)) == expected
+        assert replay.count(wanted) == len(expected)
+        archive_next(archive, tail, 15)
+
+
+def test_a_time_range_is_half_open_and_naive_times_are_utc(engine, archive):
+    store_events(archive, *(an_event(n, timestamp=NOON + timedelta(microseconds=n)) for n in range(1, 5)))
+    naive = NOON.replace(tzinfo=None)
+    wanted = EventFilter(start_time=naive + timedelta(microseconds=2), end_time=naive + timedelta(microseconds=4))
+
+    assert positions(Replay(engine, "test", None).iterate(wanted)) == [2, 3]
+
+
+def test_a_reversed_range_a_string_of_types_and_a_limit_of_nothing_are_refused(engine):
+    with pytest.raises(ValueError, match="reversed"):
+        EventFilter(start_time=NOON, end_time=NOON - timedelta(seconds=1))
+    with pytest.raises(ValueError, match="sequence of names"):
+        EventFilter(types="SCENE_WRITTEN")
+    with pytest.raises(ValueError, match="datetime"):
+        EventFilter(start_time="2024-01-01")
+    with pytest.raises(ValueError, match="at least 1"):
+        Replay(engine, "test", None).page(limit=0)
+
+
+def test_a_question_without_matches_in_a_long_tail_ends(engine):
+    tail = FakeTail([an_event(n) for n in range(1, 2501)])
+
+    assert list(Replay(engine, "test", tail).iterate(EventFilter(project_id="none"))) == []
+    assert tail.reads == 3
