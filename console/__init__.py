@@ -1,0 +1,1 @@
+"""The command `eventbus`: everything an operator does, and nothing an application needs."""

@@ -33,7 +33,7 @@ _HOMES = {
     "Settings": "events.settings",
     "publish": "events.default",
 }
-__all__ = sorted(_HOMES)  # noqa: PLE0605
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -6,33 +6,31 @@ Composition: it may import any floor, and nothing below the composition imports 
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-
-from sqlalchemy import Engine
+from urllib.parse import quote
 
 from events import embedded
 from events.connection import Client, connect
+from events.errors import StoreUnavailable
 from events.namespace import Declared, Namespace, Remembered
+from events.ports import TailPage
 from events.publisher import Publisher
 from events.settings import Settings
 from events.stream import HistoryStream
 from store.archive import Archive
-from store.causation import Causation
+from store.blackboard import Blackboard
 from store.engine import open_engine
 from store.migrate import upgrade
 from store.registry import Registry
-from store.replay import Replay
-from store.statistics import Statistics
 
 
 class Backend:
-    """The servers of one process, each connected when it is first needed.
+    """The servers of one process, each connected when it is first needed. Threads may share it.
 
     Args:
         settings: without a `redis_url` the embedded Valkey is started; without a `database_url`
-            SQLite is used beside it, and its schema is made.
+            SQLite in `home` is used, and its schema is made.
         may_restore: this process declares a namespace anew that Redis has lost.
     """
 
@@ -41,82 +39,74 @@ class Backend:
         self._may_restore = may_restore
         self._lock = threading.RLock()
         self._embedded: embedded.Embedded | None = None
-        self._closers: list[object] = []
 
     def redis_url(self) -> str:
         """Return the URL of Redis, starting the embedded one when none was set."""
-        return self.settings.redis_url or self._ensure_embedded().redis_url
+        if self.settings.redis_url:
+            return self.settings.redis_url
+        with self._lock:
+            if self._embedded is None:
+                self._embedded = embedded.ensure(self.settings.home)
+            return self._embedded.redis_url
 
     def database_url(self) -> str:
         """Return the URL of the database, the SQLite file in `home` when none was set."""
-        if self.settings.database_url:
-            return self.settings.database_url
-        if not self.settings.redis_url:
-            return self._ensure_embedded().database_url
-        home = Path(self.settings.home).expanduser().resolve()
-        home.mkdir(parents=True, exist_ok=True)
-        return f"sqlite:///{home / 'eventbus.db'}"
+        return self.settings.database_url or f"sqlite:///{quote(str(self._home() / 'eventbus.db'))}"
 
     @property
     def client(self) -> Client:
-        return self._once("_client")
+        """The Redis client."""
+        with self._lock:
+            return self._client
 
     @property
     def namespace(self) -> Namespace:
-        return self._once("_namespace")
+        """The namespace in Redis; what publishers and workers call scripts through."""
+        with self._lock:
+            return self._namespace
 
     @property
     def publisher(self) -> Publisher:
-        return self._once("_publisher")
-
-    @property
-    def engine(self) -> Engine:
-        return self._once("_engine")
-
-    @property
-    def pool(self) -> ThreadPoolExecutor:
-        """Threads for SQL reads of the async edge, as many as SQL connections."""
-        return self._once("_pool")
+        """Publishes, on the calling thread."""
+        with self._lock:
+            return self._publisher
 
     @property
     def history(self) -> HistoryStream:
+        """History and outcomes as Redis holds them."""
         return HistoryStream(self.namespace)
 
     @property
+    def blackboard(self) -> Blackboard:
+        """The store; closing it closes this backend."""
+        with self._lock:
+            return self._blackboard
+
+    @property
     def archive(self) -> Archive:
-        return Archive(self.engine, self.settings.namespace)
+        """How history and outcomes get into SQL."""
+        return self.blackboard.archive
 
     @property
     def registry(self) -> Registry:
-        return Registry(self.engine, self.settings.namespace)
-
-    @property
-    def replay(self) -> Replay:
-        return Replay(self.engine, self.settings.namespace, self.history)
-
-    @property
-    def causation(self) -> Causation:
-        return Causation(self.engine, self.settings.namespace, self.history)
-
-    @property
-    def statistics(self) -> Statistics:
-        return Statistics(self.engine, self.settings.namespace, self.history)
+        """The durable list of subscribers."""
+        return self.blackboard.registry
 
     def close(self) -> None:
-        """Close every connection and stop using the embedded servers."""
+        """Close every connection and stop using the embedded servers. Closing twice is harmless."""
         with self._lock:
             made = self.__dict__
-            if "_client" in made:
-                made.pop("_client").close()
-            if "_engine" in made:
-                made.pop("_engine").dispose()
-            if "_pool" in made:
-                made.pop("_pool").shutdown(wait=False)
             for name in ("_namespace", "_publisher"):
                 made.pop(name, None)
-            if self._embedded is not None:
-                self._embedded.release()
-                self._embedded = None
+            client, board, held = made.pop("_client", None), made.pop("_blackboard", None), self._embedded
+            self._embedded = None
+        if client is not None:
+            client.close()
+        if board is not None:
+            board.closes = None
+            board.close()
+        if held is not None:
+            held.release()
 
     @cached_property
     def _client(self) -> Client:
@@ -125,7 +115,7 @@ class Backend:
     @cached_property
     def _namespace(self) -> Namespace:
         return Namespace(
-            self.client,
+            self._client,
             self.settings.namespace,
             self._remembered,
             may_restore=self._may_restore,
@@ -134,34 +124,42 @@ class Backend:
 
     @cached_property
     def _publisher(self) -> Publisher:
-        return Publisher(self.namespace, self.settings.max_event_bytes, self.settings.max_routes)
+        return Publisher(self._namespace, self.settings.max_event_bytes, self.settings.max_routes)
 
     @cached_property
-    def _engine(self) -> Engine:
-        url = self.database_url()
-        engine = open_engine(url, pool_size=self.settings.sql_pool_size, timeout_s=self.settings.timeout_s)
-        if not self.settings.database_url:
+    def _blackboard(self) -> Blackboard:
+        settings = self.settings
+        engine = open_engine(self.database_url(), pool_size=settings.sql_pool_size, timeout_s=settings.timeout_s)
+        if not settings.database_url:
             upgrade(engine)
-        return engine
+        history = _HistoryOnDemand(self)
+        board = Blackboard(engine, settings.namespace, history, history, threads=settings.sql_pool_size)
+        board.settings, board.closes = settings, self.close
+        return board
 
-    @cached_property
-    def _pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self.settings.sql_pool_size, thread_name_prefix="eventbus-sql")
-
-    def _once(self, name: str):  # type: ignore[no-untyped-def]
-        """Read a cached part; the lock makes it once however many threads ask first."""
-        found = self.__dict__.get(name)
-        if found is not None:
-            return found
-        with self._lock:
-            return getattr(self, name)
-
-    def _ensure_embedded(self) -> embedded.Embedded:
-        with self._lock:
-            if self._embedded is None:
-                self._embedded = embedded.ensure(self.settings.home)
-            return self._embedded
+    def _home(self) -> Path:
+        home = Path(self.settings.home).expanduser().resolve()
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUnavailable(f"The directory {home} (EVENTBUS_HOME) cannot be made: {error.strerror}.") from None
+        return home
 
     def _remembered(self) -> Remembered:
         subscribers = [Declared(name, tuple(types), options) for name, types, options in self.registry.all()]
         return Remembered(self.archive.highest_position(), subscribers)
+
+
+class _HistoryOnDemand:
+    """The store's view of Redis, connected (the embedded one: started) when it is first asked."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def after(self, position: int, limit: int) -> TailPage:
+        """See `events.ports.HistoryTail.after`."""
+        return self._backend.history.after(position, limit)
+
+    def next_position(self) -> int:
+        """See `events.ports.PositionClock.next_position`."""
+        return self._backend.history.next_position()

@@ -226,7 +226,7 @@ class EventBus:
         Raises:
             EventNotFound: no event has that id.
         """
-        return [recorded.event for recorded in self.backend.causation.chain(event_id)]
+        return [recorded.event for recorded in self.backend.blackboard.causation.chain(event_id)]
 
     async def replay_events(
         self,
@@ -246,7 +246,7 @@ class EventBus:
             All that match; empty when none does. For long histories use `iter_events`.
         """
         wanted = _filter(project_id, start_time, end_time, event_types, actor, correlation_id)
-        return await self._read(lambda: [recorded.event for recorded in self.backend.replay.iterate(wanted)])
+        return await self._read(lambda: [recorded.event for recorded in self.backend.blackboard.replay.iterate(wanted)])
 
     async def iter_events(
         self,
@@ -271,7 +271,7 @@ class EventBus:
         complete = False
         while not complete:
             start = after
-            page = await self._read(lambda start=start: self.backend.replay.page(wanted, start, PAGE))  # type: ignore[misc]
+            page = await self._read(lambda start=start: self.backend.blackboard.replay.page(wanted, start, PAGE))  # type: ignore[misc]
             for recorded in page.events:
                 yield recorded
             after, complete = page.last, page.complete
@@ -317,7 +317,7 @@ class EventBus:
     async def _read(self, read: Callable[[], T]) -> T:
         """Run a SQL read in the pool, with the caller's context."""
         context = contextvars.copy_context()
-        pool = await asyncio.to_thread(lambda: self.backend.pool)
+        pool = await asyncio.to_thread(lambda: self.backend.blackboard.pool)
         return await asyncio.get_running_loop().run_in_executor(pool, lambda: context.run(read))
 
 

@@ -111,7 +111,7 @@ class EmbeddedServerError(EventBusError):
     """The embedded Valkey could not be started."""
 
 
-class Discard(Exception):  # noqa: N818 - control flow, named for what it asks
+class Discard(Exception):
     """Raised by a handler: end this delivery now, without a retry and without a dead letter."""
 
     def __init__(self, reason: str = "") -> None:
@@ -119,7 +119,7 @@ class Discard(Exception):  # noqa: N818 - control flow, named for what it asks
         super().__init__(reason)
 
 
-class Retry(Exception):  # noqa: N818 - control flow, named for what it asks
+class Retry(Exception):
     """Raised by a handler: try again.
 
     Args:

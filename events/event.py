@@ -161,7 +161,7 @@ class Event(BaseModel):
 
     def caused(
         self,
-        type: EventType | TypeName | str,  # noqa: A002 - the field's name
+        type: EventType | TypeName | str,
         *,
         actor: str | None = None,
         payload: dict[str, Any] | None = None,

@@ -127,7 +127,7 @@ class Inspection:
     def server(self) -> Server:
         """Return what the server says of itself."""
         with mapped(self._client):
-            info: dict[str, Any] = self._client.info()  # type: ignore[assignment]
+            info: dict[str, Any] = self._client.info()
         software = "valkey" if "valkey_version" in info else "redis"
         version = str(info.get(f"{software}_version", "0"))
         return Server(
@@ -171,16 +171,16 @@ class Inspection:
         """Return what SQL does not have yet."""
         with mapped(self._client):
             now = self._now()
-            archived = int(self._client.get(self._keys("archived")) or 0)  # type: ignore[arg-type]
+            archived = int(self._client.get(self._keys("archived")) or 0)
             newest: Any = self._client.xrevrange(self._keys("history"), count=1)
             first, count = self._unarchived(archived)
             return Backlog(
-                history=int(self._client.xlen(self._keys("history"))),  # type: ignore[arg-type]
+                history=int(self._client.xlen(self._keys("history"))),
                 archived=archived,
                 last=_position(newest[0][0]) if newest else archived,
                 unarchived=count,
                 oldest_s=max(0.0, (now - first) / 1e6) if count else None,
-                outcomes=int(self._client.xlen(self._keys("outcomes"))),  # type: ignore[arg-type]
+                outcomes=int(self._client.xlen(self._keys("outcomes"))),
             )
 
     def dead_letters(self, subscriber: str, after: str = "-", limit: int = 100) -> list[DeadLetter]:
@@ -264,7 +264,7 @@ class Inspection:
 
     def _now(self) -> int:
         """Return the server's time, microseconds: positions are made with it."""
-        seconds, micros = self._client.time()  # type: ignore[misc]
+        seconds, micros = self._client.time()
         return int(seconds) * 1_000_000 + int(micros)
 
     def _config(self, name: str) -> str | None:

@@ -6,7 +6,7 @@ A script is its own file in `events/lua/`, with the key legend and `library.lua`
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -45,6 +45,7 @@ class Scripts:
         self._texts = dict(texts or sources())
         self._shas = {name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest() for name, text in self._texts.items()}
         self._meta = keys("meta")
+        self._execute: Callable[..., Any] = client.execute_command
 
     def call(self, name: str, arguments: Sequence[Argument]) -> Any:
         """Run a script; its reply comes as bytes, integers and lists.
@@ -55,6 +56,6 @@ class Scripts:
         """
         with mapped(self.client):
             try:
-                return self.client.execute_command("EVALSHA", self._shas[name], 1, self._meta, *arguments)
+                return self._execute("EVALSHA", self._shas[name], 1, self._meta, *arguments)
             except redis.exceptions.NoScriptError:
-                return self.client.execute_command("EVAL", self._texts[name], 1, self._meta, *arguments)
+                return self._execute("EVAL", self._texts[name], 1, self._meta, *arguments)

@@ -96,7 +96,7 @@ class Settings:
             text = environ.get(variable(setting.name), "").strip()
             if not text:
                 continue
-            convert = {int: int, float: float}.get(type(setting.default), str)  # type: ignore[arg-type]
+            convert = {int: int, float: float}.get(type(setting.default), str)
             try:
                 given[setting.name] = convert(text)
             except ValueError:

@@ -52,7 +52,7 @@ class HistoryStream:
         """Return the last position given, 0 when none was."""
         client = self._namespace.client
         with mapped(client):
-            return int(client.get(self._namespace.keys("clock")) or 0)  # type: ignore[arg-type]
+            return int(client.get(self._namespace.keys("clock")) or 0)
 
     def entries_after(self, stream: Stream, last_entry: str, limit: int) -> list[tuple[str, RecordedEvent | Outcome | Rejected]]:
         """Return at most `limit` entries after an entry id, oldest first, each with its id."""
@@ -66,13 +66,13 @@ class HistoryStream:
         """Return how many entries the stream holds."""
         client = self._namespace.client
         with mapped(client):
-            return int(client.xlen(self._namespace.keys(stream)))  # type: ignore[arg-type]
+            return int(client.xlen(self._namespace.keys(stream)))
 
     def archived_position(self) -> int:
         """Return the position up to which Redis knows that SQL has history."""
         client = self._namespace.client
         with mapped(client):
-            return int(client.get(self._namespace.keys("archived")) or 0)  # type: ignore[arg-type]
+            return int(client.get(self._namespace.keys("archived")) or 0)
 
     def note_archived(self, stream: Stream, position: int, trim: int, dedupe_s: float, event_ids: Sequence[str] = ()) -> None:
         """Tell Redis that SQL has the stream up to a position, and trim it below `trim`.

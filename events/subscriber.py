@@ -55,7 +55,7 @@ class CallbackSubscriber(EventSubscriber):
         self.callback = callback
 
     @property
-    def handle_event(self) -> Any:  # type: ignore[override]
+    def handle_event(self) -> Any:
         """The callback itself."""
         return self.callback
 

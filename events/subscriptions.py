@@ -29,19 +29,20 @@ class SubscriberOptions:
         on_dead: what a dead letter does to an ordered key: `skip` lets the next event go on,
             `block` holds it until somebody decides.
         max_attempts: tries before a delivery becomes a dead letter. Default 5.
-        min_backoff_s: seconds before the second try; each further wait is four times as long.
-        max_backoff_s: longest wait, seconds. The defaults spread 5 attempts over about an hour.
-        time_limit_s: seconds one try may take; `subscribe` also reads it as `time_limit`. Default 600.
-        window: most deliveries ready or running across the fleet. Default 128; 1 is strictly serial.
+        min_backoff: seconds before the second try; each further wait is four times as long.
+        max_backoff: longest wait, seconds. The defaults spread 5 attempts over about an hour.
+        time_limit: seconds one try may take. Default 600.
+        concurrency: most deliveries ready or running across the fleet; 1 is strictly serial. Default 160,
+            which no worker should notice, and few enough that projects take turns.
     """
 
     ordering: str | None = None
     on_dead: str = "skip"
     max_attempts: int = 5
-    min_backoff_s: float = 45.0
-    max_backoff_s: float = 3600.0
-    time_limit_s: float = 600.0
-    window: int = 128
+    min_backoff: float = 45.0
+    max_backoff: float = 3600.0
+    time_limit: float = 600.0
+    concurrency: int = 160
 
     def __post_init__(self) -> None:
         if (self.ordering or "") not in ORDERINGS:
@@ -50,18 +51,18 @@ class SubscriberOptions:
             )
         if self.on_dead not in ("skip", "block"):
             raise InvalidSubscription(f"on_dead must be 'skip' or 'block', not {self.on_dead!r}.")
-        for name, lowest in (("max_attempts", 1), ("window", 1)):
+        for name, lowest in (("max_attempts", 1), ("concurrency", 1)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
                 raise InvalidSubscription(f"{name} must be a whole number of at least {lowest}, not {value!r}.")
-        for name in ("min_backoff_s", "max_backoff_s", "time_limit_s"):
+        for name in ("min_backoff", "max_backoff", "time_limit"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
                 raise InvalidSubscription(f"{name} must be seconds from 0 to 1e9, not {value!r}.")
 
     def record(self) -> dict[str, str]:
         """Return the fields that publishers and scripts need, as the record in Redis holds them."""
-        return {"ordering": self.ordering or "", "window": str(self.window), "dead": self.on_dead}
+        return {"ordering": self.ordering or "", "window": str(self.concurrency), "dead": self.on_dead}
 
 
 def read_options(name: str, given: Mapping[str, Any]) -> SubscriberOptions:
@@ -70,9 +71,6 @@ def read_options(name: str, given: Mapping[str, Any]) -> SubscriberOptions:
     Raises:
         InvalidSubscription: naming what is not an option, or has a wrong value.
     """
-    given = dict(given)
-    if "time_limit" in given:
-        given.setdefault("time_limit_s", given.pop("time_limit"))
     known = SubscriberOptions.__dataclass_fields__
     unknown = [option for option in given if option not in known]
     if unknown:

@@ -6,20 +6,17 @@ asynchronous callers wait for SQL. Making one connects to nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from pathlib import Path
 
 from sqlalchemy import Engine
 
-from events.errors import RedisUnavailable, StoreUnavailable
 from events.ports import HistoryTail, PositionClock
 from events.settings import Settings
 from store.archive import Archive
 from store.causation import Causation
 from store.direct import DirectWriter
-from store.engine import open_engine
-from store.migrate import upgrade
 from store.registry import Registry
 from store.replay import Replay
 from store.statistics import Statistics
@@ -34,7 +31,14 @@ class Blackboard:
         tail: what Redis has and SQL may not have yet; None reads SQL only.
         clock: gives positions to events that are stored without being published.
         threads: how many asynchronous calls may wait for SQL at once; as many as pooled connections.
+
+    Attributes:
+        settings: those it was made from, by the factory; a bus may share them.
+        closes: called at the end, for connections that are not the engine's.
     """
+
+    settings: Settings | None = None
+    closes: Callable[[], None] | None = None
 
     def __init__(
         self, engine: Engine, namespace: str, tail: HistoryTail | None, clock: PositionClock, *, threads: int = 5
@@ -79,6 +83,8 @@ class Blackboard:
         """Let running calls end, then close every connection. Closing twice is harmless."""
         self.pool.shutdown(wait=True)
         self.engine.dispose()
+        if self.closes is not None:
+            self.closes()
 
     def __enter__(self) -> Blackboard:
         return self
@@ -88,11 +94,14 @@ class Blackboard:
 
 
 class BlackboardFactory:
-    """Makes blackboards from settings."""
+    """Makes blackboards from settings.
+
+    Composition: it reaches above the store's floor, for Redis, and does so when it is called.
+    """
 
     @staticmethod
     def create(settings: Settings | None = None) -> Blackboard:
-        """Make a blackboard; it connects to servers when it is first used.
+        """Make a blackboard; Redis is connected when it is first asked.
 
         Args:
             settings: from the environment unless given. Without a `database_url`, SQLite in `home`, which
@@ -102,44 +111,6 @@ class BlackboardFactory:
             InvalidSettings: a setting cannot be used.
             StoreUnavailable, NotMigrated: the SQLite file in `home` cannot be used.
         """
-        settings = settings or Settings.from_env()
-        tail, clock = _wire(settings)
-        engine = open_engine(database_url(settings), pool_size=settings.sql_pool_size, timeout_s=settings.timeout_s)
-        if settings.database_url is None:
-            _prepare_embedded(engine, _home(settings))
-        return Blackboard(engine, settings.namespace, tail, clock, threads=settings.sql_pool_size)
+        from events.backend import Backend
 
-
-def database_url(settings: Settings) -> str:
-    """Return the URL of the store: the one given, or the SQLite file beside the embedded Valkey."""
-    return settings.database_url or f"sqlite:///{_home(settings) / 'eventbus.db'}"
-
-
-def _home(settings: Settings) -> Path:
-    return Path(settings.home).expanduser().resolve()
-
-
-def _prepare_embedded(engine: Engine, home: Path) -> None:
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreUnavailable(f"The directory {home} (EVENTBUS_HOME) cannot be made: {error.strerror}.") from None
-    upgrade(engine)
-
-
-# --- wiring: the lead fills this in -------------------------------------------------------------
-
-
-class _NoClock:
-    """Stands where Redis is not wired: reading works, storing an unpublished event says why it cannot."""
-
-    def next_position(self) -> int:
-        raise RedisUnavailable("Positions come from Redis, and this blackboard was made without one: set REDIS_URL.")
-
-
-def _wire(settings: Settings) -> tuple[HistoryTail | None, PositionClock]:
-    """Give the tail and the clock that belong to the settings, connecting to Redis at first use.
-
-    To be filled with `events.connect.open_history(settings)`; until then SQL only.
-    """
-    return None, _NoClock()
+        return Backend(settings or Settings.from_env()).blackboard

@@ -7,7 +7,7 @@ where it would repeat, and a tree shows every event once.
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, Engine, TextualSelect, text
+from sqlalchemy import Connection, Engine, text
 
 from events.errors import EventBusError, EventNotFound
 from events.ports import HistoryTail
@@ -24,47 +24,47 @@ Known = dict[str, RecordedEvent]
 MAX_CHAIN = 10_000
 MAX_TREE = 100_000
 
-_COLUMNS = ", ".join(f"e.{column.name}" for column in events.c)
-
 # UNION, not UNION ALL: a row met before is not followed again, which ends cycles. The LIMIT stops the
 # recursion itself, because rows are asked for one by one.
-_ANCESTORS = text(f"""
-    WITH RECURSIVE chain (position, causation_id) AS (
-        SELECT e.position, e.causation_id
+#
+# A recursion takes one step per generation, and PostgreSQL guesses ten rows a step. Given a plain join it
+# reads the whole table in every step (a chain of 600 took minutes). LATERAL with OFFSET 0 leaves it
+# nothing but the index. SQLite has no LATERAL, and needs none: it always joins through the index.
+_LOOKUP = {
+    "sqlite": "JOIN {table} x ON x.namespace = :namespace AND x.{column} = {value}",
+    "postgresql": """CROSS JOIN LATERAL (
+            SELECT * FROM {table} WHERE namespace = :namespace AND {column} = {value} OFFSET 0
+        ) x""",
+}
+
+_ANCESTORS = """
+    WITH RECURSIVE chain (position, cause) AS (
+        SELECT i.position,
+               (SELECT e.causation_id FROM events e WHERE e.namespace = :namespace AND e.position = i.position)
         FROM event_index i
-        JOIN events e ON e.namespace = i.namespace AND e.position = i.position
         WHERE i.namespace = :namespace AND i.event_id = :event_id
       UNION
-        SELECT e.position, e.causation_id
+        SELECT x.position,
+               (SELECT e.causation_id FROM events e WHERE e.namespace = :namespace AND e.position = x.position)
         FROM chain c
-        JOIN event_index i ON i.namespace = :namespace AND i.event_id = c.causation_id
-        JOIN events e ON e.namespace = i.namespace AND e.position = i.position
+        {lookup}
     )
-    SELECT {_COLUMNS}
-    FROM (SELECT position FROM chain LIMIT :bound) c
-    JOIN events e ON e.namespace = :namespace AND e.position = c.position
-""").columns(*events.c)
+    SELECT position FROM chain LIMIT :bound"""
 
-_DESCENDANTS = text(f"""
+_DESCENDANTS = """
     WITH RECURSIVE tree (position, event_id) AS (
         SELECT i.position, i.event_id
         FROM event_index i
         WHERE i.namespace = :namespace AND i.event_id = :event_id
       UNION
-        SELECT e.position, e.event_id
+        SELECT x.position, x.event_id
         FROM tree t
-        JOIN events e ON e.namespace = :namespace AND e.causation_id = t.event_id
+        {lookup}
     )
-    SELECT {_COLUMNS}
-    FROM (SELECT position FROM tree LIMIT :bound) t
-    JOIN events e ON e.namespace = :namespace AND e.position = t.position
-""").columns(*events.c)
+    SELECT position FROM tree LIMIT :bound"""
 
-# A recursion takes one step per generation. Left to itself PostgreSQL plans each step as a scan of the
-# whole table (it guesses ten rows a step), which made a chain of 600 take minutes. For this transaction
-# only, steps go through the index.
-_PLANS = ("hashjoin", "mergejoin", "material", "seqscan", "bitmapscan")
-_BY_INDEX = text("SELECT " + ", ".join(f"set_config('enable_{plan}', 'off', true)" for plan in _PLANS))
+_CAUSE = {"table": "event_index", "column": "event_id", "value": "c.cause"}
+_EFFECTS = {"table": "events", "column": "causation_id", "value": "t.event_id"}
 
 
 class Causation:
@@ -114,12 +114,12 @@ class Causation:
     def _chain(self, event_id: str) -> list[RecordedEvent]:
         with reading(self._engine) as connection:
             archived = self._seam.archived(connection)
-            known = self._select(connection, _ANCESTORS, event_id, MAX_CHAIN + 1)
+            known = self._select(connection, _ANCESTORS, _CAUSE, event_id, MAX_CHAIN + 1)
             if _missing_cause(event_id, known):
                 known |= {recorded.event.event_id: recorded for recorded in self._seam.events(archived)}
                 # From the tail the chain goes back into SQL, where it was not followed yet.
                 while missing := _missing_cause(event_id, known):
-                    older = self._select(connection, _ANCESTORS, missing, MAX_CHAIN + 1)
+                    older = self._select(connection, _ANCESTORS, _CAUSE, missing, MAX_CHAIN + 1)
                     if not older:
                         break
                     known |= older
@@ -144,7 +144,7 @@ class Causation:
     def _tree(self, event_id: str) -> CausationTree:
         with reading(self._engine) as connection:
             archived = self._seam.archived(connection)
-            known = self._select(connection, _DESCENDANTS, event_id, MAX_TREE + 1)
+            known = self._select(connection, _DESCENDANTS, _EFFECTS, event_id, MAX_TREE + 1)
         # In history a cause comes before what it caused, so one pass in order finds all of them.
         for recorded in self._seam.events(archived):
             if recorded.event.event_id == event_id or recorded.event.causation_id in known:
@@ -158,12 +158,11 @@ class Causation:
             )
         return build(event_id, known)
 
-    def _select(self, connection: Connection, query: TextualSelect, event_id: str, bound: int) -> Known:
-        if connection.dialect.name == "postgresql":
-            connection.execute(_BY_INDEX)
+    def _select(self, connection: Connection, walk: str, step: dict[str, str], event_id: str, bound: int) -> Known:
+        query = text(walk.format(lookup=_LOOKUP[connection.dialect.name].format(**step)))
         values = {"namespace": self._namespace, "event_id": event_id, "bound": bound}
-        found = map(recorded_event, connection.execute(query, values).mappings())
-        return {recorded.event.event_id: recorded for recorded in found}
+        positions = connection.execute(query, values).scalars().all()
+        return inserts.at_positions(connection, self._namespace, positions)
 
 
 def _walk(event_id: str, known: Known) -> list[RecordedEvent]:

@@ -45,8 +45,14 @@ def known_positions(connection: Connection, namespace: str, event_ids: Collectio
 
 def stored(connection: Connection, namespace: str, event_ids: Collection[str]) -> dict[str, RecordedEvent]:
     """Return those of the named events that are stored, by id."""
+    known = known_positions(connection, namespace, event_ids)
+    return at_positions(connection, namespace, [position for position in known.values() if position is not None])
+
+
+def at_positions(connection: Connection, namespace: str, positions: Collection[int]) -> dict[str, RecordedEvent]:
+    """Return the events at those positions, by id."""
     found: dict[str, RecordedEvent] = {}
-    for chunk in _chunks([place for place in known_positions(connection, namespace, event_ids).values() if place]):
+    for chunk in _chunks(positions):
         query = select(events).where(events.c.namespace == namespace, events.c.position.in_(chunk))
         for row in connection.execute(query).mappings():
             found[row["event_id"]] = recorded_event(row)

@@ -28,11 +28,14 @@ T = TypeVar("T")
 # and an answer would cost more memory and time than anyone expects.
 TAIL_BOUND = 100_000
 _PAGE = 1000
-_TRIES = 100
+_TRIES = 50  # reads again while SQL shows no progress at all
 
 
 class MovedOn(Exception):
-    """SQL has more than when it was read: read it again."""
+    """SQL has more than when it was read: read it again. `position` is where SQL ended."""
+
+    def __init__(self, position: int) -> None:
+        self.position = position
 
 
 class Seam:
@@ -60,7 +63,7 @@ class Seam:
             return TailPage(0, (), position, True)
         page = self._tail.after(position, limit)
         if page.archived > position:
-            raise MovedOn
+            raise MovedOn(position)
         if not page.events:
             return page
         with reading(self._engine) as connection:
@@ -94,11 +97,13 @@ class Seam:
         Raises:
             StoreUnavailable: Redis insists that SQL has more than SQL shows.
         """
-        for _ in range(_TRIES):
+        stuck, ended_at = 0, -1
+        while stuck < _TRIES:
             try:
                 return read()
-            except MovedOn:
-                continue
+            except MovedOn as moved:
+                stuck = stuck + 1 if moved.position == ended_at else 0
+                ended_at = moved.position
         raise StoreUnavailable(
             f"Redis says that history is archived further than the database {name_of(self._engine)} shows: "
             f"it is a replica that lags, or not the archive of namespace {self._namespace!r}. Check DATABASE_URL."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+from events.errors import TooManyRoutes
 from events.namespace import Namespace
 from events.routes import declare
 from events.settings import Settings
@@ -19,12 +20,22 @@ Connections = Callable[[], tuple[Namespace, Registry]]
 def declare_all(namespace: Namespace, registry: Registry, subscriptions: Sequence[Subscription], max_routes: int) -> None:
     """Write subscribers to the store, then to Redis.
 
-    The store comes first: from it a Redis that lost everything is declared again.
+    The store comes first: from it a Redis that lost everything is declared again. Only the epoch comes
+    before it: a namespace is new as long as the store remembers nobody.
     """
+    namespace.open()
+    before = {name: types for name, types, _ in registry.all()}
     for subscription in subscriptions:
         declared = subscription.declared()
         registry.save(declared.name, declared.types, declared.options)
-        declare(namespace, declared, max_routes)
+        try:
+            declare(namespace, declared, max_routes)
+        except TooManyRoutes:
+            # Restored from the store, the route that was refused here would make its type unpublishable.
+            refused = set(declared.types) - set(before.get(declared.name, ()))
+            if refused:
+                registry.remove(declared.name, refused)
+            raise
 
 
 def make_broker(
@@ -34,7 +45,7 @@ def make_broker(
     *,
     grace_s: float | None = None,
     loop: asyncio.AbstractEventLoop | None = None,
-    waits_for_servers: bool = True,
+    keep_waiting: Callable[[], bool] = lambda: True,
 ) -> StreamsBroker:
     """Make the broker; nothing connects before a `dramatiq.Worker` boots on it.
 
@@ -42,7 +53,7 @@ def make_broker(
         connections: called at boot, in the process that runs the worker.
         grace_s: seconds for running handlers at the end; the settings' unless given.
         loop: where async handlers run; None gives the worker a loop of its own.
-        waits_for_servers: at boot, wait for servers that cannot be reached instead of raising.
+        keep_waiting: asked at boot while servers cannot be reached; False makes the boot fail instead.
     """
 
     def make_engine(threads: int) -> Engine:
@@ -60,5 +71,5 @@ def make_broker(
         subscriptions,
         make_engine,
         grace_s=settings.grace_s if grace_s is None else grace_s,
-        waits_for_servers=waits_for_servers,
+        keep_waiting=keep_waiting,
     )

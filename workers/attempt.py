@@ -59,7 +59,8 @@ class Attempt:
         result: what it returned. error: what it raised.
         deferred: the attempt is settled by the event loop, not by Dramatiq's acknowledgement.
         abandoned: another worker owns the delivery now; whatever comes of this is void.
-        cancelled: this process asked a running handler to stop.
+        cancelled: this process does not want it to start, or asked its handler to stop.
+        finished: its settlement is on its way.
         task: the running task of an async handler.
     """
 
@@ -71,6 +72,7 @@ class Attempt:
     deferred: bool = False
     abandoned: bool = False
     cancelled: bool = False
+    finished: bool = False
     task: asyncio.Task[None] | None = None
     handling: Handling = field(init=False)
 

@@ -17,9 +17,9 @@ def delay_s(attempt: int, options: SubscriberOptions) -> float:
         attempt: 1 after the first try.
 
     Returns:
-        `min_backoff_s * 4**(attempt - 1)`, at most `max_backoff_s`, spread by a quarter either way
+        `min_backoff * 4**(attempt - 1)`, at most `max_backoff`, spread by a quarter either way
         so that deliveries that failed together do not come back together.
     """
     exponent = min(attempt - 1, 30)
-    wait = min(options.max_backoff_s, options.min_backoff_s * FACTOR**exponent)
+    wait: float = min(options.max_backoff, options.min_backoff * FACTOR**exponent)
     return wait * random.uniform(1 - JITTER, 1 + JITTER)

@@ -30,6 +30,10 @@ REPEATED_SIGNAL_S = 2.0
 log = logging.getLogger("eventbus.worker")
 
 
+def _always() -> bool:
+    return True
+
+
 class StreamsBroker(Broker):
     """Serves the actors of some subscribers from their queues in Redis.
 
@@ -37,7 +41,7 @@ class StreamsBroker(Broker):
         subscriptions: whose actors to declare.
         make_engine: called once, at the worker's boot, with the number of worker threads.
         grace_s: seconds that running handlers get when the worker stops.
-        waits_for_servers: at boot, wait for servers that cannot be reached instead of raising.
+        keep_waiting: asked at boot while servers cannot be reached; False makes the boot fail instead.
         middleware: Dramatiq middleware to install besides ours.
     """
 
@@ -47,10 +51,10 @@ class StreamsBroker(Broker):
         make_engine: Callable[[int], Engine],
         *,
         grace_s: float,
-        waits_for_servers: bool = True,
+        keep_waiting: Callable[[], bool] = _always,
         middleware: Iterable[Middleware] = (),
     ) -> None:
-        lifecycle = Lifecycle(make_engine, waits_for_servers)
+        lifecycle = Lifecycle(make_engine, keep_waiting)
         super().__init__(middleware=[lifecycle, CurrentMessage(), *middleware])
         self.engine: Engine = _NotBooted()  # type: ignore[assignment]
         self.grace_s = grace_s
@@ -148,9 +152,9 @@ class BootFailed(EventBusError, MiddlewareError):
 class Lifecycle(Middleware):
     """Opens the engine when the worker boots and drains it before the worker stops."""
 
-    def __init__(self, make_engine: Callable[[int], Engine], waits_for_servers: bool) -> None:
+    def __init__(self, make_engine: Callable[[int], Engine], keep_waiting: Callable[[], bool]) -> None:
         self._make_engine = make_engine
-        self._waits_for_servers = waits_for_servers
+        self._keep_waiting = keep_waiting
 
     def before_worker_boot(self, broker: Broker, worker: dramatiq.Worker) -> None:
         assert isinstance(broker, StreamsBroker)
@@ -169,7 +173,7 @@ class Lifecycle(Middleware):
                 engine.open()
                 return engine
             except Unavailable as error:
-                if not self._waits_for_servers:
+                if not self._keep_waiting():
                     raise
                 log.error("The worker waits: %s", error)
                 time.sleep(OPEN_RETRY_S)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import dramatiq
@@ -49,7 +49,7 @@ class Consuming:
         servers: closed at the end.
         loop: where async handlers run; None makes a loop in a thread.
         archive: run an archiver too.
-        waits_for_servers: wait for servers that cannot be reached instead of raising.
+        keep_waiting: asked at the start while servers cannot be reached; False makes `start` raise.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Consuming:
         threads: int,
         loop: asyncio.AbstractEventLoop | None = None,
         archive: bool = False,
-        waits_for_servers: bool = False,
+        keep_waiting: Callable[[], bool] = lambda: False,
     ) -> None:
         self._settings = settings
         self._servers = servers
@@ -70,7 +70,7 @@ class Consuming:
             lambda: (servers.namespace, servers.registry),
             subscriptions,
             loop=loop,
-            waits_for_servers=waits_for_servers,
+            keep_waiting=keep_waiting,
         )
         self._worker = dramatiq.Worker(
             self._broker, queues=None, worker_threads=_worker_threads(threads, subscriptions), worker_timeout=WORKER_TIMEOUT_MS
@@ -90,7 +90,7 @@ class Consuming:
             self._worker.start()
         except BootFailed as error:
             self._servers.close()
-            raise (error.__cause__ or error) from None
+            raise error.__cause__ or error from None
         except BaseException:
             self._servers.close()
             raise

@@ -124,18 +124,17 @@ class Engine:
         attempt.started_at = time.monotonic()
         subscription = attempt.subscription
         if subscription.is_async:
-            attempt.deferred = True
-            self._async.submit(attempt)
+            self._defer(attempt)
             return
-        result = self._interrupter.call(attempt, subscription.options.time_limit_s, lambda: _call(attempt))
+        result = self._interrupter.call(attempt, subscription.options.time_limit, lambda: _call(attempt))
         if hasattr(result, "__await__") or hasattr(result, "__aiter__"):
-            attempt.deferred = True
-            self._async.submit(attempt, result)
+            self._defer(attempt, result)
         else:
             attempt.result = result
 
     def finish(self, attempt: Attempt) -> None:
         """End an attempt whose result or error is set; from any thread."""
+        attempt.finished = True
         elapsed_s = time.monotonic() - attempt.started_at if attempt.started_at else 0.0
         if attempt.abandoned:
             self._held.drop(attempt.lease)
@@ -174,12 +173,21 @@ class Engine:
 
     def _conclusion(self, attempt: Attempt) -> Settlement:
         if attempt.cancelled and attempt.error is None and not attempt.started_at:
-            return hand_back(attempt.lease)
+            return hand_back(attempt.lease, delay_us=0 if self.draining else PUT_OFF_US)
         try:
             return conclude(attempt, self._settings.max_event_bytes)
         except Exception as error:
             log.exception("The result of %r could not be read.", attempt)
             return failed(attempt, error)
+
+    def _defer(self, attempt: Attempt, begun: object = None) -> None:
+        """Leave the attempt to the loop, which settles it; put it off when the loop has ended."""
+        attempt.deferred = True
+        try:
+            self._async.submit(attempt, begun)
+        except RuntimeError as error:
+            log.error("%r is put off: the event loop of the handlers has ended (%s).", attempt, error)
+            attempt.deferred, attempt.cancelled, attempt.started_at = False, True, 0.0
 
     def _may_start(self, attempt: Attempt) -> bool:
         """Count the start of a suspect; one that killed its worker before is not started again."""
@@ -214,7 +222,7 @@ class Engine:
         self.receiver.forget(lease)
         with self._idle:
             attempt = next((a for a in self._running.values() if a.lease is lease), None)
-        if attempt is not None:
+        if attempt is not None and not attempt.finished:
             log.warning("%r was taken over by another worker; what it does here is void.", attempt)
             attempt.abandoned = True
             self._cancel(attempt)

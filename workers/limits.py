@@ -19,6 +19,7 @@ from dramatiq.threading import raise_thread_exception
 from workers.attempt import Attempt, Interrupted, TimeLimitExceeded
 
 CHECK_S = 0.25
+_raise: Callable[[int, type[BaseException]], None] = raise_thread_exception
 
 
 @dataclass(slots=True, eq=False)
@@ -77,7 +78,7 @@ class Interrupter:
             running = self._running.get(id(attempt))
             if running and not running.raised:
                 running.raised = True
-                raise_thread_exception(running.thread_id, Interrupted)
+                _raise(running.thread_id, Interrupted)
 
     def _forget(self, attempt: Attempt) -> None:
         with self._lock:
@@ -97,4 +98,4 @@ class Interrupter:
                 for running in self._running.values():
                     if not running.raised and now >= running.deadline:
                         running.raised = True
-                        raise_thread_exception(running.thread_id, TimeLimitExceeded)
+                        _raise(running.thread_id, TimeLimitExceeded)

@@ -65,12 +65,16 @@ class AsyncHandlers:
             self._loop.call_soon_threadsafe(attempt.task.cancel)
 
     def _start(self, attempt: Attempt, begun: object) -> None:
+        if attempt.cancelled:
+            attempt.error = Interrupted()
+            self._finished(attempt)
+            return
         context = contextvars.copy_context()
         context.run(handling.set, attempt.handling)
         attempt.task = self._loop.create_task(self._run(attempt, begun), context=context)
 
     async def _run(self, attempt: Attempt, begun: object) -> None:
-        limit_s = attempt.subscription.options.time_limit_s
+        limit_s = attempt.subscription.options.time_limit
         timeout = asyncio.timeout(limit_s)
         try:
             async with timeout:

@@ -18,13 +18,12 @@ import threading
 from types import FrameType
 
 from events.backend import Backend
-from events.errors import EventBusError
+from events.errors import EventBusError, Unavailable
+from events.settings import Settings
 from workers.consuming import Consuming
+from workers.exits import RET_IMPORT, RET_KILLED, RET_OK
 from workers.loading import chosen, load_app
 
-RET_OK = 0
-RET_KILLED = 1
-RET_IMPORT = 2
 LOG_FORMAT = "%(asctime)s %(levelname)-7s [%(process)d] %(name)s: %(message)s"
 
 log = logging.getLogger("eventbus.worker")
@@ -39,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.supervised:
         threading.Thread(target=_wait_for_supervisor, args=(stop,), name="eventbus-supervised", daemon=True).start()
     try:
-        bus = load_app(arguments.app)
+        bus = load_app(arguments.app or Settings.from_env().app)
         subscriptions = chosen(bus.subscriptions, arguments.subscribers)
         settings = bus.settings.with_(**({"grace_s": arguments.grace} if arguments.grace is not None else {}))
         consuming = Consuming(
@@ -48,9 +47,12 @@ def main(argv: list[str] | None = None) -> int:
             subscriptions,
             threads=arguments.threads or settings.threads,
             archive=arguments.archive,
-            waits_for_servers=True,
+            keep_waiting=lambda: not stop.is_set(),
         )
         consuming.start()
+    except Unavailable:
+        log.info("Stopped before the servers could be reached.")
+        return RET_OK
     except EventBusError as error:
         log.error("%s", error)
         return RET_IMPORT
@@ -67,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m workers.process", description=__doc__)
-    parser.add_argument("--app", default=os.environ.get("EVENTBUS_APP"))
+    parser.add_argument("--app", help="module:attribute; EVENTBUS_APP unless given")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--subscribers", nargs="*")
     parser.add_argument("--grace", type=float)

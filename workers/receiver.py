@@ -46,7 +46,7 @@ class Receiver:
         deliveries: Deliveries,
         held: Held,
         subscriptions: Mapping[str, Subscription],
-        credits: Credits,  # noqa: A002 - what they are
+        credits: Credits,
         *,
         lease_s: float,
         refused: Callable[[Lease], None],

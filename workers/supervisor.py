@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from workers.process import RET_IMPORT, RET_KILLED, RET_OK
+from workers.exits import RET_IMPORT, RET_KILLED, RET_OK
 
 MIN_BACKOFF_S = 0.2
 MAX_BACKOFF_S = 10.0

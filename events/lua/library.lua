@@ -80,7 +80,7 @@ local function record(S)
   if r then return r end
   local v = redis.call('HMGET', key('sub', S), 'ordering', 'window', 'state', 'dead')
   r = {
-    name = S, ordering = v[1] or '', window = tonumber(v[2]) or 128, state = v[3] or 'live',
+    name = S, ordering = v[1] or '', window = tonumber(v[2]) or 160, state = v[3] or 'live',
     dead_policy = v[4] or 'skip',
     queue = key('queue', S), lanes = key('lanes', S), held = key('held', S),
     delayed = key('delayed', S), dead = key('dead', S), suspects = key('suspects', S), checked = {},

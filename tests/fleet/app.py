@@ -20,7 +20,7 @@ from events.event import Event
 from events.types import EventType
 
 bus = EventBus()
-FAST = {"min_backoff_s": 0.05, "max_backoff_s": 0.2}
+FAST = {"min_backoff": 0.05, "max_backoff": 0.2}
 _book: redis.Redis | None = None
 
 
@@ -92,14 +92,14 @@ async def run_ordered(event: Event) -> object:
     return None
 
 
-@bus.subscriber("Limited", ["LIMITED_WORK"], time_limit_s=0.4, max_attempts=2, **FAST)
+@bus.subscriber("Limited", ["LIMITED_WORK"], time_limit=0.4, max_attempts=2, **FAST)
 def run_limited(event: Event) -> None:
     record()
     nap(float(event.payload.get("sleep", 0)))
     record("finished")
 
 
-@bus.subscriber("LimitedAsync", ["LIMITED_WORK"], time_limit_s=0.4, max_attempts=2, **FAST)
+@bus.subscriber("LimitedAsync", ["LIMITED_WORK"], time_limit=0.4, max_attempts=2, **FAST)
 async def run_limited_async(event: Event) -> None:
     record()
     await asyncio.sleep(float(event.payload.get("sleep", 0)))

@@ -17,7 +17,7 @@ from tests.waiting import wait_until
 
 
 def states(world: World, subscriber: str) -> dict[str, int]:
-    found = {d.subscriber: d for d in world.backend.statistics.deliveries()}.get(subscriber)
+    found = {d.subscriber: d for d in world.backend.blackboard.statistics.deliveries()}.get(subscriber)
     counts = {word: getattr(found, word) for word in ("waiting", "done", "dead", "discarded")} if found else {}
     return {word: count for word, count in counts.items() if count}
 
@@ -48,16 +48,16 @@ def test_a_killed_archiver_leaves_neither_gap_nor_double(world: World) -> None:
     for start in range(0, 600, 100):
         archiver = world.start_archiver()
         publish(world, *events[start : start + 100])
-        wait_until(lambda: Archive(world.backend.engine, world.settings.namespace).cursor("history").position, 20, "a commit")
+        wait_until(lambda: Archive(world.backend.blackboard.engine, world.settings.namespace).cursor("history").position, 20, "a commit")
         archiver.kill()
         archiver.wait()
     world.start_archiver()
     world.until_settled("Async")
     wait_until(lambda: states(world, "Async") == {"done": 600}, 30, "the store to have all outcomes")
 
-    stored = [recorded for recorded in world.backend.replay.iterate() if recorded.event.type.value == "ASYNC_WORK"]
+    stored = [recorded for recorded in world.backend.blackboard.replay.iterate() if recorded.event.type.value == "ASYNC_WORK"]
     assert [recorded.event.event_id for recorded in stored] == [event.event_id for event in events]
-    assert world.backend.replay.count() == 1200
+    assert world.backend.blackboard.replay.count() == 1200
     assert world.redis.ttl(world.keys("id", events[0].event_id)) > 0, "ids expire once archived"
 
 

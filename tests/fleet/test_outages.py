@@ -39,7 +39,7 @@ def test_malformed_entries_become_dead_letters_and_stop_nobody(world: World) -> 
     letters = world.dead("Plain")
     assert len(letters) == len(bad)
     assert all(letter["r"].startswith(("The queue entry is not a delivery", "The body is")) for letter in letters)
-    rejected = world.backend.engine.connect().exec_driver_sql("select stream, reason from rejected").fetchall()
+    rejected = world.backend.blackboard.engine.connect().exec_driver_sql("select stream, reason from rejected").fetchall()
     assert sorted(stream for stream, _ in rejected) == ["history", "history", "history", "outcomes"]
 
 

@@ -92,7 +92,7 @@ def archive(engine: Engine) -> Archive:
 
 def an_event(
     position: int, type: str = "SCENE_WRITTEN", *, deliveries: tuple[str, ...] = (), depth: int = 0, **fields: Any
-) -> RecordedEvent:  # noqa: E501
+) -> RecordedEvent:
     """An event whose id is `e<position>` unless it says otherwise."""
     given = {"event_id": f"e{position}", "project_id": "film", "actor": "tester", **fields}
     event = Event(type=type, **given)

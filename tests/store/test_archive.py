@@ -45,7 +45,8 @@ def test_an_empty_archive_is_at_its_beginning(archive):
 
 def test_rows_and_cursor_are_committed_together_and_read_back_as_written(archive, engine):
     event = Event(
-        event_id="EV-1", project_id="film", type="SCENE_WRITTEN", actor="Writer", causation_id="EV-0", correlation_id="EV-0",
+        event_id="EV-1", project_id="film", type="SCENE_WRITTEN", actor="Writer", causation_id="EV-0",
+        correlation_id="EV-0",
         timestamp=datetime(2024, 2, 29, 23, 59, 59, 999_999, tzinfo=timezone(timedelta(hours=5, minutes=45))),
         payload={"z": 1, "a": [1.0, 1e300, -0.0, 2**70, None, True, {"": "\\u0000 is text"}]},
         blackboard_pointer="s3://b/k?x=%41&y='1'", metadata={"cost": 0.1, "currency": "EUR", "latency_ms": 12.3456},
@@ -283,7 +284,7 @@ def test_deliveries_end_the_same_whichever_stream_is_archived_first(archive, eng
 
 
 def test_the_archivers_of_both_streams_at_once_neither_deadlock_nor_lose(archive, url, open_at, engine):
-    total, batch, failures = 600, 20, []
+    total, batch, failures = 300, 15, []
     names = tuple(f"S{n}" for n in range(5))
 
     def run(stream, archive, records, append):
@@ -361,7 +362,7 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(payload=st.dictionaries(st.text("ab"), JSON, max_size=3), moment=st.datetimes(timezones=st.just(UTC)))
 def test_any_valid_event_reads_back_as_it_was(engine, payload, moment):
     archive = Archive(engine, "any")

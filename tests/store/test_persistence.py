@@ -83,7 +83,7 @@ def test_a_clock_behind_the_store_is_a_reset(board, persistence):
 
 
 def test_writers_of_unpublished_events_and_the_archiver_keep_one_order(board, url, open_at):
-    lock, failures, published = threading.Lock(), [], 150
+    lock, failures, published = threading.Lock(), [], 40
 
     class SharedClock(FakeClock):
         def next_position(self):
@@ -100,7 +100,7 @@ def test_writers_of_unpublished_events_and_the_archiver_keep_one_order(board, ur
     def persist(name):
         try:
             with Blackboard(open_engine(url), "test", tail, clock) as mine:
-                for n in range(20):
+                for n in range(15):
                     mine.direct.store([event(f"{name}{n}")])
         except Exception as error:
             failures.append(error)

@@ -1,0 +1,239 @@
+"""The doctor's checks: what is wrong, in words, and what to do about it.
+
+A finding is `wrong` when events are not handled, are not kept, or could be lost; the exit code follows.
+It is a `warning` when somebody should look; `ok` says what was looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from console import wording
+
+if TYPE_CHECKING:
+    from events.backend import Backend
+    from events.inspection import Backlog, Inspection, Queue, Server
+
+OLDEST_VERSION = {"redis": (7, 0), "valkey": (8, 0)}
+STUCK_S = 60.0
+NEARLY_FULL = 0.9
+Level = Literal["ok", "warning", "wrong"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        about: what: redis, namespace, a subscriber, archive, database.
+        says: a sentence. todo: what to do, a sentence; empty when there is nothing to do.
+    """
+
+    level: Level
+    about: str
+    says: str
+    todo: str = ""
+
+
+@dataclass(slots=True)
+class Report:
+    """Every finding, and the numbers behind them."""
+
+    findings: list[Finding] = field(default_factory=list)
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_ok(self) -> bool:
+        return not any(finding.level == "wrong" for finding in self.findings)
+
+    def add(self, level: Level, about: str, says: str, todo: str = "") -> None:
+        self.findings.append(Finding(level, about, says, todo))
+
+
+def examine(backend: Backend) -> Report:
+    """Look at everything that can be reached."""
+    report = Report()
+    stored = _database(report, backend)
+    _redis(report, backend, stored)
+    return report
+
+
+def _database(report: Report, backend: Backend) -> int | None:
+    """Look at the database; return the highest position it knows, None when it cannot tell."""
+    from events.errors import EventBusError
+    from store.failures import name_of
+    from store.inspection import rejected_rows
+    from store.migrate import require_current
+
+    try:
+        engine = backend.blackboard.engine
+        require_current(engine)
+        rejected = rejected_rows(engine, backend.settings.namespace)
+        highest = backend.archive.highest_position()
+    except EventBusError as error:
+        report.add("wrong", "database", str(error))
+        return None
+    report.numbers["database"] = {"url": name_of(engine), "highest_position": highest, "rejected": rejected}
+    report.add("ok", "database", f"{name_of(engine)} answers and has this version's schema.")
+    if backend.settings.redis_url and not backend.settings.database_url:
+        report.add(
+            "warning", "database", "REDIS_URL is set and DATABASE_URL is not: history goes to a file on this machine.",
+            "Set DATABASE_URL to the database that the fleet shares.",
+        )  # fmt: skip
+    for rows in rejected:
+        report.add(
+            "warning", "archive",
+            f"{wording.plural(rows.count, 'entry', 'entries')} of {rows.stream} could not be stored; "
+            f"the newest: {rows.reason}",
+            "Look at the table `rejected`, which keeps what they held; find out who writes to Redis by hand.",
+        )  # fmt: skip
+    return highest
+
+
+def _redis(report: Report, backend: Backend, stored: int | None) -> None:
+    from events.connection import reachable_name
+    from events.errors import EventBusError
+    from events.inspection import Inspection
+
+    try:
+        inspection = Inspection(backend.namespace)
+        server = inspection.server()
+        report.numbers["redis"] = {"url": reachable_name(backend.client), "server": server}
+        _server(report, server, reachable_name(backend.client))
+        _namespace(report, inspection, backend, stored)
+    except EventBusError as error:
+        report.add("wrong", "redis", str(error))
+
+
+def _server(report: Report, server: Server, name: str) -> None:
+    version = ".".join(map(str, server.version))
+    product = {"redis": "Redis", "valkey": "Valkey"}[server.software]
+    oldest = OLDEST_VERSION[server.software]
+    if server.version < oldest:
+        report.add(
+            "wrong", "redis", f"{product} {version} at {name} is too old.",
+            f"Use {product} {'.'.join(map(str, oldest))} or newer.",
+        )  # fmt: skip
+    else:
+        report.add("ok", "redis", f"{product} {version} at {name} answers.")
+    if server.role != "master":
+        report.add("wrong", "redis", "It is a replica: nothing can be published.", "Point REDIS_URL at the primary.")
+    if server.maxmemory_policy != "noeviction":
+        report.add(
+            "wrong", "redis",
+            f"maxmemory-policy is {server.maxmemory_policy or 'unknown'}: a full server deletes events.",
+            "Set `maxmemory-policy noeviction` in its configuration.",
+        )  # fmt: skip
+    if server.maxmemory and server.used_memory > NEARLY_FULL * server.maxmemory:
+        report.add(
+            "warning", "redis",
+            f"{server.used_memory / server.maxmemory:.0%} of maxmemory ({wording.size(server.maxmemory)}) is used; "
+            "when it is full, publishing fails.",
+            "Raise maxmemory, or find out below what is not consumed or archived.",
+        )  # fmt: skip
+    if not server.appendonly:
+        report.add(
+            "warning", "redis",
+            "appendonly is off: a crash of the server loses what was published since its last snapshot.",
+            "Set `appendonly yes`.",
+        )  # fmt: skip
+    elif server.appendfsync == "no":
+        report.add(
+            "warning", "redis", "appendfsync is no: a power cut can lose half a minute of events.",
+            "Set `appendfsync everysec`, or `always`.",
+        )  # fmt: skip
+    else:
+        fsync = f", appendfsync {server.appendfsync}" if server.appendfsync else ""
+        report.add("ok", "redis", f"It writes an append-only file{fsync}; maxmemory-policy {server.maxmemory_policy}.")
+
+
+def _namespace(report: Report, inspection: Inspection, backend: Backend, stored: int | None) -> None:
+    name = backend.settings.namespace
+    epoch, workers = inspection.epoch(), inspection.live_workers()
+    queues, backlog = inspection.queues(), inspection.backlog()
+    report.numbers |= {"namespace": name, "epoch": epoch, "workers": workers, "queues": queues, "archive": backlog}
+    if epoch is None and stored:
+        report.add(
+            "wrong", "namespace", f"Redis has lost the namespace {name!r}, which the database knows: publishing waits.",
+            "Start a worker or an archiver: it declares the subscribers again.",
+        )  # fmt: skip
+    elif epoch is None:
+        report.add("ok", "namespace", f"The namespace {name!r} is new: nothing was published yet.")
+    else:
+        report.add("ok", "namespace", f"The namespace {name!r} holds {_routes(queues)}.")
+    if queues:
+        _workers(report, workers, queues)
+    for queue in queues:
+        _queue(report, inspection, queue, bool(workers))
+    _archive(report, backlog)
+
+
+def _routes(queues: Sequence[Queue]) -> str:
+    routed = [queue for queue in queues if queue.types]
+    if not routed:
+        return "no routes: nothing is subscribed"
+    routes = sum(len(queue.types) for queue in routed)
+    return f"{wording.plural(routes, 'route')} to {wording.plural(len(routed), 'subscriber')}"
+
+
+def _workers(report: Report, workers: Sequence[str], queues: Sequence[Queue]) -> None:
+    if workers:
+        report.add("ok", "workers", f"{wording.plural(len(workers), 'worker process', 'worker processes')} alive.")
+    elif any(queue.types for queue in queues):
+        report.add("warning", "workers", "No worker is alive.", "Start `eventbus worker --app ...` or `eventbus dev`.")
+
+
+def _queue(report: Report, inspection: Inspection, queue: Queue, has_workers: bool) -> None:
+    about = f"subscriber {queue.subscriber}"
+    if queue.unsettled:
+        says = f"{wording.plural(queue.unsettled, 'delivery', 'deliveries')} not settled: {_parts(queue)}"
+        age_s = queue.oldest_s
+        oldest = "" if age_s is None else f"; the oldest event is {wording.duration(age_s * 1000)} old"
+        is_stuck = (age_s or 0) > STUCK_S and (queue.ready or queue.waiting)
+        if not has_workers and is_stuck:
+            report.add("wrong", about, f"{says}{oldest}, and no worker is alive.", "Start a worker that runs it.")
+        elif queue.state not in ("live", ""):
+            report.add("warning", about, f"{says}{oldest}; it is {queue.state}.", "Resume it when it may go on.")
+        elif is_stuck and not queue.running:
+            report.add(
+                "warning", about, f"{says}{oldest}, and nothing of it runs.",
+                "Make sure that a worker runs this subscriber; remove its routes if it is not wanted any more.",
+            )  # fmt: skip
+        else:
+            report.add("ok", about, f"{says}{oldest}.")
+    if queue.dead:
+        newest = inspection.newest_dead_letter(queue.subscriber)
+        why = f"; the newest, after {wording.plural(newest.attempts, 'attempt')}: {newest.reason}" if newest else ""
+        report.add(
+            "warning", about, f"{wording.plural(queue.dead, 'dead letter')}{why}",
+            "Read its reason, mend the handler, and publish the work again.",
+        )  # fmt: skip
+
+
+def _parts(queue: Queue) -> str:
+    more = "+" if queue.is_bounded else ""
+    numbers = (
+        (queue.running, "running"),
+        (queue.ready, "ready"),
+        (queue.waiting, f"waiting{more}"),
+        (queue.delayed, "to be retried"),
+    )
+    return ", ".join(f"{count:,} {word}" for count, word in numbers if count)
+
+
+def _archive(report: Report, backlog: Backlog) -> None:
+    from events.inspection import MAX_COUNT
+
+    if backlog.oldest_s is None and not backlog.outcomes:
+        report.add("ok", "archive", "The database has all of history.")
+        return
+    more = "more than " if backlog.unarchived >= MAX_COUNT else ""
+    says = f"{more}{wording.plural(backlog.unarchived, 'event')} and {wording.plural(backlog.outcomes, 'outcome')} "
+    says = f"{says}are not in the database yet"
+    age = "" if backlog.oldest_s is None else f", the oldest since {wording.duration(backlog.oldest_s * 1000)}"
+    if (backlog.oldest_s or 0) > STUCK_S or backlog.outcomes > 10 * MAX_COUNT:
+        report.add("wrong", "archive", f"{says}{age}.".capitalize(), "Start `eventbus archive`, or look at its log.")
+    else:
+        report.add("ok", "archive", f"{says}{age}.".capitalize())

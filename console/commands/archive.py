@@ -1,0 +1,77 @@
+"""`eventbus archive`: copies history and outcomes into the database."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from console.fleet import log_to_stderr
+from console.options import LogLevel, log_level
+from console.wording import plural
+
+if TYPE_CHECKING:
+    from events.stream import Stream
+    from workers.archiver import Archiver
+
+LAST_WORDS_S = 5.0
+
+
+def command(
+    once: Annotated[bool, typer.Option("--once", help="Archive what is there, print how much, and end.")] = False,
+    level: LogLevel = "info",
+) -> None:
+    """Copy history into the database, until Ctrl-C or SIGTERM.
+
+    History and the outcomes of deliveries, exactly once and in order. Several may run: one holds each
+    stream, the others stand by. While Redis or the database cannot be reached it waits, and says so.
+    `eventbus dev` and `start_consuming` archive by themselves; a fleet needs one of these beside its
+    workers.
+
+    \b
+    Examples:
+      eventbus archive
+      eventbus archive --once
+    """
+    from console.opening import opened
+    from events.settings import Settings
+    from workers.archiver import Archiver
+
+    settings = Settings.from_env()
+    log_to_stderr(log_level(level))
+    moved: Counter[str] = Counter()
+
+    def count(stream: str, entries: int) -> None:
+        moved[stream] += entries
+
+    with opened(settings, may_restore=True) as backend:
+        archiver = Archiver(backend.history, backend.archive, settings, count)
+        if once:
+            _once(archiver)
+        else:
+            _until_told(archiver)
+    print(f"Archived {plural(moved['history'], 'event')} and {plural(moved['outcomes'], 'outcome')}.")
+
+
+def _once(archiver: Archiver) -> None:
+    from events.errors import EventBusError
+
+    streams: tuple[Stream, ...] = ("history", "outcomes")
+    for stream in streams:
+        while (step := archiver.step(stream)).entries:
+            pass
+        if step.standby:
+            raise EventBusError(f"Another archiver holds {stream} and archives it: there is nothing to do here.")
+
+
+def _until_told(archiver: Archiver) -> None:
+    def stop(number: int, frame: Any) -> None:
+        archiver.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, stop)
+    archiver.run()
+    archiver.finish(time.monotonic() + LAST_WORDS_S)

@@ -1,0 +1,124 @@
+"""`eventbus publish`: one event from the command line, or many from a file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from console.exits import Mistake
+from console.options import JsonLines
+from console.printing import print_json
+
+
+def command(
+    kind: Annotated[str | None, typer.Argument(metavar="TYPE", help="For example PROJECT_CREATED.")] = None,
+    project: Annotated[str | None, typer.Option("--project", "-p", metavar="ID", help="The project.")] = None,
+    actor: Annotated[str | None, typer.Option("--actor", "-a", metavar="NAME", help="Who did it.")] = None,
+    payload: Annotated[
+        str | None,
+        typer.Option("--payload", metavar="JSON|@FILE|-", help="A JSON object, or where to read it."),
+    ] = None,
+    cause: Annotated[
+        str | None, typer.Option("--cause", metavar="EVENT_ID", help="The event that directly caused this one.")
+    ] = None,
+    cost: Annotated[float | None, typer.Option("--cost", metavar="N", help="What it cost, in US dollars.")] = None,
+    latency_ms: Annotated[float | None, typer.Option("--latency-ms", metavar="N", help="How long it took.")] = None,
+    event_id: Annotated[
+        str | None,
+        typer.Option("--id", metavar="EVENT_ID", help="An id of your own: repeating the command is harmless."),
+    ] = None,
+    file: Annotated[
+        str | None,
+        typer.Option("--file", "-f", metavar="FILE|-", help="Publish many: one event a line, as JSON; - is stdin."),
+    ] = None,
+    as_json: JsonLines = False,
+) -> None:
+    """Publish an event, or a file of events.
+
+    Prints the event's id. When it returns, the event is in history and in the queue of every subscriber
+    of its type.
+
+    A file holds one JSON object a line with the fields of an event (project_id, type, actor, and if
+    wanted event_id, causation_id, correlation_id, timestamp, payload, blackboard_pointer, metadata).
+    What `eventbus replay --json` prints is such a file. A refused line is named and the others are
+    published; then the exit code is 2. Publishing a file twice is harmless if its lines have an
+    event_id.
+
+    \b
+    Examples:
+      eventbus publish PROJECT_CREATED --project P-1 --actor me --payload '{"title": "The Fox"}'
+      eventbus publish IMAGE_GENERATED -p P-1 -a ImageGen --cause EV-... --cost 0.04 --latency-ms 812
+      eventbus publish --file events.jsonl
+    """
+    single = {"TYPE": kind, "--project": project, "--actor": actor, "--payload": payload, "--cause": cause,
+              "--cost": cost, "--latency-ms": latency_ms, "--id": event_id}  # fmt: skip
+    if file is not None:
+        given = [name for name, value in single.items() if value is not None]
+        if given:
+            raise Mistake(f"--file brings whole events, so {' and '.join(given)} cannot be given with it.")
+        from console.bulk import publish_file
+
+        publish_file(file, as_json)
+        return
+    for name in ("TYPE", "--project", "--actor"):
+        if not single[name]:
+            raise Mistake(
+                f"{name} is missing: write `eventbus publish TYPE --project ID --actor NAME`, or `--file FILE`."
+            )
+    metadata = {name: value for name, value in (("cost", cost), ("latency_ms", latency_ms)) if value is not None}
+    fields: dict[str, Any] = {"type": kind, "project_id": project, "actor": actor, "causation_id": cause}
+    fields |= {"payload": _payload(payload), "metadata": metadata}
+    if event_id is not None:
+        fields["event_id"] = event_id
+    _publish(fields, as_json)
+
+
+def _publish(fields: dict[str, Any], as_json: bool) -> None:
+    from events.bus import EventBus
+    from events.event import Event
+    from events.publisher import Receipt
+
+    event = Event(**fields)
+    bus = EventBus()
+    try:
+        answer = bus.publish_many_sync([event])[0]
+    finally:
+        bus.close()
+    if not isinstance(answer, Receipt):
+        raise answer
+    if as_json:
+        print_json({"event_id": answer.event_id, "position": answer.position, "is_new": answer.is_new})
+    else:
+        print(answer.event_id)
+        if not answer.is_new:
+            print("It was published before; nothing was delivered again.", file=sys.stderr)
+
+
+def _payload(text: str | None) -> Any:
+    """Read the payload from where the option says.
+
+    Raises:
+        Mistake: it cannot be read, or is not a JSON object.
+    """
+    if text is None:
+        return {}
+    where = "--payload"
+    try:
+        if text == "-":
+            where, text = "--payload from stdin", sys.stdin.buffer.read().decode()
+        elif text.startswith("@"):
+            where, text = f"--payload {text}", Path(text[1:]).read_bytes().decode()
+        found = json.loads(text)
+    except OSError as error:
+        raise Mistake(f"{where} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise Mistake(f"{where} is not UTF-8 (byte {error.start}).") from None
+    except (ValueError, RecursionError) as error:
+        raise Mistake(f"{where} is not JSON: {error}.") from None
+    if not isinstance(found, dict):
+        raise Mistake(f'{where} must be a JSON object, like {{"title": "The Fox"}}, not a {type(found).__name__}.')
+    return found

@@ -1,0 +1,9 @@
+"""`eventbus demo`: a story goes through a real fleet, from one command.
+
+    pipeline.py   the application that the worker processes load
+    run.py        servers, fleet, archiver, one project: from PROJECT_CREATED to PROJECT_FINALIZED
+    progress.py   what is shown meanwhile
+    report.py     what is shown at the end
+
+The agents are in `examples/storyboard`, and know nothing of this.
+"""

@@ -1,0 +1,231 @@
+"""One run of the demo: servers, two worker processes, an archiver, and one project from start to end."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from console.demo.progress import Progress
+from console.exits import Mistake
+from console.fleet import worker_arguments
+
+if TYPE_CHECKING:
+    from events.bus import EventBus
+    from events.event import Event
+    from events.inspection import Inspection
+    from events.records import RecordedEvent
+    from events.settings import Settings
+    from workers.archiver import Archiver
+
+PROCESSES = 2
+THREADS = 2
+GRACE_S = 5.0
+POLL_S = 0.15
+ARCHIVE_S = 15.0
+LOG = "demo.log"
+LINES_QUOTED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A story that was taken through the pipeline.
+
+    Attributes:
+        root, final: the first event and the last.
+        elapsed_s: from publishing the first to seeing the last.
+    """
+
+    root: Event
+    final: RecordedEvent
+    elapsed_s: float
+
+
+class Failed(Exception):
+    """The pipeline did not finish; the message says what failed."""
+
+
+class Fleet:
+    """Two worker processes; what they write goes to a file.
+
+    Args:
+        settings: with an absolute `home`.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        from workers.supervisor import Supervisor
+
+        self.log = Path(settings.home) / LOG
+        self._settings = settings
+        self._last: deque[str] = deque(maxlen=LINES_QUOTED)
+        self._file = self.log.open("w", encoding="utf-8")
+        self._writing = threading.Lock()
+        self._code: int | None = None
+        arguments = worker_arguments(
+            "console.demo.pipeline:bus", settings, threads=THREADS, grace_s=GRACE_S, level="warning"
+        )
+        # The directory is one without Python files: an `examples` of the user's must not be taken for ours.
+        self._supervisor = Supervisor(
+            PROCESSES, arguments, GRACE_S, environ=_environment(settings), cwd=settings.home, relay=self._note
+        )
+        self._thread = threading.Thread(target=self._run, name="eventbus-supervisor", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Drain and end the processes."""
+        self._supervisor.stop()
+        self._thread.join()
+
+    @property
+    def has_ended(self) -> bool:
+        """True when the processes cannot run the application."""
+        return self._code is not None
+
+    def last_words(self) -> str:
+        """Return the last lines of the log, indented."""
+        with self._writing:
+            return "".join(f"\n    {line}" for line in self._last)
+
+    def _run(self) -> None:
+        self._code = self._supervisor.run(handles_signals=False)
+
+    def _note(self, number: int, line: str) -> None:
+        with self._writing:
+            self._last.append(line)
+            self._file.write(f"worker.{number + 1} | {line}\n")
+            self._file.flush()
+
+
+@contextmanager
+def pipeline(settings: Settings) -> Iterator[tuple[EventBus, Fleet]]:
+    """Enter a running pipeline: bus, fleet and archiver; at the end all of it is archived and stopped.
+
+    Raises:
+        Mistake: the namespace is in use by others, whom the demo's events would reach.
+        EventBusError: a server cannot be started or reached.
+    """
+    from console.demo.pipeline import bus as make_bus
+    from events.inspection import Inspection
+    from workers.archiver import Archiver
+
+    bus = make_bus(settings)
+    try:
+        inspection = Inspection(bus.backend.namespace)
+        _refuse_others(bus, inspection)
+        archiver = Archiver(bus.backend.history, bus.backend.archive, settings)
+        archiving = threading.Thread(target=archiver.run, name="eventbus-archiver", daemon=True)
+        fleet = Fleet(settings)
+        archiving.start()
+        fleet.start()
+        try:
+            yield bus, fleet
+        finally:
+            fleet.stop()
+            _archive_the_rest(archiver, archiving, inspection)
+        _leave(bus, inspection)
+    finally:
+        bus.close()
+
+
+def tell(bus: EventBus, fleet: Fleet, opening: Event, progress: Progress, timeout_s: float) -> Told:
+    """Publish the opening event and wait until the project is finalized.
+
+    Raises:
+        Failed: a delivery became a dead letter, the workers cannot run, or time is up.
+    """
+    from events.inspection import Inspection
+    from store.filter import EventFilter
+
+    inspection = Inspection(bus.backend.namespace)
+    names = [subscription.name for subscription in bus.subscriptions]
+    buried = {name: _newest_grave(inspection, name) for name in names}
+    wanted = EventFilter(project_id=opening.project_id)
+    after = bus.backend.history.clock()
+    bus.publish_sync(opening)
+    started = time.monotonic()
+    while True:
+        page = bus.backend.blackboard.replay.page(wanted, after)
+        after = page.last
+        queues = inspection.queues(names)
+        progress.see(page.events, queues)
+        for recorded in page.events:
+            if recorded.event.type.value == "PROJECT_FINALIZED":
+                return Told(opening, recorded, time.monotonic() - started)
+        for queue in queues:
+            if queue.dead:
+                _refuse_graves(inspection, queue.subscriber, buried[queue.subscriber], opening.project_id)
+        if fleet.has_ended:
+            raise Failed(f"The workers cannot run. The log {fleet.log} ends with:{fleet.last_words()}")
+        if time.monotonic() - started > timeout_s:
+            words = fleet.last_words()
+            log = f" The log {fleet.log} ends with:{words}" if words else ""
+            raise Failed(f"The story is not finished after {timeout_s:g} s: {progress.outstanding()}.{log}")
+        if page.complete:
+            time.sleep(POLL_S)
+
+
+def _refuse_others(bus: EventBus, inspection: Inspection) -> None:
+    own = {subscription.name for subscription in bus.subscriptions}
+    others = [queue.subscriber for queue in inspection.queues() if queue.types and queue.subscriber not in own]
+    if others:
+        raise Mistake(
+            f"The namespace {bus.settings.namespace!r} has subscribers of its own ({', '.join(others[:3])}"
+            f"{', ...' if len(others) > 3 else ''}), whom the demo's events would reach: give the demo another "
+            "--home, or set EVENTBUS_NAMESPACE=demo."
+        )
+
+
+def _newest_grave(inspection: Inspection, name: str) -> str:
+    newest = inspection.newest_dead_letter(name)
+    return newest.entry_id if newest else "-"
+
+
+def _refuse_graves(inspection: Inspection, name: str, after: str, project_id: str) -> None:
+    for letter in inspection.dead_letters(name, after):
+        if letter.event is None or letter.event.project_id == project_id:
+            kind = letter.event.type.value if letter.event else "a delivery"
+            raise Failed(f"{name} gave up on {kind} after {letter.attempts} attempts: {letter.reason}")
+
+
+def _archive_the_rest(archiver: Archiver, thread: threading.Thread, inspection: Inspection) -> None:
+    """Let the archive catch up, whoever archives, and stop the archiver."""
+    from events.errors import EventBusError
+
+    deadline = time.monotonic() + ARCHIVE_S
+    try:
+        while time.monotonic() < deadline:
+            backlog = inspection.backlog()
+            if not backlog.unarchived and not backlog.outcomes:
+                break
+            time.sleep(0.05)
+    except EventBusError:
+        pass  # the next archiver has it
+    archiver.stop()
+    thread.join(ARCHIVE_S)
+
+
+def _leave(bus: EventBus, inspection: Inspection) -> None:
+    """Remove the demo's routes, so that no later event waits for agents that nobody runs; not when work is left."""
+    names = [subscription.name for subscription in bus.subscriptions]
+    if any(queue.unsettled for queue in inspection.queues(names)):
+        return
+    for name in names:
+        bus.unsubscribe(name)
+
+
+def _environment(settings: Settings) -> Mapping[str, str]:
+    """Return the workers' environment: they start in another directory."""
+    environ = dict(os.environ)
+    environ["EVENTBUS_HOME"] = settings.home
+    for name, value in (("REDIS_URL", settings.redis_url), ("DATABASE_URL", settings.database_url)):
+        if value:
+            environ[name] = value
+    return environ

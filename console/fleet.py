@@ -1,0 +1,52 @@
+"""What `worker`, `dev` and `demo` share: the arguments of worker processes, and logs."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+from console.exits import Mistake
+from console.options import log_level
+
+if TYPE_CHECKING:
+    from events.settings import Settings
+
+
+def worker_arguments(
+    app: str | None,
+    settings: Settings,
+    *,
+    threads: int | None = None,
+    subscribers: str | None = None,
+    grace_s: float | None = None,
+    level: str = "info",
+) -> list[str]:
+    """Return the arguments of a worker process.
+
+    Raises:
+        Mistake: there is no application, or a value cannot be read.
+    """
+    target = app or settings.app
+    if not target:
+        raise Mistake(
+            "There is no application to run: pass --app MODULE:ATTR or set EVENTBUS_APP, for example "
+            "--app pipeline:bus for `bus = EventBus()` in pipeline.py."
+        )
+    arguments = ["--app", target, "--log-level", log_level(level)]
+    arguments += ["--threads", str(threads or settings.threads)]
+    arguments += ["--grace", str(settings.grace_s if grace_s is None else grace_s)]
+    if subscribers is not None:
+        names = [name for name in (part.strip() for part in subscribers.split(",")) if name]
+        if not names:
+            raise Mistake("--subscribers must name at least one subscriber, for example --subscribers Editor,VideoGen.")
+        arguments += ["--subscribers", *names]
+    return arguments
+
+
+def log_to_stderr(level: str, prefix: str = "") -> None:
+    """Send this process's logs to stderr, in the workers' format."""
+    from workers.process import LOG_FORMAT
+
+    logging.basicConfig(level=level.upper(), format=prefix + LOG_FORMAT, stream=sys.stderr)
+    logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -1,0 +1,94 @@
+"""The entry point: `eventbus COMMAND`. It lists the commands; what they do is in `console/commands`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from console.commands import archive, chain, demo, dev, doctor, migrate, publish, replay, stats, tail, worker
+from console.exits import CODES, INTERRUPTED, MISTAKE, complain, reporting, silence
+
+HELP = f"""\
+The event bus: publish events, run the agents that handle them, and ask what happened and why.
+
+Servers are found by REDIS_URL and DATABASE_URL. Without them a real Valkey and an SQLite file are used,
+kept in .eventbus in the current directory (EVENTBUS_HOME), and started and stopped by themselves.
+
+\b
+Begin with:
+  eventbus demo                                      a story becomes a storyboard
+  eventbus dev --app pipeline:bus                    your own agents, on this machine
+  eventbus publish PROJECT_CREATED -p P-1 -a me      an event for them
+  eventbus tail -f                                   watch what happens
+
+{CODES}
+"""
+
+# The class that every complaint about a command line has; where Typer keeps it depends on its version.
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+app = typer.Typer(
+    name="eventbus",
+    help=HELP,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(f"eventbus {version('multi-agent-event-bus')}")
+        except PackageNotFoundError:
+            print("eventbus (not installed: run from its sources)")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+for module in (demo, dev, worker, archive, migrate, publish, tail, replay, chain, stats, doctor):
+    app.command(module.__name__.rpartition(".")[2])(reporting(module.command))
+
+
+def main() -> None:
+    """Run the command that the arguments name, and exit with its code."""
+    try:
+        code = app(prog_name="eventbus", standalone_mode=False) or 0
+        sys.stdout.flush()
+    except UsageError as error:
+        code = _explain(error)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    except BrokenPipeError:
+        code = silence()
+    sys.exit(code)
+
+
+def _explain(error: Exception) -> int:
+    """Say what is wrong with the command line; a command line without a command gets the help."""
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(context.get_help() if context else HELP)
+        return MISTAKE
+    path = context.command_path if context else "eventbus"
+    sentence = error.format_message().rstrip(".")  # type: ignore[attr-defined]
+    complain(f"{sentence}. See `{path} --help`.")
+    return MISTAKE
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""Opening the servers for a command, and closing them however it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from events.backend import Backend
+    from events.settings import Settings
+
+
+@contextmanager
+def reading() -> Iterator[Backend]:
+    """Enter the servers that the environment names, to ask them something.
+
+    Raises:
+        EventBusError: there is nothing to ask: no server is named, and the embedded ones' directory is
+            not here. It is not made, because whoever asks has been somewhere else before.
+    """
+    from events.errors import EventBusError
+    from events.settings import Settings
+
+    settings = Settings.from_env()
+    home = Path(settings.home).expanduser()
+    if not settings.redis_url and not home.exists():
+        raise EventBusError(
+            f"There is no event bus in {home.absolute()}: go to the directory where one was used, set EVENTBUS_HOME "
+            "or REDIS_URL to it, or begin one here with `eventbus demo`, `dev` or `publish`."
+        )
+    with opened(settings) as backend:
+        yield backend
+
+
+@contextmanager
+def opened(settings: Settings, *, may_restore: bool = False) -> Iterator[Backend]:
+    """Enter servers; nothing connects before it is used."""
+    from events.backend import Backend
+
+    backend = Backend(settings, may_restore=may_restore)
+    try:
+        yield backend
+    finally:
+        backend.close()

@@ -1,0 +1,130 @@
+"""Options that several commands share, and how their values are read."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from console.exits import Mistake
+
+if TYPE_CHECKING:
+    from store.filter import EventFilter
+
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|w)\Z")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+JsonLines = Annotated[bool, typer.Option("--json", help="Print one JSON object a line instead of text.")]
+Project = Annotated[str | None, typer.Option("--project", "-p", metavar="ID", help="Only of this project.")]
+Types = Annotated[
+    list[str] | None,
+    typer.Option("--type", "-t", metavar="TYPE", help="Only of this type; repeat the option for several."),
+]
+Actor = Annotated[str | None, typer.Option("--actor", "-a", metavar="NAME", help="Only by this actor.")]
+Correlation = Annotated[
+    str | None, typer.Option("--correlation", metavar="EVENT_ID", help="Only what this root event set off.")
+]
+App = Annotated[
+    str | None,
+    typer.Option("--app", metavar="MODULE:ATTR", help="The bus to run, e.g. pipeline:bus; else EVENTBUS_APP."),
+]
+Processes = Annotated[
+    int | None,
+    typer.Option(
+        "--processes", min=1, metavar="N", help="Worker processes.", show_default="EVENTBUS_PROCESSES, else 2"
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        min=1,
+        metavar="N",
+        help="Plain handlers at once, per process.",
+        show_default="EVENTBUS_THREADS, else 8",
+    ),
+]
+Subscribers = Annotated[
+    str | None,
+    typer.Option("--subscribers", metavar="A,B", help="Run only these subscribers.", show_default="all"),
+]
+Grace = Annotated[
+    float | None,
+    typer.Option(
+        "--grace",
+        min=0,
+        metavar="S",
+        help="Seconds for running handlers at the end.",
+        show_default="EVENTBUS_GRACE_S, else 25",
+    ),
+]
+LogLevel = Annotated[str, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")]
+
+LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+
+
+def log_level(name: str) -> str:
+    """Return the level in lower case.
+
+    Raises:
+        Mistake: there is no such level.
+    """
+    if name.lower() not in LOG_LEVELS:
+        raise Mistake(f"--log-level must be one of {', '.join(LOG_LEVELS)}, not {name!r}.")
+    return name.lower()
+
+
+def moment(option: str, text: str | None) -> datetime | None:
+    """Read a moment: ISO 8601 (UTC unless it says otherwise), or a span before now such as `15m`.
+
+    Raises:
+        Mistake: naming the option and its value.
+    """
+    if text is None:
+        return None
+    span = _SPAN.match(text.strip().lower())
+    try:
+        if span:
+            return datetime.now(UTC) - timedelta(seconds=float(span[1]) * _SECONDS[span[2]])
+        found = datetime.fromisoformat(text.strip())
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise Mistake(
+            f"{option} must be a moment like 2026-01-31T12:00:00Z, or a span before now like 90s, 15m, 24h, 7d, "
+            f"not {text!r}."
+        ) from None
+
+
+def event_filter(
+    project: str | None,
+    types: list[str] | None,
+    actor: str | None,
+    correlation: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
+) -> EventFilter:
+    """Return what the options ask for.
+
+    Raises:
+        Mistake: a value cannot be read, or can match nothing.
+    """
+    from events.types import is_well_formed
+    from store.filter import EventFilter
+
+    for name in types or ():
+        if not is_well_formed(name):
+            raise Mistake(f"--type must be a letter, then letters, digits or _ . : -, not {name!r:.120}.")
+    start, end = moment("--since", since), moment("--until", until)
+    if start and end and start > end:
+        raise Mistake(f"--since ({start.isoformat()}) is after --until ({end.isoformat()}).")
+    return EventFilter(
+        project_id=project,
+        types=tuple(types or ()),
+        actor=actor,
+        correlation_id=correlation,
+        start_time=start,
+        end_time=end,
+    )

@@ -1,0 +1,125 @@
+"""Printing: JSON with plain print, events as lines that stream, tables and trees with rich.
+
+rich drops colour off a terminal and under NO_COLOR by itself. Nothing here reads markup: a project
+may be called `[red]`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
+
+from console import wording
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from events.records import RecordedEvent
+
+_MEASURED = 200
+_OFF_TERMINAL_WIDTH = 160
+HEADINGS = ("POSITION", "TIME (UTC)", "TYPE", "ACTOR", "PROJECT", "COST", "EVENT")
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a rich console that never wraps for a terminal that is not there."""
+    from rich.console import Console
+
+    class PipeAware(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    is_terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    width = None if is_terminal or "COLUMNS" in os.environ else _OFF_TERMINAL_WIDTH
+    return PipeAware(stderr=stderr, width=width, markup=False, highlight=False, emoji=False)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON on one line."""
+    print(json.dumps(value, ensure_ascii=False, default=_plain))
+
+
+def event_object(recorded: RecordedEvent) -> dict[str, Any]:
+    """Return an event at its position as JSON shows it; `eventbus publish --file` reads the same."""
+    event = recorded.event
+    return {
+        "position": recorded.position,
+        "event_id": event.event_id,
+        "project_id": event.project_id,
+        "type": event.type.value,
+        "actor": event.actor,
+        "causation_id": event.causation_id,
+        "correlation_id": event.correlation_id,
+        "timestamp": event.timestamp,
+        "payload": event.payload,
+        "blackboard_pointer": event.blackboard_pointer,
+        "metadata": event.metadata,
+        "depth": recorded.depth,
+        "deliveries": recorded.deliveries,
+        "origin": recorded.origin,
+    }
+
+
+class EventLines:
+    """Events as aligned lines, printed as they come; the first ones decide the widths."""
+
+    def __init__(self) -> None:
+        self._widths: list[int] = []
+        self._limit = _terminal_width()
+
+    def print(self, events: Iterable[RecordedEvent]) -> int:
+        """Print events; return how many there were."""
+        stream = iter(events)
+        head = list(islice(stream, _MEASURED)) if not self._widths else []
+        if head:
+            rows = [HEADINGS, *map(_row, head)]
+            self._widths = [max(len(row[n]) for row in rows) for n in range(len(HEADINGS))]
+            self._line(HEADINGS)
+        count = 0
+        for recorded in chain(head, stream):
+            self._line(_row(recorded))
+            count += 1
+        sys.stdout.flush()
+        return count
+
+    def _line(self, row: Sequence[str]) -> None:
+        cells = [
+            text.rjust(w) if n == 5 else text.ljust(w)
+            for n, (text, w) in enumerate(zip(row, self._widths, strict=True))
+        ]
+        line = "  ".join(cells).rstrip()
+        if self._limit and len(line) > self._limit:
+            line = "  ".join(cells[:-1]).rstrip()  # the id is as good as the position, which stays
+        print(line)
+
+
+def _row(recorded: RecordedEvent) -> tuple[str, ...]:
+    event = recorded.event
+    return (
+        str(recorded.position),
+        wording.moment(event.timestamp),
+        event.type.value,
+        event.actor,
+        event.project_id,
+        wording.money(event.cost, event.metadata.get("currency")),
+        event.event_id,
+    )
+
+
+def _terminal_width() -> int:
+    """Return the terminal's width; 0 when stdout is none."""
+    return os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else 0
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")

@@ -1,0 +1,66 @@
+"""A hundred thousand events: history, store and outcomes agree to the event, and memory stays bounded."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from events.publisher import Receipt
+from store.filter import EventFilter
+from tests.fleet.fleet import World, children
+from tests.fleet.test_crashes import states
+from tests.fleet.test_delivery import make
+from tests.waiting import wait_until
+
+EVENTS = int(os.environ.get("EVENTBUS_TEST_VOLUME", "100000"))
+BATCH = 5_000
+MAX_GROWTH_BYTES = 60_000_000
+MAX_AHEAD = 20_000
+
+
+def resident(pid: int) -> int:
+    """Bytes of a process's resident memory."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_a_hundred_thousand_events_arrive_everywhere_once(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    fleet = world.start_fleet(2, app="tests.fleet.counting:bus")
+    archiver = world.start_archiver()
+    processes = {"worker 0": children(fleet.pid)[0], "worker 1": children(fleet.pid)[1], "archiver": archiver.pid}
+    baseline: dict[str, int] = {}
+    queue, lanes = world.keys("queue", "Counter"), world.keys("lane", "Counter", "p0")
+
+    start = time.monotonic()
+    published = 0
+    publishing_s = 0.0
+    while published < EVENTS:
+        batch = [make("COUNTED", project="p0", n=n, text="x" * 150) for n in range(published, published + BATCH)]
+        before = time.monotonic()
+        answers = world.bus.publish_many_sync(batch)
+        publishing_s += time.monotonic() - before
+        assert all(isinstance(answer, Receipt) and answer.is_new for answer in answers)
+        published += BATCH
+        if published == BATCH * 4:
+            baseline = {name: resident(pid) for name, pid in processes.items()}
+        wait_until(lambda: world.redis.llen(lanes) + world.redis.xlen(queue) < MAX_AHEAD, 60, "workers to keep up")
+    world.until_settled("Counter", timeout=120)
+    handled_s = time.monotonic() - start
+    wait_until(lambda: states(world, "Counter") == {"done": EVENTS}, 120, f"the store; {world.log('archiver')}")
+    archived_s = time.monotonic() - start
+
+    assert world.backend.blackboard.replay.count(EventFilter(types=("COUNTED",))) == EVENTS
+    counted = {entry.decode(): int(count) for entry, count in world.redis.hgetall("counted").items()}
+    assert sum(counted.values()) == EVENTS, "each handled once"
+    wait_until(lambda: world.redis.xlen(world.keys("history")) == 0, 20, "history to be trimmed")
+    assert world.redis.xlen(world.keys("outcomes")) == 0
+    grown = {name: resident(pid) - baseline[name] for name, pid in processes.items()}
+    with capsys.disabled():
+        print(
+            f"\n  {EVENTS} events: published {EVENTS / publishing_s:,.0f}/s, handled {EVENTS / handled_s:,.0f}/s while "
+            f"publishing, archived after {archived_s:.1f} s ({EVENTS / archived_s:,.0f}/s);"
+            f" growth since event {BATCH * 4}: " + ", ".join(f"{n} {g / 1e6:+.1f} MB" for n, g in grown.items())
+        )
+    assert max(grown.values()) < MAX_GROWTH_BYTES, grown

@@ -1,0 +1,100 @@
+"""Faults planted in the scripts' text; the model must catch each. The first five are the issue's."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from events.scripts import sources
+
+
+class Edit(NamedTuple):
+    """In every script that has it, a snippet becomes another."""
+
+    old: str
+    new: str
+
+
+_FENCE = "lease[2] == consumer and whole(lease[4]) == item.count -- fence"
+
+MUTATIONS: dict[str, tuple[Edit, ...]] = {
+    "no_holder": (
+        Edit("if r.ordered then redis.call('HSET', r.held, lane, name) end", ""),
+        Edit(
+            "if not r.ordered and redis.call('EXISTS', lane_key(r, lane)) == 1",
+            "if redis.call('EXISTS', lane_key(r, lane)) == 1",
+        ),
+    ),
+    "no_fence": (Edit(f"local mine = lease and {_FENCE}", "local mine = true"),),
+    "fence_by_name_alone": (Edit(_FENCE, "lease[2] == consumer"),),
+    "renewal_that_steals": (
+        Edit("if lease and lease[2] == consumer and whole(lease[4]) == ARGV[i + 2] then -- fence", "if lease then"),
+    ),
+    "trim_past_the_archive": (Edit("math.min(tonumber(ARGV[4]), position + 1)", "position + 1000000"),),
+    "ack_without_delete": (Edit("    redis.call('XDEL', r.queue, item.entry)\n", ""),),
+    "anybody_lets_go": (Edit("redis.call('HGET', r.held, lane) == name", "redis.call('HEXISTS', r.held, lane) == 1"),),
+    "duplicates_not_checked": (
+        Edit("local old = remember(e.id) or batch[e.id]", "local old = batch[e.id]"),
+        Edit("  local old = remember(e.id)\n  if old then return old.position, 0 end\n", ""),
+    ),
+    "retry_goes_to_the_tail": (
+        Edit("\n  redis.call('LPUSH', lane_key(r, lane), frame)", "\n  redis.call('RPUSH', lane_key(r, lane), frame)"),
+    ),
+    "hand_back_counts": (
+        Edit("item.redelivery, item.attempts, '0', rest", "item.redelivery, item.attempt, '0', rest"),
+    ),
+    "retry_releases_the_lane": (
+        Edit("local frame = next_frame(item)\n", "local frame = next_frame(item)\nlet_go(r, item.lane, item.name)\n"),
+    ),
+    "returned_before_the_fence": (
+        Edit(
+            "    verdict = 'refused'\n",
+            "    verdict = 'refused'\n"
+            "    for n = 1, events do\n"
+            "      publish(event_at(i + (n - 1) * EVENT_FIELDS, item.position .. ':' .. S .. ':0'))\n"
+            "    end\n",
+        ),
+    ),
+    "clock_not_kept": (Edit("redis.call('SET', key('clock'), whole(clock))", ""),),
+    "clock_not_read": (Edit("tonumber(redis.call('GET', key('clock')) or '0')", "0"),),
+    "renewal_counts": (Edit("entry, 'IDLE', 0, 'JUSTID')", "entry, 'IDLE', 0)"),),
+    "window_ignored": (Edit("while r.used < r.window and r.waiting > 0", "while r.waiting > 0"),),
+    "twice_in_one_batch": (Edit("if not mine or taken[S .. '\\t' .. item.entry] then", "if not mine then"),),
+    "lane_forgotten": (Edit("if not r.ordered and redis.call('EXISTS', lane_key(r, lane)) == 1", "if false"),),
+    "next_in_lane_forgotten": (Edit("\n    if redis.call('EXISTS', lane_key(r, lane)) == 1", "\n    if false"),),
+    "overtaking": (Edit("if r.waiting == 0 and r.used < r.window", "if r.used < r.window"),),
+    "lost_without_outcome": (
+        Edit("  outcome(position or '0', S,", "  local _ = (function() end)(position or '0', S,"),
+    ),
+    "reaps_after_an_outage": (Edit("if now - reaped_at > lease_ms * 500 then", "if false then"),),
+    "reaps_from_itself": (Edit("not (owner == consumer and held[S .. '\\t' .. entry])", "true"),),
+    "reaps_the_living": (
+        Edit("'IDLE', lease_ms, '-', '+'", "'IDLE', 0, '-', '+'"),
+        Edit("consumer, lease_ms, entry", "consumer, 0, entry"),
+    ),
+    "block_does_not_block": (Edit("if item.action == 'end' or r.dead_policy ~= 'block' then", "if item.action then"),),
+    "begin_without_fence": (
+        Edit("if not (lease and lease[2] == ARGV[2] and whole(lease[4]) == ARGV[5]) then", "if not lease then"),
+    ),
+    "suspicion_never_ends": (Edit("    redis.call('HDEL', r.suspects, item.name)\n", ""),),
+    "archive_goes_back": (Edit("math.max(position, tonumber(redis.call('GET', key('archived')) or '0'))", "position"),),
+    "ids_never_expire": (Edit("redis.call('PEXPIRE', key('id', ARGV[i]), ARGV[5])", ""),),
+    "second_body_refused": (Edit("e.origin ~= 'publish' and old.origin == e.origin", "false"),),
+    "any_body_goes": (Edit("return old.digest == e.digest or", "return true or"),),
+    "early_retries": (Edit("r.delayed, '-inf', whole(now), 'LIMIT'", "r.delayed, '-inf', '+inf', 'LIMIT'"),),
+    "depth_ignores_the_cause": (Edit("cause.depth + 1", "1"),),
+    "due_retries_reversed": (Edit("for n = #due, 1, -1 do", "for n = 1, #due do"),),
+}
+
+
+def mutated(name: str) -> dict[str, str]:
+    """Return the scripts with the mutation planted.
+
+    Raises:
+        LookupError: when a snippet is not in any script: the mutation needs the hand of whoever changed it.
+    """
+    texts = sources()
+    for edit in MUTATIONS[name]:
+        if not any(edit.old in text for text in texts.values()):
+            raise LookupError(f"The mutation {name!r} finds its snippet in no script: {edit.old!r}")
+        texts = {script: text.replace(edit.old, edit.new) for script, text in texts.items()}
+    return texts

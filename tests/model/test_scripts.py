@@ -1,0 +1,635 @@
+"""The scripts one by one: what each refuses, leaves alone, and survives. Interleavings are the model's."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+import redis
+
+from events.deliveries import Deliveries, Settlement
+from events.errors import EventIdConflict, HistoryReset, InvalidSubscription, ScriptFailed, TooManyRoutes
+from events.event import Event
+from events.frame import Lease
+from events.namespace import Declared, Namespace, Remembered
+from events.publisher import Publisher, Receipt, event_arguments
+from events.records import AttemptState
+from events.routes import declare
+from events.scripts import Argument, Scripts
+from tests.model.scene import Role
+from tests.valkey_servers import ValkeyServer
+from tests.waiting import wait_until
+
+LEASE_MS = 600_000
+MIB = 1 << 20
+
+
+class Bench:
+    """One fresh namespace with the few calls that these tests make."""
+
+    def __init__(self, client: Any, name: str) -> None:
+        self.client = client
+        self.namespace = Namespace(client, name, lambda: Remembered(0, ()), may_restore=True)
+        self.keys = self.namespace.keys
+        self.publisher = Publisher(self.namespace, 64 * MIB, 100)
+        self.namespace.open()
+
+    def declare(self, name: str, *types: str, **options: Any) -> None:
+        declare(self.namespace, Declared(name, types or ("A",), Role(types, **options).record()), 100)
+
+    def publish(self, *events: Event, origin: str = "publish") -> list[Any]:
+        return self.publisher.publish_many(events, origin)
+
+    def as_(self, consumer: str) -> Deliveries:
+        return Deliveries(self.namespace, consumer, 100)
+
+    def read(self, name: str, count: int = 1, consumer: str = "w") -> list[Lease]:
+        return self.as_(consumer).read([name], count, None)
+
+    def settle(self, lease: Lease, events: Sequence[Event] = (), consumer: str = "w", **how: Any) -> Any:
+        arguments = [event_arguments(event, 64 * MIB) for event in events]
+        given = {"action": "end", "state": AttemptState.DONE, **how}
+        return self.as_(consumer).settle([Settlement(lease, events=arguments, **given)])[0]
+
+    def is_silent(self, lease: Lease, consumer: str = "w") -> None:
+        """An hour passes without renewal, and reaping went on in the meantime."""
+        queue = self.keys("queue", lease.subscriber)
+        self.client.xclaim(queue, "fleet", consumer, 0, [lease.entry_id], idle=3_600_000, justid=True)
+        seconds, micros = self.client.time()
+        self.client.hset(self.keys("sub", lease.subscriber), mapping={"reaped_at": seconds * 1_000_000 + micros})
+
+    def everything(self) -> dict[bytes, bytes]:
+        """Every key of the namespace as bytes."""
+        return {key: self.client.dump(key) for key in self.client.scan_iter(f"{self.keys.prefix}*", 5000)}
+
+    def history(self) -> Any:
+        return self.client.xrange(self.keys("history"))
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ValkeyServer]:
+    with ValkeyServer() as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: ValkeyServer) -> Iterator[redis.Redis]:
+    with server.client() as client:
+        yield client
+        client.replicaof("NO", "ONE")
+        client.config_set("maxmemory", 0)
+        client.flushall()
+
+
+@pytest.fixture
+def bench(client: redis.Redis) -> Bench:
+    return Bench(client, f"test-{secrets.token_hex(6)}")
+
+
+def event(id_: str = "e1", kind: str = "A", project: str = "p1", **fields: Any) -> Event:
+    return Event(event_id=id_, type=kind, project_id=project, actor="tester", **fields)
+
+
+# publish
+
+
+def test_publishing_the_same_event_again_answers_its_old_position(bench: Bench) -> None:
+    bench.declare("S")
+    first, same_call = bench.publish(event(), event())
+
+    (again,) = bench.publish(event())
+
+    assert first == Receipt("e1", first.position, True)
+    assert same_call == again == Receipt("e1", first.position, False)
+    assert len(bench.history()) == 1
+    assert len(bench.read("S", 10)) == 1
+
+
+def test_the_same_id_with_another_body_is_refused_by_name_and_its_neighbours_are_published(bench: Bench) -> None:
+    (old,) = bench.publish(event(payload={"n": 1}))
+
+    answers = bench.publish(event("e0"), event(payload={"n": 2}), event("e2"), event("e2", payload={"n": 3}))
+
+    assert [type(answer) for answer in answers] == [Receipt, EventIdConflict, Receipt, EventIdConflict]
+    assert f"'e1' is taken by an event with another content (at position {old.position})" in str(answers[1])
+    assert "'e2' is taken" in str(answers[3])
+    assert len(bench.history()) == 3
+
+
+def test_within_one_delivery_the_first_body_stays_and_its_position_is_returned(bench: Bench) -> None:
+    (first,) = bench.publish(event(payload={"n": 1}), origin="7:S:0")
+
+    (second,) = bench.publish(event(payload={"n": 2}), origin="7:S:0")
+    (stranger,) = bench.publish(event(payload={"n": 3}), origin="8:S:0")
+
+    assert second == Receipt("e1", first.position, False)
+    assert isinstance(stranger, EventIdConflict)
+    assert b'"n":1' in bench.history()[0][1][b"e"]
+
+
+def test_a_hundred_subscribers_of_one_type_are_served_and_one_more_is_refused(bench: Bench) -> None:
+    for n in range(100):
+        bench.declare(f"S{n}")
+    (receipt,) = bench.publish(event())
+    assert receipt.is_new
+    assert len(bench.history()[0][1][b"s"].split(b"\t")) == 100
+
+    with pytest.raises(TooManyRoutes, match="'S100' would be subscriber 101 of 'A'"):
+        bench.declare("S100")
+    bench.client.sadd(bench.keys("routes", "A"), "by hand")
+    refused = bench.publish(event("e2"), event("e2"), event("e3", "B"))
+
+    assert [type(answer) for answer in refused] == [TooManyRoutes, TooManyRoutes, Receipt]
+    assert len(bench.history()) == 2
+
+
+def test_a_subscriber_of_every_type_counts_against_each_types_limit(bench: Bench) -> None:
+    for n in range(100):
+        bench.declare(f"S{n}")
+
+    with pytest.raises(TooManyRoutes):
+        bench.declare("all", "*")
+
+    (receipt,) = bench.publish(event())
+    assert isinstance(receipt, Receipt)
+
+
+def test_an_event_caused_by_one_of_the_same_call_has_its_root(bench: Bench) -> None:
+    bench.declare("S", "B", ordering="correlation")
+
+    bench.publish(event(correlation_id="r"), event("e2", "B", causation_id="e1"), event("e3", "B", causation_id="e2"))
+
+    assert [(fields[b"r"], fields[b"d"]) for _, fields in bench.history()] == [(b"r", b"0"), (b"r", b"1"), (b"r", b"2")]
+    (lease,) = bench.read("S", 10)
+    assert lease.frame.lane == "r"
+
+
+@pytest.mark.parametrize(
+    "payload", [{"text": "\u2028é\U0001f600 \x01\t\n"}, {"n": 1234567890123456, "x": 0.1, "l": []}]
+)
+def test_a_body_arrives_as_it_was_sent(bench: Bench, payload: dict[str, Any]) -> None:
+    bench.declare("S")
+
+    bench.publish(event(payload=payload))
+
+    (lease,) = bench.read("S")
+    assert lease.event.payload == payload
+    assert bench.settle(lease, action="again", state=AttemptState.RETRIED, attempts=1) == "settled"
+    assert bench.read("S")[0].event.payload == payload
+
+
+def test_a_body_may_be_any_bytes_and_comes_back_through_every_door(bench: Bench) -> None:
+    bench.declare("S")
+    body = bytes(range(256)) * 40
+    bench.namespace.call("publish", 100, "publish", "e1", "digest", "A", "", "", "p1", "", body)
+
+    (lease,) = bench.read("S")
+    assert lease.frame.body == body
+    assert lease.fault
+    bench.settle(lease, action="again", state=AttemptState.RETRIED, attempts=1, delay_us=-1)
+    assert bench.as_("w").promote(["S"]) == 1
+    (lease,) = bench.read("S")
+    assert lease.frame.body == body
+    bench.settle(lease, action="dead", state=AttemptState.DEAD)
+
+    ((_, letter),) = bench.client.xrange(bench.keys("dead", "S"))
+    assert letter[b"f"].partition(b"\n")[2] == body
+    assert bench.history()[0][1][b"e"] == body
+
+
+def test_a_body_of_many_mebibytes_goes_through(bench: Bench) -> None:
+    bench.declare("S", ordering="project")
+
+    bench.publish(event(payload={"text": "x" * (20 * MIB)}), event("e2"))
+
+    (lease,) = bench.read("S", 10)
+    assert lease.event.payload == {"text": "x" * (20 * MIB)}
+    assert bench.settle(lease, [event("e3", payload={"text": "y" * MIB})]) == "settled"
+    assert bench.client.xlen(bench.keys("queue", "S")) == 1
+
+
+def test_projects_take_turns_where_the_window_is_small(bench: Bench) -> None:
+    bench.declare("S", window=1)
+    bench.publish(*(event(f"a{n}", project="busy") for n in range(5)))
+    bench.publish(*(event(f"b{n}", project="quiet") for n in range(3)))
+
+    order = []
+    for _ in range(8):
+        (lease,) = bench.read("S")
+        order.append(lease.event.event_id)
+        bench.settle(lease)
+
+    assert order == ["a0", "a1", "b0", "a2", "b1", "a3", "b2", "a4"]
+
+
+def test_a_retry_does_not_cost_its_project_its_turn(bench: Bench) -> None:
+    bench.declare("S", window=1)
+    bench.publish(event("a0"), event("a1"), event("b0", project="p2"))
+
+    (lease,) = bench.read("S")
+    bench.settle(lease, action="again", state=AttemptState.RETRIED, attempts=1)
+
+    (again,) = bench.read("S")
+    assert (again.event.event_id, again.attempt) == ("a0", 2)
+
+
+# the namespace
+
+
+def test_every_script_that_writes_answers_epoch_to_a_stranger_and_writes_nothing(bench: Bench) -> None:
+    bench.declare("S")
+    bench.publish(event())
+    before = bench.everything()
+    scripts = Scripts(bench.client, bench.keys)
+    calls: dict[str, list[Argument]] = {
+        "publish": [100, "publish", *event_arguments(event("e2"), MIB)],
+        "settle": ["w", 100], "renew": ["w", "S", "1-1", 1], "reap": ["w", 1, 1, 1, 1, "S"], "promote": ["w", 1, "S"],
+        "begin": ["w", "S", "1-1", 1, "1:0"], "declare": ["T", 100, "", 1, "A"], "undeclare": ["S"],
+        "archived": ["history", 1, 1, 1], "position": [0],
+    }  # fmt: skip
+
+    answers = {name: scripts.call(name, ["another", *arguments]) for name, arguments in calls.items()}
+
+    assert set(answers.values()) == {b"EPOCH"}
+    assert bench.everything() == before
+
+
+def test_after_flushall_nobody_publishes_until_somebody_who_knows_the_routes_declares_them(bench: Bench) -> None:
+    bench.declare("S")
+    bench.publish(event())
+    highest = int(bench.history()[0][0].split(b"-")[0]) + 10**12
+    remembered = Remembered(highest, [Declared("S", ("A",), Role(("A",)).record())])
+    web = Namespace(bench.client, bench.keys.namespace, lambda: remembered, reset_wait_s=0.1)
+    web.open()
+
+    bench.client.flushall()
+    (refused,) = Publisher(web, MIB, 100).publish_many([event("e2")])
+    assert isinstance(refused, HistoryReset)
+    assert bench.everything() == {}
+    Namespace(bench.client, bench.keys.namespace, lambda: remembered, may_restore=True).open()
+    (receipt,) = Publisher(web, MIB, 100).publish_many([event("e2")])
+
+    assert isinstance(receipt, Receipt)
+    assert receipt.position > highest
+    assert [lease.event.event_id for lease in bench.read("S")] == ["e2"]
+
+
+def test_scripts_that_the_server_forgot_are_sent_again(bench: Bench) -> None:
+    bench.declare("S")
+    bench.client.script_flush()
+    (receipt,) = bench.publish(event())
+    bench.client.script_flush()
+
+    (lease,) = bench.read("S")
+    assert bench.settle(lease) == "settled"
+    assert receipt.is_new
+
+
+def test_an_ordering_cannot_change_while_deliveries_are_anywhere(bench: Bench) -> None:
+    bench.declare("S", ordering="project")
+    bench.publish(event(), event("e2"))
+    for place in ("window", "lease", "delayed"):
+        with pytest.raises(InvalidSubscription, match="declared with ordering project"):
+            bench.declare("S", ordering="correlation")
+        if place == "window":
+            (lease,) = bench.read("S", 10)
+        elif place == "lease":
+            bench.settle(lease, action="again", state=AttemptState.RETRIED, attempts=1, delay_us=10**9)
+    delayed = bench.keys("delayed", "S")
+    bench.client.zadd(delayed, dict.fromkeys(bench.client.zrange(delayed, 0, -1), 1))
+    bench.as_("w").promote(["S"])
+    for _ in range(2):
+        bench.settle(bench.read("S", 10)[0])
+
+    bench.declare("S", ordering="correlation")
+
+    assert bench.client.hget(bench.keys("sub", "S"), "ordering") == b"correlation"
+
+
+# what others wrote by hand
+
+
+@pytest.mark.parametrize("stream", ["history", "outcomes", "dead"])
+def test_an_entry_written_by_hand_with_a_later_id_lifts_the_clock(bench: Bench, stream: str) -> None:
+    bench.declare("S")
+    (first,) = bench.publish(event())
+    later = first.position + 10**12
+    bench.client.xadd(bench.keys(stream, *(["S"] if stream == "dead" else [])), {"x": "y"}, id=f"{later}-3")
+
+    (lease,) = bench.read("S")
+    assert bench.settle(lease, [event("e2")], action="dead", state=AttemptState.DEAD) == "settled"
+    (third,) = bench.publish(event("e3"))
+
+    assert third.position > later
+    assert bench.client.xlen(bench.keys("outcomes")) == (2 if stream == "outcomes" else 1)
+
+
+@pytest.mark.parametrize("stream", ["history", "outcomes", "dead"])
+def test_an_entry_beyond_the_year_2255_is_refused_before_anything_is_written(bench: Bench, stream: str) -> None:
+    bench.declare("S")
+    bench.publish(event())
+    (lease,) = bench.read("S")
+    key = bench.keys(stream, *(["S"] if stream == "dead" else []))
+    entry = bench.client.xadd(key, {"x": "y"}, id="18446744073709551615-18446744073709551615")
+    before = bench.everything()
+
+    with pytest.raises(ScriptFailed, match="beyond the year 2255"):
+        bench.settle(lease, [event("e2")], action="dead", state=AttemptState.DEAD)
+    assert bench.everything() == before
+
+    bench.client.xdel(key, entry)
+    with pytest.raises(ScriptFailed):
+        bench.settle(lease, [event("e2")], action="dead", state=AttemptState.DEAD)
+    assert bench.as_("w").renew([lease]) == [], "the delivery is not lost"
+
+    bench.client.rename(key, f"{key}:aside")
+    assert bench.settle(lease, [event("e2")], action="dead", state=AttemptState.DEAD) == "settled"
+
+
+def _keys_of(call: str) -> list[tuple[str, ...]]:
+    everywhere = [("meta",)]
+    window = [("queue", "S"), ("lanes", "S"), ("held", "S"), ("sub", "S")]
+    other = [("queue", "T"), ("lanes", "T"), ("held", "T"), ("sub", "T"), ("lane", "T", "p1")]
+    publishing = [("clock",), ("history",), ("id", "new"), ("id", "cause"), ("routes", "A"), ("routes", "*")]
+    written: dict[str, list[tuple[str, ...]]] = {
+        "publish": [*publishing, *window, *other, ("lane", "S", "p1")],
+        "settle": [
+            *publishing, *window, *other, ("lane", "S", "p1"), ("outcomes",), ("delayed", "S"), ("dead", "S"),
+            ("suspects", "S"),
+        ],
+        "reap": [("clock",), ("outcomes",), ("workers",), ("queue", "S"), ("sub", "S"), ("queue", "T"), ("sub", "T")],
+        "promote": [("workers",), ("delayed", "S"), ("delayed", "T"), *window, *other[:4], ("lane", "S", "p2")],
+        "declare": [("subscribers",), ("routes", "A"), ("routes", "B"), ("routes", "*"), ("delayed", "S"), *window],
+        "begin": [("suspects", "S"), ("queue", "S")],
+        "archived": [("archived",), ("history",)],
+        "position": [("clock",)],
+        "undeclare": [("sub", "S"), ("routes", "A")],
+    }  # fmt: skip
+    return [*everywhere, *written[call]]
+
+
+@pytest.mark.parametrize(
+    ("call", "parts"),
+    [
+        (call, parts)
+        for call in ("publish", "settle", "reap", "promote", "declare", "begin", "archived", "position", "undeclare")
+        for parts in _keys_of(call)
+    ],
+)
+def test_a_wrong_type_is_an_error_before_the_first_write(bench: Bench, call: str, parts: tuple[str, ...]) -> None:
+    for name in ("S", "T"):
+        bench.declare(name, ordering="project", window=2)
+    bench.publish(event(), event("later"), event("p2", project="p2"), event("p3", project="p3"))
+    first, second = bench.read("S", 2)
+    bench.settle(second, action="again", state=AttemptState.RETRIED, attempts=1, delay_us=-1)
+    bench.is_silent(first)
+    key = bench.keys(parts[0], *parts[1:])
+    is_list = bench.client.type(key) == b"list" or parts[0] == "lane"
+    bench.client.delete(key)
+    bench.client.set(key, "wrong") if is_list else bench.client.rpush(key, "wrong")
+    before = bench.everything()
+    scripts, epoch = Scripts(bench.client, bench.keys), bench.namespace._epoch
+    returned = event_arguments(event("new", causation_id="cause"), MIB)
+    ended = Settlement(first, "dead", AttemptState.DEAD, events=[returned])
+    arguments: dict[str, list[Argument]] = {
+        "publish": [100, "publish", *event_arguments(event("before", "Z"), MIB), *returned],
+        "settle": ["w", 100, *ended.arguments()],
+        "reap": ["v", LEASE_MS, 10, 1, 2, "S", "T"],
+        "promote": ["w", 10, "S", "T"],
+        "declare": ["S", 100, "project", 2, "A", "B", "window", "5"],
+        "begin": ["w", "S", first.entry_id, 1, first.frame.name],
+        "archived": ["history", 1, 1, 1, "e1"],
+        "position": [0],
+        "undeclare": ["S"],
+    }
+
+    with pytest.raises(ScriptFailed):
+        scripts.call(call, [epoch, *arguments[call]])
+
+    assert bench.everything() == before
+
+
+# a server that refuses
+
+
+def full(client: redis.Redis) -> None:
+    client.config_set("maxmemory", 1 << 20)
+
+
+def test_a_full_server_refuses_a_publish_whole_and_lets_deliveries_settle(bench: Bench) -> None:
+    bench.declare("S")
+    bench.declare("O", ordering="project")
+    bench.publish(event(), event("e2"), event("e3"))
+    done, retried, dead = bench.read("S", 3)
+    (ordered,) = bench.read("O", 3)
+    full(bench.client)
+    before = bench.everything()
+
+    (refused,) = bench.publish(event("e4"))
+    assert isinstance(refused, ScriptFailed)
+    assert refused.code == "OOM"
+    assert bench.everything() == before
+    assert bench.settle(done, [event("e5")]) == "settled"
+    assert bench.settle(retried, action="again", state=AttemptState.RETRIED, attempts=1, delay_us=-1) == "settled"
+    assert bench.settle(dead, action="dead", state=AttemptState.DEAD) == "settled"
+    assert bench.settle(ordered) == "settled"
+
+    assert bench.as_("w").promote(["S"]) == 1
+    assert {lease.event.event_id for lease in bench.read("S", 10)} == {"e5", "e2"}
+    assert [lease.event.event_id for lease in bench.read("O", 10)] == ["e2"]
+
+
+def test_a_full_server_still_lets_workers_beat_take_over_and_begin(bench: Bench) -> None:
+    bench.declare("S")
+    bench.publish(event())
+    (lease,) = bench.read("S")
+    bench.is_silent(lease)
+    full(bench.client)
+
+    assert bench.as_("v").promote(["S"]) == 0
+    (taken,) = bench.as_("v").reap(["S"], LEASE_MS, 10)
+    assert bench.as_("v").renew([taken]) == []
+    assert bench.as_("v").begin(taken) == 1
+    assert bench.settle(taken, consumer="v") == "settled"
+
+
+def test_a_full_server_still_lets_the_archive_trim(bench: Bench) -> None:
+    first, second = bench.publish(event(), event("e2"))
+    full(bench.client)
+
+    bench.namespace.call("archived", "history", first.position, first.position + 1, 1000, "e1")
+    bench.namespace.call("archived", "outcomes", second.position, second.position + 1, 1000)
+
+    assert len(bench.history()) == 1
+    assert bench.client.get(bench.keys("archived")) == b"%d" % first.position
+
+
+def test_a_replica_refuses_every_write_and_keeps_its_data(bench: Bench) -> None:
+    bench.declare("S")
+    bench.publish(event())
+    (lease,) = bench.read("S")
+    before = bench.everything()
+    bench.client.replicaof("127.0.0.1", "1")
+
+    (refused,) = bench.publish(event("e2"))
+    assert isinstance(refused, ScriptFailed)
+    assert refused.code == "READONLY"
+    with pytest.raises(ScriptFailed, match=r"(?i)read ?only"):
+        bench.settle(lease)
+    assert bench.everything() == before
+    bench.client.replicaof("NO", "ONE")
+
+    assert bench.settle(lease) == "settled"
+
+
+# leases
+
+
+def test_begin_counts_the_starts_of_a_suspect_until_it_settles(bench: Bench) -> None:
+    bench.declare("S")
+    bench.publish(event())
+    (first,) = bench.read("S", consumer="w1")
+    assert bench.as_("w2").begin(first) == 0, "not the caller's lease"
+
+    bench.is_silent(first, "w1")
+    (second,) = bench.as_("w2").reap(["S"], LEASE_MS, 10)
+    assert second.suspect
+    assert second.attempt == 2
+    assert bench.as_("w2").begin(second) == 1
+    bench.is_silent(second, "w2")
+    (third,) = bench.as_("w3").reap(["S"], LEASE_MS, 10)
+    assert bench.as_("w2").begin(second) == 0, "lost"
+    assert bench.as_("w3").begin(third) == 2
+
+    assert bench.settle(third, consumer="w3", action="again", state=AttemptState.RETRIED, attempts=3) == "settled"
+    assert not bench.client.exists(bench.keys("suspects", "S"))
+    assert bench.read("S")[0].attempt == 4
+
+
+def test_silence_is_measured_by_the_server_and_a_gap_in_reaping_proves_nothing(bench: Bench) -> None:
+    bench.declare("S")
+    bench.publish(event())
+    (lease,) = bench.read("S", consumer="dead")
+
+    def taken() -> list[Lease]:
+        return bench.as_("w").reap(["S"], 40, 10)
+
+    assert taken() == [], "nobody had reaped before: everybody gets one lease"
+    (found,) = wait_until(taken, 10, "the lease to run out")
+    assert found.entry_id == lease.entry_id
+    assert bench.as_("dead").renew([lease]) == [lease]
+    ((_, outcome),) = bench.client.xrange(bench.keys("outcomes"))
+    assert outcome[b"o"].split(b"\t")[3:6] == [b"1", b"lost", b"dead"]
+
+
+def test_a_worker_never_reaps_what_it_holds_itself(bench: Bench) -> None:
+    bench.declare("S")
+    bench.publish(event(), event("e2"))
+    held, forgotten = bench.read("S", 2)
+    bench.is_silent(held)
+    bench.is_silent(forgotten)
+
+    taken = bench.as_("w").reap(["S"], LEASE_MS, 10, [held])
+
+    assert [lease.entry_id for lease in taken] == [forgotten.entry_id]
+
+
+def test_a_queue_that_vanished_keeps_nobody_from_reaping_twice(bench: Bench) -> None:
+    bench.declare("S")
+    bench.declare("T")
+    bench.publish(event())
+    (lease,) = bench.read("S")
+    bench.is_silent(lease)
+    bench.client.hset(bench.keys("sub", "T"), "reaped_at", 1 << 52)
+    bench.client.delete(bench.keys("queue", "T"))
+
+    with pytest.raises(ScriptFailed) as error:
+        bench.as_("v").reap(["S", "T"], LEASE_MS, 10)
+
+    assert error.value.code == "NOGROUP"
+    assert bench.settle(lease) == "settled", "nothing was taken by a call that failed"
+
+
+def test_the_sweep_removes_only_consumers_that_hold_nothing_and_have_been_idle(bench: Bench) -> None:
+    bench.declare("S")
+    bench.publish(event(), event("e2"))
+    (lease,) = bench.read("S", consumer="holds")
+    bench.settle(bench.read("S", consumer="idle")[0], consumer="idle")
+    bench.as_("idle").promote(["S"])
+
+    def names() -> set[bytes]:
+        return {info["name"] for info in bench.client.xinfo_consumers(bench.keys("queue", "S"), "fleet")}
+
+    bench.as_("w").reap(["S"], LEASE_MS, 10, sweep=True)
+    assert names() == {b"holds", b"idle"}, "ten leases have not passed"
+
+    def swept() -> bool:
+        bench.as_("w").renew([lease])
+        bench.client.hset(bench.keys("sub", "S"), mapping={"reaped_at": 0})
+        assert bench.as_("w").reap(["S"], 2, 10, sweep=True) == []
+        return names() == {b"holds"} and bench.client.zrange(bench.keys("workers"), 0, -1) == []
+
+    wait_until(swept, 10, "the idle consumer to be swept")
+    assert bench.settle(lease, consumer="holds") == "settled"
+
+
+def test_a_refused_settlement_keeps_no_id_from_its_neighbours_and_a_settled_one_does(bench: Bench) -> None:
+    bench.declare("S")
+    bench.publish(event("e1"), event("e2"), event("e3"))
+    leases = bench.read("S", 3)
+    returned = [
+        [event("x", "B", payload={"by": 1}), event("e1", payload={"says": "another"})],
+        [event("x", "B", payload={"by": 2})],
+        [event("y", "B"), event("x", "B", payload={"by": 3})],
+    ]
+    batch = [
+        Settlement(lease, "end", AttemptState.DONE, events=[event_arguments(one, MIB) for one in events])
+        for lease, events in zip(leases, returned, strict=True)
+    ]
+
+    answers = bench.as_("w").settle(batch)
+
+    assert [str(answer).split(" is taken")[0] for answer in answers] == [
+        "The event id 'e1'",
+        "settled",
+        "The event id 'x'",
+    ]
+    assert b'"by":2' in bench.history()[-1][1][b"e"]
+    assert len(bench.history()) == 4
+    assert bench.as_("w").renew(leases) == [leases[1]], "the refused ones are still held"
+
+
+# the archive
+
+
+def test_tail_answers_with_what_is_archived_in_the_same_step(bench: Bench) -> None:
+    receipts = bench.publish(*(event(f"e{n}") for n in range(5)))
+    positions = [receipt.position for receipt in receipts]
+
+    def tail(after: int, limit: int = 100) -> tuple[int, list[int]]:
+        archived, entries = bench.namespace.call("tail", after, limit)
+        return int(archived), [int(entry.split(b"-")[0]) for entry, _ in entries]
+
+    assert tail(0, 2) == (0, positions[:2])
+    assert tail(positions[1]) == (0, positions[2:])
+    assert bench.namespace.call("archived", "history", positions[2], positions[4], 60_000, "e0", "e1", "e2") == (
+        b"%d" % positions[2]
+    )
+
+    assert tail(positions[2]) == (positions[2], positions[3:]), "a reader that has what is archived can go on"
+    assert tail(positions[0]) == (positions[2], positions[3:]), "one that has less sees that SQL has moved on"
+    assert bench.namespace.call("archived", "history", positions[0], 0, 60_000, "e0") == b"%d" % positions[2]
+    assert 0 < bench.client.pttl(bench.keys("id", "e2")) <= 60_000
+    assert bench.client.pttl(bench.keys("id", "e3")) == -1
+
+
+def test_a_position_is_later_than_every_one_before_and_than_its_floor(bench: Bench) -> None:
+    (receipt,) = bench.publish(event())
+    first = int(bench.namespace.call("position", 0))
+    lifted = int(bench.namespace.call("position", first + 10**12))
+    (after,) = bench.publish(event("e2"))
+
+    assert receipt.position < first < lifted < after.position
+    assert lifted == first + 10**12 + 1
