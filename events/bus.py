@@ -12,6 +12,7 @@ import os
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from concurrent.futures import Future
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -305,7 +306,7 @@ class EventBus:
             with self._lock:
                 self._undeclared = [s for s in self._undeclared if s not in waiting]
 
-    def _submit(self, events: list[Event]):  # type: ignore[no-untyped-def]
+    def _submit(self, events: list[Event]) -> Future[list[Answer]]:
         for event in events:
             if not isinstance(event, Event):
                 raise TypeError(f"publish takes an Event, not a {type(event).__name__}.")

@@ -29,7 +29,10 @@ from events.records import AttemptState
 from events.scripts import Argument
 
 MAX_CHUNK = 1000
-Verdict = Literal["settled", "refused"]
+Verdict = Literal["settled", "refused", "later"]
+
+
+_VERDICTS: dict[bytes, Verdict] = {b"settled": "settled", b"refused": "refused", b"LATER": "later"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +115,8 @@ class Deliveries:
 
         Returns:
             Per settlement `settled`; `refused` when the lease is not this consumer's any more, or an
-            earlier send whose reply was lost has settled it; or why its events were refused, in
-            which case nothing of it was written.
+            earlier send whose reply was lost has settled it; `later` when the call had enough to do, to
+            be sent again; or why its events were refused, in which case nothing of it was written.
 
         Raises:
             RedisUnavailable: some may be settled; sending all again is safe.
@@ -121,10 +124,7 @@ class Deliveries:
         """
         flat = [argument for settlement in settlements for argument in settlement.arguments()]
         replies = self.namespace.call("settle", self.consumer, self._max_routes, *flat)
-        verdicts: list[Verdict | EventBusError] = []
-        for reply in replies:
-            verdicts.append("settled" if reply == b"settled" else refusal(reply, self._max_routes) or "refused")
-        return verdicts
+        return [_VERDICTS.get(reply) or refusal(reply, self._max_routes) or "refused" for reply in replies]
 
     def renew(self, leases: Sequence[Lease]) -> list[Lease]:
         """Renew leases without counting them; return those this consumer has lost."""

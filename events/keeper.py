@@ -41,13 +41,15 @@ Interleavings, and why each ends with a running server or none wanted:
     still free) and the AOF brings the data back. A dying Valkey's rewriting child holds the lock until it ends too.
 8.  Valkey refuses to start `FIRST_STARTS` times (a port, its files): the keeper leaves, and `ensure` quotes the
     log. A server that once ran is tried for as long as it has users.
-9.  The home is deleted or replaced while in use. Its server has nowhere to write: it is killed, not
-    shut down, because Valkey unlinks its socket path on exit, which may be the new home's by then.
+9.  The home is deleted or replaced while in use, or while its server stops. The server has nowhere to write: it is
+    killed, not shut down, because Valkey unlinks its socket path on exit, which may be the new home's by then.
+    A deletion takes its time, so nothing is concluded from a path: the keeper asks the files it opened when it
+    came, and its child. One lock file missing is a home deleted; any file missing when needed is, too.
 10. `systemctl stop` sends SIGTERM to everything at once. The keeper ignores it and ends when its users have, so
     that workers can drain: Valkey, which obeys, is started again for as long as they need it.
 
 Pids are signalled in two cases: the keeper's own unreaped child, or a pid that `INFO` named on our socket,
-whose `server.lock` was held a poll ago. Nothing is killed by name. PR_SET_PDEATHSIG is not used: it follows threads.
+while `server.lock` is held. Nothing is killed by name. PR_SET_PDEATHSIG is not used: it follows threads.
 """
 
 from __future__ import annotations
@@ -102,16 +104,28 @@ def try_lock(path: str, kind: int) -> int | None:
     Source: flock(2): the lock belongs to the open file, not to the process; it is let go when the last
         copy of the descriptor is closed. LOCK_UN would take it from every copy, and is never used.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = _open(path)
     try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
+        locked = _lock(descriptor, kind)
     except BaseException:
         os.close(descriptor)
         raise
-    return descriptor
+    if locked:
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _open(path: str) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _lock(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def server_info(socket_path: str) -> dict[str, str] | None:
@@ -153,6 +167,8 @@ class Keeper:
         self.home = home
         self.binary = binary
         self.keeper_lock = keeper_lock
+        self.users_lock = _open(self._path(USERS))
+        self.adopted: int | None = _open(self._path(SERVER))  # asks whether an earlier keeper's server lives
         self.address = read_address(home)
         self.child: subprocess.Popen[bytes] | None = None
         self.pid: int | None = None  # of a server that answered on our socket
@@ -165,21 +181,18 @@ class Keeper:
         """Keep the server until its last user has gone; return the exit code."""
         try:
             return self._keep()
-        except FileNotFoundError:
-            if not self._home_is_gone():
-                raise
-            self._kill()
-            return 0
+        except FileNotFoundError:  # the home is being deleted under us
+            self._abandon()
+            raise
 
     def _keep(self) -> int:
         if self.address is not None and self.address.stopping:
             self._stop()
         while not self._home_is_gone():
-            users = try_lock(self._path(USERS), fcntl.LOCK_EX)
-            if users is not None:
+            if _lock(self.users_lock, fcntl.LOCK_EX):
                 self._stop()
                 os.close(self.keeper_lock)
-                os.close(users)
+                os.close(self.users_lock)
                 return 0
             if self._server_lives():
                 self._look_after()
@@ -188,27 +201,32 @@ class Keeper:
             elif time.monotonic() >= self.next_start:
                 self._start()
             time.sleep(POLL_S)
-        self._kill()
+        self._abandon()
         return 0
 
     def _path(self, name: str) -> str:
         return os.path.join(self.home, name)
 
     def _home_is_gone(self) -> bool:
+        """Tell whether other processes would now lock other files than we do."""
+        ours = {KEEPER: self.keeper_lock, USERS: self.users_lock}
         try:
-            return not os.path.samestat(os.fstat(self.keeper_lock), os.stat(self._path(KEEPER)))
+            return not all(os.path.samestat(os.fstat(ours[name]), os.stat(self._path(name))) for name in ours)
         except (FileNotFoundError, NotADirectoryError):
             return True
 
     def _server_lives(self) -> bool:
-        if self.child is not None and (code := self.child.poll()) is not None:
+        """Ask the child itself, or the lock as it was when we came: the path may be deleted or another's by now."""
+        if self.child is not None:
+            code = self.child.poll()
+            if code is None:
+                return True
             self.refusals += code > 0 and self.pid is None
-            self.child = None
-        lock = try_lock(self._path(SERVER), fcntl.LOCK_EX)
-        if lock is None:
-            return True
-        os.close(lock)
-        self.pid = None
+        elif self.adopted is not None:
+            if not _lock(self.adopted, fcntl.LOCK_EX):
+                return True
+            os.close(self.adopted)
+        self.child = self.adopted = self.pid = None
         return False
 
     def _look_after(self) -> None:
@@ -292,7 +310,9 @@ class Keeper:
             if time.monotonic() >= deadline:
                 self._kill()
             time.sleep(POLL_S / 5)
-        self._forget(self.address)
+        self._forget_socket(self.address)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path(STATE))
 
     def _kill(self) -> None:
         if self.child is not None:
@@ -301,11 +321,19 @@ class Keeper:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
 
-    def _forget(self, address: Address) -> None:
+    def _abandon(self) -> None:
+        """End the server of a home that is no more."""
+        if self._server_lives():
+            self._kill()
+        if self.child is not None:
+            self.child.wait()
+        if self.address is not None:
+            self._forget_socket(self.address)
+
+    def _forget_socket(self, address: Address) -> None:
         folder = os.path.dirname(address.socket)
         if folder != self.home and is_private(folder):
             shutil.rmtree(folder)
-        os.unlink(self._path(STATE))
 
 
 def is_private(folder: str) -> bool:

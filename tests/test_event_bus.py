@@ -90,7 +90,9 @@ def fleet(environment: Settings, tmp_path: Path) -> Iterator[Callable[[], None]]
     def start() -> None:
         with open(log, "ab") as out:
             started.append(
-                subprocess.Popen([sys.executable, "-c", FLEET], cwd=ROOT, stdout=out, stderr=out, start_new_session=True)
+                subprocess.Popen(
+                    [sys.executable, "-c", FLEET], cwd=ROOT, stdout=out, stderr=out, start_new_session=True
+                )
             )
         wait_until(lambda: log.read_text().count("Ready:") == 2, 30, "two workers")
 
@@ -107,8 +109,7 @@ def run_example(*arguments: str, **environment: str) -> str:
         [sys.executable, *arguments],
         cwd=ROOT,
         env=clean | {"PYTHONPATH": str(ROOT)} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         timeout=90,
     )
@@ -158,9 +159,8 @@ async def _ask_everything(usage: ModuleType, consume: bool) -> None:
     assert len(await usage.last_day("PROJ-1")) == 6
     whole = await usage.read_in_two_sittings("PROJ-1")
     assert whole == await bus.replay_events(project_id="PROJ-1")
-    assert [event.type.value for event in whole] == sorted((e.type.value for e in whole[:-1]), key=_STEPS.index) + [
-        "USER_APPROVED"
-    ]
+    told = [event.type.value for event in whole]
+    assert told == [*sorted(told[:-1], key=_STEPS.index), "USER_APPROVED"]
 
     statistics = await usage.look_into_the_store("PROJ-1")
     assert statistics["total_events"] == 9
@@ -350,7 +350,11 @@ def test_a_decorated_function_stays_callable_and_has_its_options(bus: EventBus) 
     [subscription] = bus.subscriptions
     made = asyncio.run(write(scene()))
 
-    assert (subscription.name, subscription.types, subscription.is_async) == ("ScriptWriter", ("PROJECT_CREATED",), True)
+    assert (subscription.name, subscription.types, subscription.is_async) == (
+        "ScriptWriter",
+        ("PROJECT_CREATED",),
+        True,
+    )
     assert (subscription.options.max_attempts, subscription.options.time_limit) == (5, 600)
     assert subscription.options.ordering == "project"
     assert made.cost == 0.05

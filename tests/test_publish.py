@@ -49,7 +49,9 @@ def settings(redis_url: str, namespace: str, tmp_path: Path) -> Settings:
     engine = open_engine(url)
     upgrade(engine)
     engine.dispose()
-    return Settings(redis_url=redis_url, database_url=url, namespace=namespace, reset_wait_s=0.3, timeout_s=3, lease_s=2)
+    return Settings(
+        redis_url=redis_url, database_url=url, namespace=namespace, reset_wait_s=0.3, timeout_s=3, lease_s=2
+    )
 
 
 @pytest.fixture
@@ -138,7 +140,9 @@ def test_an_event_is_in_history_and_in_the_queue_of_each_subscriber_of_its_type(
     assert event_id == event.event_id == recorded.event.event_id
     assert recorded.deliveries == ("A", "All", "B")
     assert (recorded.depth, recorded.origin, recorded.event.correlation_id) == (0, "publish", event_id)
-    assert [[frame.body for frame in waiting(bus, name)] for name in ("A", "B", "All", "C")] == [[encode(event)]] * 3 + [[]]
+    assert [[frame.body for frame in waiting(bus, name)] for name in ("A", "B", "All", "C")] == [
+        [encode(event)]
+    ] * 3 + [[]]
 
 
 def test_the_same_event_published_twice_is_stored_and_delivered_once(bus: EventBus) -> None:
@@ -369,7 +373,9 @@ def test_what_a_handler_publishes_itself_carries_its_cause_and_its_delivery(bus:
 
 def test_a_task_that_a_handler_starts_publishes_for_the_same_delivery(bus: EventBus) -> None:
     async def agent(event: Event) -> None:
-        await asyncio.gather(*(asyncio.create_task(bus.publish(Event(type="PART", payload={"n": n}))) for n in range(3)))
+        await asyncio.gather(
+            *(asyncio.create_task(bus.publish(Event(type="PART", payload={"n": n}))) for n in range(3))
+        )
 
     async def scenario() -> None:
         bus.subscribe(CallbackSubscriber("Agent", agent), ["WORK"])
@@ -815,5 +821,3 @@ def test_a_fork_while_other_threads_publish_leaves_a_child_that_can(bus: EventBu
 
 async def _publish_all(bus: EventBus, events: list[Event]) -> list[str]:
     return [await bus.publish(event) for event in events]
-
-

@@ -59,6 +59,7 @@ class Archiver:
         self._settings = settings
         self._on_moved = on_moved or (lambda stream, entries: None)
         self._trimmed_at: dict[Stream, float] = {}
+        self._told = -1
         self._stop = threading.Event()
 
     def run(self) -> None:
@@ -105,7 +106,7 @@ class Archiver:
         with self._archive.writer(stream) as writer:
             if writer is None:
                 return Moved(0, standby=True)
-            position = writer.cursor.position
+            start = position = writer.cursor.position
             entries = self._history.entries_after(stream, writer.cursor.last_entry, self._settings.archive_batch)
             if entries:
                 records = [record for _, record in entries]
@@ -118,21 +119,26 @@ class Archiver:
                 position = int(last_entry.partition("-")[0])
                 writer.advance(position, last_entry)
         if entries:
-            self._tell(stream, position, ids)
+            self._tell(stream, start, position, ids)
             self._on_moved(stream, len(entries))
         else:
             self._tend(stream, position)
         return Moved(len(entries))
 
-    def _tell(self, stream: Stream, position: int, ids: list[str]) -> None:
+    def _tell(self, stream: Stream, start: int, position: int, ids: list[str]) -> None:
+        """Tell Redis that `start` to `position` is committed, and first what an archiver that died left unsaid."""
         trim = position + 1
         if stream == "history":
+            if start != self._told:
+                ids = self._untold(start) + ids
             trim = min(trim, int((time.time() - self._settings.history_margin_s) * 1e6))
         self._history.note_archived(stream, position, max(trim, 0), self._settings.dedupe_s, ids)
         self._trimmed_at[stream] = time.monotonic()
+        if stream == "history":
+            self._told = position
 
     def _tend(self, stream: Stream, position: int) -> None:
-        """While nothing comes: say what a crash left unsaid, trim what the margin kept, mend the clock."""
+        """While nothing comes: trim what the margin kept, mend the clock."""
         if position == 0 or time.monotonic() - self._trimmed_at.get(stream, -TRIM_EVERY_S) < TRIM_EVERY_S:
             return
         if self._history.clock() < position:
@@ -141,7 +147,7 @@ class Archiver:
                 "in SQL if it was archived; the clock is lifted.", stream, position,
             )  # fmt: skip
             self._history.lift(position)
-        self._tell(stream, position, self._untold(position) if stream == "history" else [])
+        self._tell(stream, position, position, [])
 
     def _untold(self, position: int) -> list[str]:
         """Return ids up to the cursor that Redis was never told of: an archiver died after its commit."""

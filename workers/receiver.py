@@ -27,6 +27,7 @@ MAX_BLOCK_MS = 900
 SATURATED_BLOCK_MS = 20
 MANY = 32
 MAX_SUSPECTS = 8
+MAX_PROMOTED = 200
 SWEEP_EVERY_TICKS = 60
 
 log = logging.getLogger("eventbus.receiver")
@@ -168,7 +169,8 @@ class Receiver:
             return
         self._next_tick = now + self._tick_s
         self._ticks += 1
-        self._deliveries.promote(names)
+        if self._deliveries.promote(names, MAX_PROMOTED) >= MAX_PROMOTED:
+            self._next_tick = now
         room = MAX_SUSPECTS - sum(map(len, self._suspects.values()))
         if room > 0:
             held = self._held.unrenewed(self._lease_s / 2)

@@ -121,7 +121,11 @@ class Settler:
             self._wake.wait_for(lambda: self._stopping, seconds)
 
     def _answer(self, batch: list[Settlement], verdicts: list[Verdict | EventBusError]) -> None:
+        later = []
         for settlement, verdict in zip(batch, verdicts, strict=True):
+            if verdict == "later":
+                later.append(settlement)
+                continue
             if isinstance(verdict, EventBusError):
                 log.error("%r: %s", settlement.lease, verdict)
                 self.put(unpublishable(settlement, verdict))
@@ -129,3 +133,5 @@ class Settler:
             if verdict == "refused":
                 log.info("%r was settled before, or is another worker's now.", settlement.lease)
             self._gone(settlement.lease)
+        if later:
+            self._settle(later)

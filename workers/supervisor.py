@@ -55,7 +55,7 @@ class Supervisor:
         grace_s: seconds the processes get to drain; killed some seconds later.
         environ: the processes' environment; this one's unless given.
         cwd: the processes' directory; this one's unless given.
-        relay: called, from threads, with a process's number (from 0) and each line it writes; without
+        relay: called, from threads, with a process's number (from 1) and each line it writes; without
             one the lines go where this process's go.
     """
 
@@ -74,7 +74,7 @@ class Supervisor:
         self._environ = None if environ is None else dict(environ)
         self._cwd = cwd
         self._relay = relay
-        self._slots = [_Slot(number) for number in range(processes)]
+        self._slots = [_Slot(number) for number in range(1, processes + 1)]
         self._stop = threading.Event()
 
     @property

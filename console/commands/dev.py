@@ -85,7 +85,7 @@ class _Lines:
     """Lines of several processes on one stderr, each whole and with its writer's name."""
 
     def worker(self, number: int, line: str) -> None:
-        print(f"{_label(f'worker.{number + 1}', number + 1)} {line}", file=sys.stderr, flush=True)
+        print(f"{_label(f'worker.{number}', number)} {line}", file=sys.stderr, flush=True)
 
 
 class _Labelled(logging.Formatter):

@@ -100,7 +100,7 @@ class Fleet:
     def _note(self, number: int, line: str) -> None:
         with self._writing:
             self._last.append(line)
-            self._file.write(f"worker.{number + 1} | {line}\n")
+            self._file.write(f"worker.{number} | {line}\n")
             self._file.flush()
 
 

@@ -2,7 +2,8 @@
 --
 -- ARGV: epoch, max_routes, origin, then 8 per event (see event_at).
 -- Reply: 'EPOCH', or per event `<position>\t<1 new | 0 known>` or a refusal: `CONFLICT id position`
--- (the id says something else), `ROUTES type count` (too many subscribers).
+-- (the id says something else), `ROUTES type count` (too many subscribers), or `LATER`: the call has
+-- done enough for one step, send this one again.
 -- A refused event writes nothing and does not keep its neighbours from being published.
 
 if epoch_differs() then return 'EPOCH' end
@@ -20,6 +21,8 @@ end
 for n, e in ipairs(events) do
   if type(e) == 'string' then
     replies[n] = e
+  elseif delivered >= MAX_DELIVERIES then
+    replies[n] = 'LATER'
   else
     local position, new = publish(e)
     replies[n] = position .. '\t' .. new

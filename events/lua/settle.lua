@@ -12,7 +12,8 @@
 --   events     how many returned events follow
 -- Reply: 'EPOCH', or per item `settled`, `refused` (the lease is not the caller's any more: another
 -- worker has it, or an earlier send of this item settled it), or why its events were refused
--- (`CONFLICT ...`, `ROUTES ...`), in which case nothing of the item was written.
+-- (`CONFLICT ...`, `ROUTES ...`), in which case nothing of the item was written; `LATER`, nothing was
+-- written either: the call has done enough for one step, send the item again.
 --
 -- The token is (entry id, consumer, delivery count). Name alone would let an attempt settle that
 -- lost the lease and whose process got it again. Settling goes on when memory is full, because it is
@@ -82,7 +83,9 @@ local function next_frame(item)
 end
 
 for n, item in ipairs(items) do
-  if replies[n] == 'settled' then
+  if replies[n] == 'settled' and delivered >= MAX_DELIVERIES then
+    replies[n] = 'LATER'
+  elseif replies[n] == 'settled' then
     local r = record(item.S)
     although_full(r.queue)
     for _, e in ipairs(item.events) do publish(e) end

@@ -633,3 +633,35 @@ def test_a_position_is_later_than_every_one_before_and_than_its_floor(bench: Ben
 
     assert receipt.position < first < lifted < after.position
     assert lifted == first + 10**12 + 1
+
+
+def test_a_call_stops_after_enough_deliveries_and_the_publisher_sends_the_rest(bench: Bench) -> None:
+    for n in range(100):
+        bench.declare(f"S{n}", "A")
+    events = [event(f"e{n}") for n in range(120)]
+    flat = [argument for each in events for argument in event_arguments(each, MIB)]
+
+    replies = bench.namespace.call("publish", 100, "publish", *flat)
+    answers = bench.publish(*events)
+
+    assert replies[49].endswith(b"\t1") and replies[50:] == [b"LATER"] * 70
+    assert [answer.is_new for answer in answers] == [False] * 50 + [True] * 70
+    assert [answer.position for answer in answers] == sorted(answer.position for answer in answers)
+    assert all(bench.client.xlen(bench.keys("queue", f"S{n}")) == 120 for n in range(100))
+
+
+def test_a_settle_that_had_enough_to_do_writes_nothing_of_the_items_it_answers_later(bench: Bench) -> None:
+    bench.declare("S", "GO")
+    for n in range(100):
+        bench.declare(f"T{n}", "A")
+    bench.publish(event("g1", "GO"), event("g2", "GO"))
+    first, second = bench.read("S", 2)
+    settlements = [
+        Settlement(lease, "end", AttemptState.DONE, events=[event_arguments(event(f"{lease.entry_id}-{n}"), MIB) for n in range(50)])
+        for lease in (first, second)
+    ]
+
+    assert bench.as_("w").settle(settlements) == ["settled", "later"]
+    assert len(bench.history()) == 2 + 50
+    assert bench.as_("w").settle(settlements) == ["refused", "settled"]
+    assert len(bench.history()) == 2 + 100

@@ -12,9 +12,11 @@ import pytest
 from events.errors import EventIdConflict, HistoryReset, RedisUnavailable, StoreUnavailable
 from events.event import Event
 from events.settings import Settings
+from store.archive import Archive
 from store.blackboard import Blackboard, BlackboardFactory
 from store.engine import open_engine
 from store.persistence import EventPersistence
+from store.replay import Replay
 from tests.store.conftest import an_event, store_events
 from tests.store.doubles import FakeClock, FakeTail
 
@@ -135,6 +137,29 @@ def test_writers_of_unpublished_events_and_the_archiver_keep_one_order(board, ur
     final = [r.position for r in sql_only.iterate()]
     for position, settled in seen:
         assert settled == [p for p in final if p <= position], "a row appeared at or below the cursor"
+
+
+def test_the_cursor_does_not_pass_an_unpublished_event_that_is_being_stored(url, open_at, backend):
+    if backend == "sqlite":
+        pytest.skip("SQLite has one writer per file")
+    archive, found = Archive(open_at(url), "test"), []
+
+    def archive_a_later_event():
+        store_events(archive, an_event(9000))
+        found.extend(r.position for r in Replay(open_at(url), "test", None).iterate())
+
+    class ClockBeforeTheArchiver(FakeClock):
+        def next_position(self):
+            archiver.start()
+            archiver.join(1)  # without the lock it ends here, before we commit
+            return super().next_position()
+
+    archiver = threading.Thread(target=archive_a_later_event)
+    with Blackboard(open_engine(url), "test", FakeTail(), ClockBeforeTheArchiver()) as board:
+        board.direct.store([event("EV-1")])
+    archiver.join(30)
+
+    assert found == [1001, 9000]
 
 
 def test_events_are_read_by_every_filter(persistence):

@@ -117,7 +117,7 @@ def test_a_database_that_lags_behind_redis_is_reported(engine, archive):
     store_events(archive, an_event(1))
 
     with pytest.raises(StoreUnavailable, match="lags"):
-        Replay(engine, "test", FakeTail([an_event(9)], archived=8)).page()
+        list(Replay(engine, "test", FakeTail([an_event(9)], archived=8)).iterate())
 
 
 def test_an_unreachable_redis_is_an_error_and_not_a_shorter_answer(engine, archive):

@@ -1,0 +1,132 @@
+"""`tail`, `replay`, `chain`, `stats`: text for people, JSON for programs, and a pipe may close."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+
+import pytest
+
+from tests.console.command import COMMAND, Place
+
+
+def test_replay_filters_and_resumes(told: Place) -> None:
+    shots = told.run("replay", "-p", "P-1", "--type", "SHOT_PLANNED", "--type", "SCENE_WRITTEN", "--json").json_lines()
+    rest = told.run("replay", "-p", "P-1", "--after", shots[0]["position"], "--limit", "1", "--json").json_lines()
+    recent = told.run("replay", "--since", "1h", "--correlation", "EV-root", "--json").json_lines()
+
+    assert [event["event_id"] for event in shots] == ["EV-scene", "EV-shot-1", "EV-shot-2"]
+    assert [event["event_id"] for event in rest] == ["EV-shot-1"]
+    assert [event["depth"] for event in recent] == [0, 1, 2, 2]
+
+
+def test_replay_as_text_is_aligned_and_takes_names_literally(told: Place) -> None:
+    shown = told.run("replay", "--type", "PROJECT_CREATED")
+    nothing = told.run("replay", "--project", "nobody")
+
+    heading, first, second = shown.out.splitlines()
+    assert first[heading.index("PROJECT") :].startswith("P-1")
+    assert second[heading.index("PROJECT") :].startswith("[red]P-2")
+    assert "\x1b" not in shown.out
+    assert (nothing.code, nothing.out, nothing.err) == (0, "", "No event matches.\n")
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 7])
+def test_tail_shows_the_last_events_across_the_archive_and_what_follows(told: Place, count: int) -> None:
+    everything = [event["event_id"] for event in told.run("replay", "--json").json_lines()]
+
+    last = [event["event_id"] for event in told.run("tail", "-n", count, "--json").json_lines()]
+
+    assert last == everything[len(everything) - count :]
+
+
+def test_tail_of_a_rare_kind_finds_it_far_back(told: Place) -> None:
+    shown = told.run("tail", "--actor", "ScriptWriter", "--json").json_lines()
+
+    assert [event["event_id"] for event in shown] == ["EV-scene"]
+
+
+def test_following_shows_what_is_published_meanwhile_and_ends_with_130(place: Place) -> None:
+    place.run("publish", "FIRST", "-p", "P", "-a", "A")
+    tail = place.start("tail", "-f", "--json")
+    assert tail.stdout is not None and tail.stderr is not None
+    assert '"FIRST"' in tail.stdout.readline()
+
+    place.run("publish", "SECOND", "-p", "P", "-a", "A")
+
+    assert '"SECOND"' in tail.stdout.readline()
+    tail.send_signal(signal.SIGINT)
+    assert tail.wait(20) == 130
+    assert tail.stderr.read() == ""
+
+
+def test_the_chain_is_oldest_first_with_totals(told: Place) -> None:
+    found = told.run("chain", "EV-shot-2", "--json").json()
+    shown = told.run("chain", "EV-shot-2")
+    position = found["events"][-1]["position"]
+
+    assert [event["event_id"] for event in found["events"]] == ["EV-root", "EV-scene", "EV-shot-2"]
+    assert (found["cost_total"], found["latency_total_ms"]) == (0.06, 1240)
+    assert [line.split()[-1] for line in shown.out.splitlines()[1:4]] == ["EV-root", "EV-scene", "EV-shot-2"]
+    assert "$0.06" in shown.out and "1.2 s" in shown.out
+    assert told.run("chain", position).out == shown.out
+
+
+def test_the_tree_shows_everything_that_the_root_set_off(told: Place) -> None:
+    lines = told.run("chain", "EV-shot-1", "--tree").out.splitlines()
+    nodes = told.run("chain", "EV-shot-1", "--tree", "--json").json_lines()
+
+    assert [line.split("  ")[0] for line in lines[:2]] == ["PROJECT_CREATED", "└─ SCENE_WRITTEN"]
+    assert lines[2].startswith("   ├─ SHOT_PLANNED") and lines[2].endswith("<- this event")
+    assert lines[3].startswith("   └─ SHOT_PLANNED")
+    assert lines[4] == "4 events, $0.07, 1.3 s of work"
+    assert [node["level"] for node in nodes] == [0, 1, 2, 2]
+    assert nodes[0]["count"] == 4 and nodes[0]["cost_total"] == 0.07
+
+
+def test_stats_count_per_type_and_in_total(told: Place) -> None:
+    found = told.run("stats", "--project", "P-1", "--json").json()
+    shown = told.run("stats", "--project", "P-1")
+
+    by_type = {one["type"]: one for one in found["types"]}
+    assert by_type["SHOT_PLANNED"]["count"] == 2 and by_type["SHOT_PLANNED"]["latency_p95_ms"] == 40
+    assert found["total"]["count"] == 4 and found["total"]["cost_total"] == 0.07
+    assert shown.out.splitlines()[-1].split()[:3] == ["total", "4", "$0.07"]
+    assert told.run("stats", "--project", "nobody").out == "There are no events of project 'nobody'.\n"
+
+
+@pytest.mark.parametrize("arguments", [("replay", "--json"), ("replay",), ("tail", "-n", "1000")])
+def test_a_reader_that_goes_away_ends_the_command_quietly(told: Place, arguments: tuple[str, ...]) -> None:
+    command = told.start(*arguments)
+    assert command.stdout is not None and command.stderr is not None
+
+    command.stdout.readline()
+    command.stdout.close()
+
+    assert command.wait(20) == 141
+    assert command.stderr.read() == ""
+
+
+def test_colour_is_for_terminals_without_no_color(told: Place) -> None:
+    assert "\x1b[" in _on_a_terminal(told, {"TERM": "xterm-256color"})
+    assert "\x1b[3" not in _on_a_terminal(told, {"TERM": "xterm-256color", "NO_COLOR": "1"})
+
+
+def _on_a_terminal(place: Place, variables: dict[str, str]) -> str:
+    """Return what a tree looks like on a terminal."""
+    import os
+    import pty
+
+    leader, follower = pty.openpty()
+    arguments = [*COMMAND, "chain", "EV-shot-1", "--tree"]
+    with subprocess.Popen(arguments, stdout=follower, cwd=place.directory, env=place.environ(variables)) as process:
+        os.close(follower)
+        shown = b""
+        try:
+            while received := os.read(leader, 65536):
+                shown += received
+        except OSError:
+            pass  # what Linux says when the other end is closed
+        os.close(leader)
+        assert process.wait(20) == 0
+    return shown.decode()

@@ -1,0 +1,337 @@
+"""The names that applications build on. A change here is a change for every user: say so in CHANGELOG.md."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from configparser import ConfigParser
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import events
+import events.errors
+import events.factory
+import store.blackboard
+import store.persistence
+from events.bus import EventBus
+from events.event import Event, decode, digest, encode, new_event_id
+from events.keys import GROUP, SUFFIX, Keys
+from events.publisher import Receipt
+from events.records import AttemptState, Outcome, RecordedEvent
+from events.scripts import NAMES, sources
+from events.settings import Settings
+from events.subscriber import CallbackSubscriber, EventSubscriber
+from events.subscriptions import SubscriberOptions
+from events.types import EventType
+from store.tables import metadata
+
+ROOT = Path(__file__).parent.parent
+
+
+def shape(function: Callable[..., Any]) -> str:
+    """Return the parameters as a caller sees them: names, kinds and defaults, without annotations."""
+    signature = inspect.signature(function)
+    bare = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in signature.parameters.values()]
+    return str(signature.replace(parameters=bare, return_annotation=inspect.Signature.empty))
+
+
+def public_methods(cls: type) -> dict[str, str]:
+    found = inspect.getmembers(cls, lambda member: inspect.isfunction(member) or isinstance(member, property))
+    return {name: shape(m) if callable(m) else "property" for name, m in found if not name.startswith("_")}
+
+
+def test_the_package_gives_these_names() -> None:
+    assert sorted(events.__all__) == [
+        "CallbackSubscriber", "Discard", "Event", "EventBus", "EventBusError", "EventSubscriber", "EventType", "Retry",
+        "Settings", "publish",
+    ]  # fmt: skip
+    assert set(events.__all__) <= set(dir(events))
+    assert all(getattr(events, name) is not None for name in events.__all__)
+    with pytest.raises(AttributeError, match="module 'events' has no attribute 'Nothing'"):
+        events.Nothing  # noqa: B018
+
+
+def test_the_seeds_import_lines_work() -> None:
+    code = """
+from events import Event, EventType, EventSubscriber, CallbackSubscriber, EventBus, publish
+from events.factory import EventBusFactory, EventBusManager
+from store.persistence import EventPersistence
+from store.blackboard import Blackboard, BlackboardFactory
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_bus_has_these_methods() -> None:
+    question = "project_id=None, start_time=None, end_time=None, event_types=None, actor=None, correlation_id=None"
+    assert public_methods(EventBus) == {
+        "publish": "(self, event)",
+        "publish_many": "(self, events)",
+        "publish_sync": "(self, event)",
+        "publish_many_sync": "(self, events)",
+        "subscribe": "(self, agent, types, **options)",
+        "subscriber": "(self, name, types, **options)",
+        "unsubscribe": "(self, agent, types=None)",
+        "subscriptions": "property",
+        "start_consuming": "(self, *, threads=None, archive=True)",
+        "stop_consuming": "(self, *, grace_s=None)",
+        "disconnect": "(self)",
+        "close": "(self)",
+        "get_causation_chain": "(self, event_id)",
+        "replay_events": f"(self, {question})",
+        "iter_events": f"(self, after=0, *, {question})",
+    }
+    assert shape(EventBus.__init__) == "(self, settings=None)"
+
+
+def test_the_methods_that_wait_are_coroutines_and_the_plain_calls_are_not() -> None:
+    waits = {"publish", "publish_many", "start_consuming", "stop_consuming", "disconnect", "replay_events"}
+    assert {name for name in public_methods(EventBus) if inspect.iscoroutinefunction(getattr(EventBus, name))} == waits
+    assert inspect.isasyncgenfunction(EventBus.iter_events)
+    assert {name for name in public_methods(store.persistence.EventPersistence)} == {
+        name
+        for name in public_methods(store.persistence.EventPersistence)
+        if inspect.iscoroutinefunction(getattr(store.persistence.EventPersistence, name))
+    }
+
+
+def test_the_factories_have_these_shapes() -> None:
+    assert shape(events.factory.EventBusFactory.create) == "(settings=None, blackboard=None)"
+    assert inspect.iscoroutinefunction(events.factory.EventBusFactory.create)
+    assert shape(events.factory.EventBusManager.__init__) == "(self, settings=None, subscribers=())"
+    assert {"__aenter__", "__aexit__"} <= set(vars(events.factory.EventBusManager))
+    assert shape(store.blackboard.BlackboardFactory.create) == "(settings=None)"
+    assert shape(store.persistence.EventPersistence.__init__) == "(self, blackboard)"
+    assert {"__enter__", "__exit__", "close"} <= set(vars(store.blackboard.Blackboard))
+
+
+def test_the_persistence_has_these_methods() -> None:
+    assert public_methods(store.persistence.EventPersistence) == {
+        "persist_event": "(self, event)",
+        "persist_events": "(self, events)",
+        "get_events": "(self, project_id=None, event_types=None, start_time=None, end_time=None, actor=None, "
+        "correlation_id=None, after=None, limit=None)",
+        "get_event_statistics": "(self, project_id=None)",
+    }
+
+
+def test_an_event_has_these_fields_and_methods() -> None:
+    assert list(Event.model_fields) == [
+        "event_id", "project_id", "type", "actor", "causation_id", "correlation_id", "timestamp", "payload",
+        "blackboard_pointer", "metadata",
+    ]  # fmt: skip
+    assert shape(Event.caused) == (
+        "(self, type, *, actor=None, payload=None, cost=None, latency_ms=None, blackboard_pointer=None, metadata=None)"
+    )
+    assert isinstance(Event.cost, property) and isinstance(Event.latency_ms, property)
+    assert [shape(f) for f in (encode, decode, digest, new_event_id)] == [
+        "(event)", "(body, correlation_id=None)", "(event)", "()",
+    ]  # fmt: skip
+
+
+def test_the_wire_format_of_an_event_is_this() -> None:
+    event = Event(
+        event_id="EV-1", project_id="P", type="X", actor="a", timestamp="2024-01-02T03:04:05.000006Z", payload={"n": 1},
+        causation_id="EV-0", metadata={"cost": 0.5},
+    )  # fmt: skip
+
+    assert encode(event) == (
+        b'{"event_id":"EV-1","project_id":"P","type":"X","actor":"a","timestamp":"2024-01-02T03:04:05.000006+00:00",'
+        b'"causation_id":"EV-0","payload":{"n":1},"metadata":{"cost":0.5}}'
+    )
+    said = b'["P","X","a","EV-0",{"n":1},null]'
+    assert digest(event) == hashlib.blake2b(said, digest_size=16).hexdigest()
+
+
+def test_the_vocabulary_is_this() -> None:
+    assert " ".join(EventType) == (
+        "PROJECT_CREATED PROJECT_FINALIZED SCENE_WRITTEN SHOT_PLANNED KEYFRAME_REQUESTED IMAGE_GENERATED "
+        "DNA_BANK_UPDATED PROMPT_ADJUSTMENT PREVIEW_VIDEO_REQUESTED PREVIEW_VIDEO_READY FINAL_VIDEO_REQUESTED "
+        "FINAL_VIDEO_READY QA_REPORT CONSISTENCY_FAILED MUSIC_COMPOSED VOICE_RENDERED SHOT_APPROVED "
+        "USER_APPROVAL_REQUIRED USER_APPROVED USER_REVISION_REQUESTED USER_REJECTED HUMAN_GATE_TRIGGERED "
+        "COST_OVERRUN_WARNING IMAGE_EDIT_REQUESTED IMAGE_EDITED ERROR_DETECTED ERROR_CORRECTED "
+        "ERROR_CORRECTION_REQUESTED USER_ERROR_REPORTED"
+    )
+
+
+def test_the_values_have_these_fields() -> None:
+    assert [field.name for field in fields(Receipt)] == ["event_id", "position", "is_new"]
+    assert [field.name for field in fields(RecordedEvent)] == ["position", "event", "depth", "deliveries", "origin"]
+    assert [field.name for field in fields(Outcome)] == [
+        "position", "event_position", "subscriber", "redelivery", "attempt", "state", "worker", "elapsed_us", "error",
+    ]  # fmt: skip
+    assert list(AttemptState) == ["done", "retried", "dead", "discarded", "lost", "interrupted"]
+
+
+def test_a_subscriber_has_these_options() -> None:
+    assert {field.name: field.default for field in fields(SubscriberOptions)} == {
+        "ordering": None,
+        "on_dead": "skip",
+        "max_attempts": 5,
+        "min_backoff": 45.0,
+        "max_backoff": 3600.0,
+        "time_limit": 600.0,
+        "concurrency": 160,
+    }
+    assert EventSubscriber.__abstractmethods__ == {"handle_event"}
+    assert shape(CallbackSubscriber.__init__) == "(self, name, callback)"
+
+
+def test_the_settings_are_these() -> None:
+    assert {field.name: field.default for field in fields(Settings)} == {
+        "redis_url": None,
+        "database_url": None,
+        "home": ".eventbus",
+        "namespace": "eventbus",
+        "app": None,
+        "lease_s": 60.0,
+        "dedupe_s": 86_400.0,
+        "max_event_bytes": 1_048_576,
+        "max_routes": 100,
+        "reset_wait_s": 10.0,
+        "timeout_s": 5.0,
+        "grace_s": 25.0,
+        "processes": 2,
+        "threads": 8,
+        "concurrency": 400,
+        "history_margin_s": 60.0,
+        "archive_batch": 1000,
+        "sql_pool_size": 5,
+    }
+
+
+def test_the_error_tree_is_the_one_drawn_in_its_file() -> None:
+    drawn: dict[str, str] = {}
+    path: list[str] = []
+    for line in (events.errors.__doc__ or "").splitlines():
+        found = re.match(r"    ((?:[│ ]   )*)(?:[├└]── )?([A-Z][A-Za-z]+)(?: |$)", line)
+        if found:
+            depth = (len(found[1]) // 4) + (1 if "──" in line else 0)
+            path[depth:] = [found[2]]
+            drawn[found[2]] = path[depth - 1] if depth else "Exception"
+    actual = {
+        name: cls.__bases__[0].__name__
+        for name, cls in vars(events.errors).items()
+        if isinstance(cls, type) and issubclass(cls, Exception) and cls.__module__ == "events.errors"
+    }
+
+    assert {name: base for name, base in actual.items() if name not in ("Discard", "Retry")} == drawn
+    assert len(drawn) == 17
+    assert (actual["Discard"], actual["Retry"]) == ("Exception", "Exception")
+
+
+@pytest.mark.parametrize(
+    ("name", "builtin"),
+    [
+        ("InvalidEvent", ValueError),
+        ("InvalidSettings", ValueError),
+        ("InvalidSubscription", ValueError),
+        ("EventNotFound", LookupError),
+        ("MalformedEntry", ValueError),
+        ("Unavailable", ConnectionError),
+    ],
+)
+def test_errors_are_also_pythons_own(name: str, builtin: type[Exception]) -> None:
+    assert issubclass(getattr(events.errors, name), builtin)
+
+
+# what operators and other programs see
+
+
+def test_the_keys_are_these() -> None:
+    assert SUFFIX == {
+        "meta": "meta",
+        "clock": "clock",
+        "history": "history",
+        "archived": "archived",
+        "id": "id:",
+        "routes": "routes:",
+        "subscribers": "subscribers",
+        "sub": "sub:",
+        "queue": "queue:",
+        "lane": "lane:",
+        "lanes": "lanes:",
+        "held": "held:",
+        "delayed": "delayed:",
+        "dead": "dead:",
+        "suspects": "suspects:",
+        "outcomes": "outcomes",
+        "workers": "workers",
+    }
+    assert GROUP == "fleet"
+    assert Keys("eventbus")("lane", "Editor", "P1") == "{eventbus}:lane:Editor:P1"
+    assert Keys("eventbus")("history") == "{eventbus}:history"
+
+
+def test_every_key_is_in_the_legend() -> None:
+    import events.keys
+
+    for suffix in SUFFIX.values():
+        assert re.search(rf"^    {re.escape(suffix)}[ <]", events.keys.__doc__ or "", re.MULTILINE), suffix
+
+
+def test_the_scripts_are_these_and_each_has_a_file() -> None:
+    assert sorted(NAMES) == [
+        "archived", "begin", "declare", "open", "position", "promote", "publish", "reap", "renew", "settle", "tail",
+        "undeclare",
+    ]  # fmt: skip
+    assert {path.stem for path in (ROOT / "events" / "lua").glob("*.lua")} == {*NAMES, "library"}
+    assert sources().keys() == set(NAMES)
+
+
+def test_the_tables_are_these() -> None:
+    assert {table.name: [column.name for column in table.columns] for table in metadata.sorted_tables} == {
+        "events": [
+            "namespace", "position", "event_id", "project_id", "type", "actor", "causation_id", "correlation_id",
+            "depth", "timestamp", "payload", "blackboard_pointer", "metadata", "cost_micros", "currency", "latency_us",
+            "origin", "deliveries",
+        ],
+        "event_index": ["namespace", "event_id", "position"],
+        "outcomes": [
+            "namespace", "position", "event_position", "subscriber", "redelivery", "attempt", "state", "worker",
+            "elapsed_us", "error",
+        ],
+        "deliveries": [
+            "namespace", "event_position", "subscriber", "redelivery", "state", "attempts", "settled_position",
+        ],
+        "rejected": ["namespace", "stream", "entry_id", "reason", "raw"],
+        "archive": ["namespace", "stream", "position", "last_entry"],
+        "subscriptions": ["namespace", "subscriber", "types", "options"],
+    }  # fmt: skip
+
+
+def test_the_command_and_its_subcommands_are_these() -> None:
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    assert setup["options.entry_points"]["console_scripts"].strip() == "eventbus = console.main:main"
+    if not (ROOT / "console" / "main.py").exists():
+        pytest.skip("console.main does not exist yet")
+
+    done = subprocess.run(
+        [sys.executable, "-m", "console.main", "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60,
+        env=os.environ | {"COLUMNS": "120"},
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    listed = re.findall(r"^[ │]{2,}([a-z]+) {2,}\S", done.stdout.partition("Commands")[2], re.MULTILINE)
+    assert sorted(listed) == [
+        "archive", "chain", "demo", "dev", "doctor", "migrate", "publish", "replay", "stats", "tail", "worker",
+    ]  # fmt: skip
+
+
+def test_the_process_types_of_the_procfile_are_these() -> None:
+    lines = (ROOT / "Procfile").read_text().splitlines()
+
+    assert dict(line.split(": ", 1) for line in lines) == {
+        "release": "eventbus migrate",
+        "worker": "eventbus worker",
+        "archiver": "eventbus archive",
+    }
