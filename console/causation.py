@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from console import wording
-from console.printing import event_object
+from console.printing import event_object, print_fitting
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,34 +28,47 @@ def chain_object(chain: Sequence[RecordedEvent]) -> dict[str, Any]:
     }
 
 
-def chain_table(chain: Sequence[RecordedEvent]) -> Table:
-    """Return a chain as a table, oldest first, with a row of totals."""
+def print_chain(out: Console, chain: Sequence[RecordedEvent]) -> None:
+    """Print a chain as a table, oldest first, with a row of totals."""
+    print_fitting(out, *(chain_table(chain, left_out) for left_out in ((), ("TIME (UTC)",), ("TIME (UTC)", "EVENT"))))
+
+
+def chain_table(chain: Sequence[RecordedEvent], left_out: Sequence[str] = ()) -> Table:
+    """Return a chain as a table, without the columns that are left out."""
     from rich.table import Table
 
     found = chain_object(chain)
     table = Table(box=None, pad_edge=False, show_footer=len(chain) > 1, footer_style="bold")
-    for heading, footer, justify in (
-        ("#", "", "right"),
-        ("TIME (UTC)", "", "left"),
-        ("TYPE", plural_events(len(chain)), "left"),
-        ("ACTOR", "", "left"),
-        ("COST", wording.money(found["cost_total"] or None), "right"),
-        ("LATENCY", wording.duration(found["latency_total_ms"] or None), "right"),
-        ("EVENT", "", "left"),
-    ):
-        table.add_column(heading, footer, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    footers = {
+        "#": "",
+        "TIME (UTC)": "",
+        "TYPE": plural_events(len(chain)),
+        "ACTOR": "",
+        "COST": wording.money(found["cost_total"] or None),
+        "LATENCY": wording.duration(found["latency_total_ms"] or None),
+        "EVENT": "",
+    }
+    for heading, footer in footers.items():
+        if heading not in left_out:
+            justify: Literal["left", "right"] = "right" if heading in ("#", "COST", "LATENCY") else "left"
+            table.add_column(heading, footer, justify=justify, no_wrap=True)
     for number, recorded in enumerate(chain):
-        event = recorded.event
-        table.add_row(
-            str(number),
-            wording.moment(event.timestamp),
-            event.type.value,
-            event.actor,
-            wording.money(event.cost, event.metadata.get("currency")),
-            wording.duration(event.latency_ms),
-            event.event_id,
-        )
+        cells = zip(footers, _cells(number, recorded), strict=True)
+        table.add_row(*(text for heading, text in cells if heading not in left_out))
     return table
+
+
+def _cells(number: int, recorded: RecordedEvent) -> tuple[str, ...]:
+    event = recorded.event
+    return (
+        str(number),
+        wording.moment(event.timestamp),
+        event.type.value,
+        event.actor,
+        wording.money(event.cost, event.metadata.get("currency")),
+        wording.duration(event.latency_ms),
+        event.event_id,
+    )
 
 
 def plural_events(count: int) -> str:
@@ -77,7 +90,7 @@ def print_tree(out: Console, tree: CausationTree, marked: str | None = None) -> 
 
     for guides, node in _lines(tree):
         event = node.recorded.event
-        line = Text(guides, style="dim")
+        line = Text().append(guides, style="dim")
         line.append_text(_label(node))
         if event.event_id == marked:
             line.append("  <- this event", style="bold")
@@ -92,8 +105,8 @@ def _label(node: CausationTree) -> Text:
 
     event = node.recorded.event
     measures = [wording.money(event.cost, event.metadata.get("currency")), wording.duration(event.latency_ms)]
-    label = Text(event.type.value, style="cyan")
-    label.append(f"  {event.actor}", style="default")
+    label = Text().append(event.type.value, style="cyan")
+    label.append(f"  {event.actor}")
     shown = ", ".join(filter(None, measures))
     if shown:
         label.append(f"  {shown}", style="green")

@@ -19,11 +19,13 @@ from console import wording
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from events.records import RecordedEvent
 
 _MEASURED = 200
 _OFF_TERMINAL_WIDTH = 160
+_UNLIMITED = 10_000
 HEADINGS = ("POSITION", "TIME (UTC)", "TYPE", "ACTOR", "PROJECT", "COST", "EVENT")
 
 
@@ -38,6 +40,16 @@ def console(*, stderr: bool = False) -> Console:
     is_terminal = (sys.stderr if stderr else sys.stdout).isatty()
     width = None if is_terminal or "COLUMNS" in os.environ else _OFF_TERMINAL_WIDTH
     return PipeAware(stderr=stderr, width=width, markup=False, highlight=False, emoji=False)
+
+
+def print_fitting(out: Console, *tables: Table) -> None:
+    """Print the first of these tables that the terminal is wide enough for; the last one whatever it takes."""
+    unlimited = out.options.update(width=_UNLIMITED)
+    for table in tables:
+        width = out.measure(table, options=unlimited).maximum
+        if width <= out.width:
+            break
+    out.print(table, width=max(width, 1), crop=False)
 
 
 def print_json(value: Any) -> None:

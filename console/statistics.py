@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from console import wording
+from console.printing import print_fitting
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,24 +21,25 @@ def print_statistics(out: Console, found: ProjectStatistics, deliveries: Sequenc
         of = "" if found.project_id is None else f" of project {found.project_id!r}"
         out.print(f"There are no events{of}.", soft_wrap=True)
     else:
-        out.print(types_table(found))
+        print_fitting(out, types_table(found), types_table(found, narrow=True))
     if deliveries:
         of_all = "" if found.project_id is None else " of all projects"
         out.print(f"\nDeliveries{of_all}, as far as archived", soft_wrap=True, style="bold")
-        out.print(deliveries_table(deliveries))
+        print_fitting(out, deliveries_table(deliveries))
 
 
-def types_table(found: ProjectStatistics) -> Table:
-    """Return the numbers of each type, and in the footer of all together."""
+def types_table(found: ProjectStatistics, *, narrow: bool = False) -> Table:
+    """Return the numbers of each type, and in the footer of all together; the narrow table has no moments."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, show_footer=True, footer_style="bold")
     headings = ("TYPE", "EVENTS", "COST", "AVG COST", "AVG LATENCY", "P95 LATENCY", "FIRST (UTC)", "LAST (UTC)")
-    for heading, footer in zip(headings, _row("total", found.total), strict=True):
+    shown = len(headings) - 2 if narrow else len(headings)
+    for heading, footer in zip(headings[:shown], _row("total", found.total), strict=False):
         left = heading == "TYPE" or heading.endswith("(UTC)")
         table.add_column(heading, footer, justify="left" if left else "right", no_wrap=True)
     for one in found.types:
-        table.add_row(*_row(one.type, one))
+        table.add_row(*_row(one.type, one)[:shown])
     return table
 
 

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from events.backend import Backend
 from events.context import handling
-from events.errors import EventBusError, InvalidSubscription
+from events.errors import EventBusError, InvalidFilter, InvalidSubscription
 from events.event import Event
 from events.publisher import Receipt
 from events.records import RecordedEvent
@@ -340,11 +340,14 @@ def _filter(
     actor: str | None,
     correlation_id: str | None,
 ) -> EventFilter:
+    if isinstance(event_types, str):
+        raise InvalidFilter(f"event_types must be a list of event types, not the string {event_types!r}.")
+    names = tuple(str(getattr(kind, "value", kind)) for kind in event_types or ())
     return EventFilter(
         project_id=project_id,
         start_time=start_time,
         end_time=end_time,
-        types=check_types(event_types) if event_types else (),
+        types=() if "*" in names else names,
         actor=actor,
         correlation_id=correlation_id,
     )

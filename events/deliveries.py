@@ -167,6 +167,12 @@ class Deliveries:
         """Bring due retries back and let lanes move; return how many retries came back."""
         return int(self.namespace.call("promote", self.consumer, limit, *subscribers))
 
+    def leave(self) -> None:
+        """Be no longer counted among the workers that live; call when nothing is held."""
+        client = self.namespace.client
+        with mapped(client):
+            client.zrem(self.namespace.keys("workers"), self.consumer)
+
     def begin(self, lease: Lease) -> int:
         """Count the start of a suspect; return its starts so far, 0 when the lease is lost."""
         reply = self.namespace.call(

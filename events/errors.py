@@ -5,6 +5,7 @@
     │   └── EventTooLarge                  the encoded event exceeds max_event_bytes
     ├── InvalidSettings (ValueError)       an environment variable or argument is wrong
     ├── InvalidSubscription (ValueError)   a subscriber's name, types or options are wrong
+    ├── InvalidFilter (ValueError)         a question about history cannot be asked like this
     ├── PublishRefused                     Redis answered, and the answer was no
     │   ├── EventIdConflict                the id is taken by an event that says something else
     │   ├── TooManyRoutes                  more subscribers of one type than max_routes
@@ -53,6 +54,10 @@ class InvalidSettings(EventBusError, ValueError):
 
 class InvalidSubscription(EventBusError, ValueError):
     """A subscriber cannot be declared as asked."""
+
+
+class InvalidFilter(EventBusError, ValueError):
+    """A filter of events contradicts itself, e.g. a reversed time range."""
 
 
 class PublishRefused(EventBusError):

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import ColumnElement
 
+from events.errors import InvalidFilter
 from events.event import Event
 from store.tables import events
 
@@ -24,7 +25,7 @@ class EventFilter:
         end_time: with a timestamp before this; a naive one is read as UTC.
 
     Raises:
-        ValueError: the time range is reversed. One that is empty (start is end) matches nothing.
+        InvalidFilter: the time range is reversed. One that is empty (start is end) matches nothing.
     """
 
     project_id: str | None = None
@@ -36,12 +37,12 @@ class EventFilter:
 
     def __post_init__(self) -> None:
         if isinstance(self.types, str):
-            raise ValueError(f"The types of a filter are a sequence of names, not the string {self.types!r}.")
+            raise InvalidFilter(f"The types of a filter are a sequence of names, not the string {self.types!r}.")
         object.__setattr__(self, "types", tuple(str(getattr(name, "value", name)) for name in self.types))
         object.__setattr__(self, "start_time", _utc("start_time", self.start_time))
         object.__setattr__(self, "end_time", _utc("end_time", self.end_time))
         if self.start_time and self.end_time and self.start_time > self.end_time:
-            raise ValueError(
+            raise InvalidFilter(
                 f"The time range is reversed: start_time {self.start_time.isoformat()} is after "
                 f"end_time {self.end_time.isoformat()}."
             )

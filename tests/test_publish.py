@@ -519,7 +519,7 @@ def test_a_cancelled_publish_breaks_nothing(bus: EventBus) -> None:
         ]
         return [await bus.publish(make_event(100))]
 
-    [last] = asyncio.run(scenario())
+    [last] = asyncio.run(asyncio.wait_for(scenario(), 20))
 
     assert [recorded.event.payload["n"] for recorded in history(bus)] == list(range(101))
     assert ids(bus)[-1] == last

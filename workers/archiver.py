@@ -87,11 +87,16 @@ class Archiver:
         self._stop.set()
 
     def finish(self, deadline: float) -> bool:
-        """Archive until both streams are empty, or the deadline (monotonic seconds); for a clean stop."""
+        """Archive until both streams are empty, or the deadline (monotonic seconds); for a clean stop.
+
+        Returns:
+            True when this archiver saw both empty; False when another one holds a stream, and goes on.
+        """
         try:
             while time.monotonic() < deadline:
-                if not any([self.step("history").entries, self.step("outcomes").entries]):
-                    return True
+                moved = [self.step("history"), self.step("outcomes")]
+                if not any(step.entries for step in moved):
+                    return not any(step.standby for step in moved)
         except EventBusError as error:
             log.warning("The last events will be archived by the next archiver: %s", error)
         return False

@@ -165,6 +165,10 @@ class Engine:
 
     def close(self) -> None:
         """End the threads. Call after `drain`."""
+        try:
+            self._deliveries.leave()
+        except EventBusError as error:
+            log.warning("The worker leaves without a word: %s", error)
         self._settler.stop(time.monotonic() + LAST_WORDS_S)
         self._keeper.stop()
         self._interrupter.stop()

@@ -42,7 +42,7 @@ def command(
             if as_json:
                 print_json(causation.chain_object(chain))
             else:
-                console().print(causation.chain_table(chain))
+                causation.print_chain(console(), chain)
             return
         whole = backend.blackboard.causation.tree(chain[0].event.event_id)
         if as_json:

@@ -47,9 +47,8 @@ def _print(out: Console, report: Report) -> None:
     from rich.text import Text
 
     for finding in report.findings:
-        line = Text(f"{finding.level:<8}", style=STYLES[finding.level])
-        line.append(f"{finding.about}: ", style="bold")
-        line.append(finding.says, style="default")
+        line = Text().append(f"{finding.level:<8}", style=STYLES[finding.level])
+        line.append(f"{finding.about}: ", style="bold").append(finding.says)
         out.print(line, soft_wrap=True)
         if finding.todo:
             out.print(Text(f"        -> {finding.todo}"), soft_wrap=True)

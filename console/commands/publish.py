@@ -106,12 +106,12 @@ def _payload(text: str | None) -> Any:
     """
     if text is None:
         return {}
-    where = "--payload"
+    where = "--payload from stdin" if text == "-" else f"--payload {text}" if text.startswith("@") else "--payload"
     try:
         if text == "-":
-            where, text = "--payload from stdin", sys.stdin.buffer.read().decode()
+            text = sys.stdin.buffer.read().decode()
         elif text.startswith("@"):
-            where, text = f"--payload {text}", Path(text[1:]).read_bytes().decode()
+            text = Path(text[1:]).read_bytes().decode()
         found = json.loads(text)
     except OSError as error:
         raise Mistake(f"{where} cannot be read: {error.strerror}.") from None

@@ -1,6 +1,7 @@
 """`eventbus demo`: a story goes through a real fleet, from one command.
 
     pipeline.py   the application that the worker processes load
+    fleet.py      the worker processes
     run.py        servers, fleet, archiver, one project: from PROJECT_CREATED to PROJECT_FINALIZED
     progress.py   what is shown meanwhile
     report.py     what is shown at the end

@@ -84,7 +84,7 @@ local function record(S)
     name = S, ordering = v[1] or '', window = tonumber(v[2]) or 160, state = v[3] or 'live',
     dead_policy = v[4] or 'skip',
     queue = key('queue', S), lanes = key('lanes', S), held = key('held', S),
-    delayed = key('delayed', S), dead = key('dead', S), suspects = key('suspects', S), checked = {},
+    delayed = key('delayed', S), dead = key('dead', S), suspects = key('suspects', S), checked = {}, listed = {},
   }
   r.ordered = r.ordering ~= '' and r.ordering ~= false
   if r.state ~= 'live' then r.window = 0 end
@@ -122,7 +122,9 @@ local function next_turn(r) return redis.call('HINCRBY', key('sub', r.name), 'tu
 -- Invariant: a lane is in `lanes` exactly when its list has a head that may move: the list is not
 -- empty, and (ordered) nobody holds the lane, or its head is the holder come back.
 local function may_move(r, lane)
+  if r.listed[lane] then return end
   if redis.call('ZADD', r.lanes, 'NX', next_turn(r), lane) == 1 then r.waiting = r.waiting + 1 end
+  r.listed[lane] = true
 end
 
 local function into_window(r, frame, lane, name)
@@ -143,6 +145,7 @@ local function admit(r)
       break
     end
     r.waiting = r.waiting - 1
+    r.listed[lane] = nil
     local frame = redis.call('LPOP', lane_key(r, lane))
     if frame then
       local name = name_of(frame)

@@ -18,15 +18,21 @@ from examples.storyboard.writers import RequirementParser, ScriptWriter, ShotDir
 
 Subscription = tuple[EventSubscriber, list[EventType | StoryEvent], dict[str, Any]]
 
+# Local work that fails is worth trying again at once; an agent that pays for each try would wait longer.
+SOON = {"min_backoff": 1.0, "max_backoff": 10.0}
 SUBSCRIPTIONS: list[Subscription] = [
-    (RequirementParser(), [EventType.PROJECT_CREATED], {"time_limit": 60}),
-    (ScriptWriter(), [StoryEvent.REQUIREMENTS_PARSED], {"time_limit": 60}),
-    (ShotDirector(), [EventType.SCENE_WRITTEN, EventType.CONSISTENCY_FAILED], {"time_limit": 60}),
-    (ImageGen(), [EventType.SHOT_PLANNED, EventType.PROMPT_ADJUSTMENT], {"time_limit": 120, "max_attempts": 4}),
-    (ConsistencyGuardian(), [EventType.IMAGE_GENERATED], {"time_limit": 60}),
-    (VideoGen(), [EventType.SHOT_APPROVED], {"time_limit": 120, "max_attempts": 4}),
-    (MusicComposer(), [EventType.SCENE_WRITTEN], {"time_limit": 120, "max_attempts": 4}),
-    (Editor(), [EventType.PREVIEW_VIDEO_READY, EventType.MUSIC_COMPOSED], {"time_limit": 300, "ordering": "project"}),
+    (RequirementParser(), [EventType.PROJECT_CREATED], {**SOON, "time_limit": 60}),
+    (ScriptWriter(), [StoryEvent.REQUIREMENTS_PARSED], {**SOON, "time_limit": 60}),
+    (ShotDirector(), [EventType.SCENE_WRITTEN, EventType.CONSISTENCY_FAILED], {**SOON, "time_limit": 60}),
+    (ImageGen(), [EventType.SHOT_PLANNED, EventType.PROMPT_ADJUSTMENT], {**SOON, "time_limit": 120}),
+    (ConsistencyGuardian(), [EventType.IMAGE_GENERATED], {**SOON, "time_limit": 60}),
+    (VideoGen(), [EventType.SHOT_APPROVED], {**SOON, "time_limit": 120}),
+    (MusicComposer(), [EventType.SCENE_WRITTEN], {**SOON, "time_limit": 120}),
+    (
+        Editor(),
+        [EventType.PREVIEW_VIDEO_READY, EventType.MUSIC_COMPOSED],
+        {**SOON, "time_limit": 300, "ordering": "project"},
+    ),
 ]
 
 

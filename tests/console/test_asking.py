@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pty
 import signal
+import struct
 import subprocess
+import termios
 
 import pytest
 
@@ -107,18 +112,26 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(told: Place, arguments
     assert command.stderr.read() == ""
 
 
+def test_a_narrow_terminal_gets_fewer_columns_and_no_number_is_cut(told: Place) -> None:
+    narrow, wide = (_on_a_terminal(told, {"NO_COLOR": "1"}, "stats", columns=columns) for columns in (80, 200))
+
+    assert "…" not in narrow + wide
+    assert "FIRST" in wide and "FIRST" not in narrow
+
+
 def test_colour_is_for_terminals_without_no_color(told: Place) -> None:
-    assert "\x1b[" in _on_a_terminal(told, {"TERM": "xterm-256color"})
-    assert "\x1b[3" not in _on_a_terminal(told, {"TERM": "xterm-256color", "NO_COLOR": "1"})
+    tree = ("chain", "EV-shot-1", "--tree")
+
+    assert "\x1b[36m" in _on_a_terminal(told, {}, *tree)
+    assert "\x1b[36m" not in _on_a_terminal(told, {"NO_COLOR": "1"}, *tree)
+    assert "\x1b" not in told.run(*tree).out
 
 
-def _on_a_terminal(place: Place, variables: dict[str, str]) -> str:
-    """Return what a tree looks like on a terminal."""
-    import os
-    import pty
-
+def _on_a_terminal(place: Place, variables: dict[str, str], *command: str, columns: int = 120) -> str:
+    """Return what a command shows on a terminal of that width."""
     leader, follower = pty.openpty()
-    arguments = [*COMMAND, "chain", "EV-shot-1", "--tree"]
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    arguments, variables = [*COMMAND, *command], {"TERM": "xterm-256color", **variables}
     with subprocess.Popen(arguments, stdout=follower, cwd=place.directory, env=place.environ(variables)) as process:
         os.close(follower)
         shown = b""
