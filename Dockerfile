@@ -14,8 +14,9 @@ COPY console console
 COPY examples examples
 RUN pip install --no-cache-dir . && rm -rf /src/*
 
+# /app for the application, /data for what its agents make.
+RUN mkdir /app /data && chown eventbus /app /data
 WORKDIR /app
-RUN chown eventbus /app
 USER eventbus
 ENV PYTHONUNBUFFERED=1
 CMD ["eventbus", "--help"]

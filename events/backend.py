@@ -5,9 +5,11 @@ Composition: it may import any floor, and nothing below the composition imports 
 
 from __future__ import annotations
 
+import os
 import threading
-from functools import cached_property
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from events import embedded
@@ -24,6 +26,13 @@ from store.engine import open_engine
 from store.migrate import upgrade
 from store.registry import Registry
 
+T = TypeVar("T")
+
+# Connecting for the first time imports and builds much. A fork in the middle of it would give the child
+# half of it, and locks that nobody there releases; so a fork waits until it is done.
+_making = threading.RLock()
+os.register_at_fork(before=_making.acquire, after_in_parent=_making.release, after_in_child=_making.release)
+
 
 class Backend:
     """The servers of one process, each connected when it is first needed. Threads may share it.
@@ -38,6 +47,7 @@ class Backend:
         self.settings = settings
         self._may_restore = may_restore
         self._lock = threading.RLock()
+        self._made: dict[str, Any] = {}
         self._embedded: embedded.Embedded | None = None
 
     def redis_url(self) -> str:
@@ -56,20 +66,17 @@ class Backend:
     @property
     def client(self) -> Client:
         """The Redis client."""
-        with self._lock:
-            return self._client
+        return self._once("client", self._make_client)
 
     @property
     def namespace(self) -> Namespace:
         """The namespace in Redis; what publishers and workers call scripts through."""
-        with self._lock:
-            return self._namespace
+        return self._once("namespace", self._make_namespace)
 
     @property
     def publisher(self) -> Publisher:
         """Publishes, on the calling thread."""
-        with self._lock:
-            return self._publisher
+        return self._once("publisher", self._make_publisher)
 
     @property
     def history(self) -> HistoryStream:
@@ -79,8 +86,7 @@ class Backend:
     @property
     def blackboard(self) -> Blackboard:
         """The store; closing it closes this backend."""
-        with self._lock:
-            return self._blackboard
+        return self._once("blackboard", self._make_blackboard)
 
     @property
     def archive(self) -> Archive:
@@ -95,10 +101,8 @@ class Backend:
     def close(self) -> None:
         """Close every connection and stop using the embedded servers. Closing twice is harmless."""
         with self._lock:
-            made = self.__dict__
-            for name in ("_namespace", "_publisher"):
-                made.pop(name, None)
-            client, board, held = made.pop("_client", None), made.pop("_blackboard", None), self._embedded
+            client, board, held = self._made.get("client"), self._made.get("blackboard"), self._embedded
+            self._made.clear()
             self._embedded = None
         if client is not None:
             client.close()
@@ -108,26 +112,32 @@ class Backend:
         if held is not None:
             held.release()
 
-    @cached_property
-    def _client(self) -> Client:
+    def _once(self, name: str, make: Callable[[], T]) -> T:
+        """Return a part, made by whoever asks first."""
+        found: T | None = self._made.get(name)
+        if found is None:
+            with _making, self._lock:
+                found = self._made.get(name)
+                if found is None:
+                    found = self._made[name] = make()
+        return found
+
+    def _make_client(self) -> Client:
         return connect(self.redis_url(), self.settings.timeout_s)
 
-    @cached_property
-    def _namespace(self) -> Namespace:
+    def _make_namespace(self) -> Namespace:
         return Namespace(
-            self._client,
+            self.client,
             self.settings.namespace,
             self._remembered,
             may_restore=self._may_restore,
             reset_wait_s=self.settings.reset_wait_s,
         )
 
-    @cached_property
-    def _publisher(self) -> Publisher:
-        return Publisher(self._namespace, self.settings.max_event_bytes, self.settings.max_routes)
+    def _make_publisher(self) -> Publisher:
+        return Publisher(self.namespace, self.settings.max_event_bytes, self.settings.max_routes)
 
-    @cached_property
-    def _blackboard(self) -> Blackboard:
+    def _make_blackboard(self) -> Blackboard:
         settings = self.settings
         engine = open_engine(self.database_url(), pool_size=settings.sql_pool_size, timeout_s=settings.timeout_s)
         if not settings.database_url:

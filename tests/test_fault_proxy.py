@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import redis
@@ -14,6 +17,8 @@ from redis.retry import Retry
 from tests.fault_proxy import FaultProxy, frame_end
 from tests.valkey_servers import DebianRedis, ValkeyServer
 from tests.waiting import wait_until
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -140,6 +145,22 @@ def test_connections_of_clients_that_left_are_forgotten(proxy: FaultProxy, clien
 def test_a_resp_value_ends_where_the_specification_says(value: bytes) -> None:
     assert frame_end(b"x" + value + b"+next\r\n", 1) == 1 + len(value)
     assert all(frame_end(value[:cut], 0) is None for cut in range(len(value)))
+
+
+def test_a_test_server_and_its_directory_end_with_a_killed_test_process() -> None:
+    program = (
+        "import os, signal; from tests.valkey_servers import ValkeyServer; server = ValkeyServer().start()\n"
+        "print(server.port, server.directory, flush=True); signal.pause()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    with process:
+        assert process.stdout is not None
+        port, directory = process.stdout.readline().split()
+        process.kill()
+
+    wait_until(lambda: not Path(directory).exists(), what="the server's directory to be removed")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", int(port)))
 
 
 @pytest.mark.parametrize("kind", [ValkeyServer, DebianRedis])

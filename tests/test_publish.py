@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
+import events.backend
 from events.bus import EventBus
+from events.connection import connect
 from events.context import handling
 from events.errors import (
     EventBusError,
@@ -817,6 +819,33 @@ def test_a_fork_while_other_threads_publish_leaves_a_child_that_can(bus: EventBu
             publisher.join()
 
     assert len([recorded for recorded in history(bus) if recorded.event.actor == "child"]) == 5
+
+
+def test_a_fork_in_the_middle_of_the_first_connection_leaves_a_child_that_can_publish(
+    bus: EventBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connecting, forked = threading.Event(), threading.Event()
+
+    def connect_slowly(*arguments: Any) -> Any:
+        connecting.set()
+        forked.wait(0.5)  # a fork that does not wait for this connection happens now
+        return connect(*arguments)
+
+    monkeypatch.setattr(events.backend, "connect", connect_slowly)
+    publisher = threading.Thread(target=bus.publish_sync, args=(make_event(actor="parent"),))
+    publisher.start()
+    assert connecting.wait(10)
+    fork = multiprocessing.get_context("fork")
+    ours, theirs = fork.Pipe(duplex=False)
+    child = fork.Process(target=_publish_in_child, args=(bus, theirs, range(1)), daemon=True)
+    child.start()
+    forked.set()
+    publisher.join()
+
+    assert ours.poll(20), "The child did not publish."
+    child.join(20)
+    assert child.exitcode == 0
+    assert sorted(recorded.event.actor for recorded in history(bus)) == ["child", "parent"]
 
 
 async def _publish_all(bus: EventBus, events: list[Event]) -> list[str]:

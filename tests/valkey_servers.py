@@ -1,6 +1,7 @@
 """Real servers for the tests: a Valkey, or Debian's Redis, in a temporary directory on a free port.
 
-They are children of the test process, addressed by TCP, and may be killed and brought back. The
+They are children of the test process, addressed by TCP, and may be killed and brought back. A watcher per
+server ends it, and removes its directory, when the test process is killed before it could (Linux only). The
 embedded default, with its keeper, is another thing: `events/embedded.py`.
 """
 
@@ -11,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +27,16 @@ from tests.waiting import wait_until
 
 DEBIAN_REDIS = "/usr/bin/redis-server"
 PORTS_TRIED = 5
+
+WATCHER = """
+import contextlib, os, select, shutil, signal, sys
+server = os.pidfd_open(int(sys.argv[1]))
+if not sys.stdin.read():
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(server, signal.SIGKILL)
+    select.select([server], [], [])
+    shutil.rmtree(sys.argv[2])
+"""
 
 
 class ValkeyServer:
@@ -44,6 +56,7 @@ class ValkeyServer:
         self.port = 0
         self.process: subprocess.Popen[bytes] | None = None
         self._folder: Path | None = None
+        self._watcher: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -74,6 +87,7 @@ class ValkeyServer:
             self.port = free_port()
             if self._launch():
                 return self
+            self._end(signal.SIGTERM)
         log = self._log()
         self.stop()
         raise AssertionError(f"The server did not start on any of {PORTS_TRIED} ports. Its log ends with:\n{log}")
@@ -134,6 +148,13 @@ class ValkeyServer:
                 stdout=log,
                 stderr=log,
             )
+        # It reads until told, or until this process and its pipe are gone; a pidfd is never another process.
+        self._watcher = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", WATCHER, str(self.pid), str(self.directory)],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         wait_until(lambda: not self.alive() or self._answers(), 30, f"an answer on port {self.port}")
         return self.alive()
 
@@ -153,6 +174,9 @@ class ValkeyServer:
             self.process.kill()
             self.process.wait()
         self.process = None
+        if self._watcher is not None:
+            self._watcher.communicate(b"the server has ended")
+            self._watcher = None
 
     def _log(self) -> str:
         return (self.directory / "server.log").read_text(errors="replace")[-3000:]

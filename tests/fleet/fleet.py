@@ -127,9 +127,17 @@ class World:
         letters = [{k.decode(): v.decode(errors="replace") for k, v in fields.items()} for _, fields in entries]
         return [letter for letter in letters if event is None or event.event_id in letter["f"]]
 
+    def is_settled(self, subscriber: str) -> bool:
+        """Whether nothing waits or runs; unlike `waiting` this does not walk over all keys."""
+        pipe = self.redis.pipeline(transaction=True)
+        pipe.xlen(self.keys("queue", subscriber))
+        pipe.zcard(self.keys("delayed", subscriber))
+        pipe.zcard(self.keys("lanes", subscriber))
+        return not any(pipe.execute())
+
     def until_settled(self, *subscribers: str, timeout: float = 30) -> None:
         for name in subscribers:
-            wait_until(lambda n=name: not self.waiting(n), timeout, f"{name} to settle everything; {self.log()}")
+            wait_until(lambda n=name: self.is_settled(n), timeout, f"{name} to settle everything; {self.log()}")
 
     def outcomes(self, subscriber: str, *positions: int) -> list[tuple[int, int, str, str]]:
         """(event position, attempt, state, error) of each outcome Redis holds, in order; of those positions, when given."""
