@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from console import wording
@@ -67,6 +68,13 @@ def _database(report: Report, backend: Backend) -> int | None:
     from store.inspection import rejected_rows
     from store.migrate import require_current
 
+    absent = _absent_file(backend)
+    if absent is not None:
+        level: Level = "wrong" if backend.settings.database_url else "ok"
+        todo = "Check DATABASE_URL, or run `eventbus migrate`." if backend.settings.database_url else ""
+        report.add(level, "database", f"There is no file {absent} yet: nothing was stored.", todo)
+        _warn_of_own_file(report, backend)
+        return None
     try:
         engine = backend.blackboard.engine
         require_current(engine)
@@ -77,11 +85,7 @@ def _database(report: Report, backend: Backend) -> int | None:
         return None
     report.numbers["database"] = {"url": name_of(engine), "highest_position": highest, "rejected": rejected}
     report.add("ok", "database", f"{name_of(engine)} answers and has this version's schema.")
-    if backend.settings.redis_url and not backend.settings.database_url:
-        report.add(
-            "warning", "database", "REDIS_URL is set and DATABASE_URL is not: history goes to a file on this machine.",
-            "Set DATABASE_URL to the database that the fleet shares.",
-        )  # fmt: skip
+    _warn_of_own_file(report, backend)
     for rows in rejected:
         report.add(
             "warning", "archive",
@@ -90,6 +94,32 @@ def _database(report: Report, backend: Backend) -> int | None:
             "Look at the table `rejected`, which keeps what they held; find out who writes to Redis by hand.",
         )  # fmt: skip
     return highest
+
+
+def _absent_file(backend: Backend) -> Path | None:
+    """Return the SQLite file that history would go to, if it is not there: opening it would make it."""
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    settings = backend.settings
+    if settings.database_url is None:
+        path = Path(settings.home).expanduser().absolute() / "eventbus.db"
+        return None if path.exists() else path
+    try:
+        url = make_url(settings.database_url)
+    except (ArgumentError, ValueError):
+        return None  # opening says what is wrong with it
+    if url.get_backend_name() != "sqlite" or not url.database or url.database.startswith((":memory:", "file:")):
+        return None
+    return None if Path(url.database).exists() else Path(url.database).absolute()
+
+
+def _warn_of_own_file(report: Report, backend: Backend) -> None:
+    if backend.settings.redis_url and not backend.settings.database_url:
+        report.add(
+            "warning", "database", "REDIS_URL is set and DATABASE_URL is not: history goes to a file on this machine.",
+            "Set DATABASE_URL to the database that the fleet shares.",
+        )  # fmt: skip
 
 
 def _redis(report: Report, backend: Backend, stored: int | None) -> None:
@@ -168,6 +198,9 @@ def _namespace(report: Report, inspection: Inspection, backend: Backend, stored:
     for queue in queues:
         _queue(report, inspection, queue, bool(workers))
     _archive(report, backlog)
+    if stored is not None:
+        # Read after Redis was asked: SQL commits first, so a healthy cursor is never behind.
+        _gap(report, backlog, backend.archive.cursor("history").position)
 
 
 def _routes(queues: Sequence[Queue]) -> str:
@@ -195,7 +228,10 @@ def _queue(report: Report, inspection: Inspection, queue: Queue, has_workers: bo
         if not has_workers and is_stuck:
             report.add("wrong", about, f"{says}{oldest}, and no worker is alive.", "Start a worker that runs it.")
         elif queue.state not in ("live", ""):
-            report.add("warning", about, f"{says}{oldest}; it is {queue.state}.", "Resume it when it may go on.")
+            report.add(
+                "warning", about, f"{says}{oldest}; it is {queue.state}.",
+                "No command of this version puts it into that state or ends it: find out who wrote to Redis by hand.",
+            )  # fmt: skip
         elif is_stuck and not queue.running:
             report.add(
                 "warning", about, f"{says}{oldest}, and nothing of it runs.",
@@ -208,7 +244,8 @@ def _queue(report: Report, inspection: Inspection, queue: Queue, has_workers: bo
         why = f"; the newest, after {wording.plural(newest.attempts, 'attempt')}: {newest.reason}" if newest else ""
         report.add(
             "warning", about, f"{wording.plural(queue.dead, 'dead letter')}{why}",
-            "Read its reason, mend the handler, and publish the work again.",
+            "Read its reason and mend the handler. It is kept, and no command delivers it again yet: work that is "
+            "still wanted needs a new event; the same one published again is known by its id and does nothing.",
         )  # fmt: skip
 
 
@@ -221,6 +258,17 @@ def _parts(queue: Queue) -> str:
         (queue.delayed, "to be retried"),
     )
     return ", ".join(f"{count:,} {word}" for count, word in numbers if count)
+
+
+def _gap(report: Report, backlog: Backlog, cursor: int) -> None:
+    if backlog.archived > cursor:
+        report.add(
+            "wrong", "archive",
+            f"SQL is behind what Redis was told: SQL has history up to position {cursor}, Redis was told "
+            f"{backlog.archived} and may have trimmed what lies between. SQL was restored from an older backup, or is "
+            "another database.",
+            "Check DATABASE_URL, or restore a newer backup. What is published from now on is archived in any case.",
+        )  # fmt: skip
 
 
 def _archive(report: Report, backlog: Backlog) -> None:

@@ -193,6 +193,8 @@ class EventBus:
             await asyncio.to_thread(consuming.start)
         except BaseException:
             self._consuming = None
+            # The thread goes on when this task is cancelled: have it undo what it starts.
+            await asyncio.shield(asyncio.to_thread(consuming.stop, 0.0))
             raise
         with self._lock:
             self._undeclared.clear()

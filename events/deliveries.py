@@ -28,8 +28,13 @@ from events.publisher import refusal
 from events.records import AttemptState
 from events.scripts import Argument
 
-MAX_CHUNK = 1000
+MAX_CHUNK = 250
 Verdict = Literal["settled", "refused", "later"]
+
+
+def _bytes(text: str) -> bytes:
+    """Encode text of an exception, which may hold what UTF-8 cannot: a file name's lone surrogates."""
+    return text.encode(errors="backslashreplace")
 
 
 _VERDICTS: dict[bytes, Verdict] = {b"settled": "settled", b"refused": "refused", b"LATER": "later"}
@@ -60,13 +65,20 @@ class Settlement:
     output: bytes = b""
     events: Sequence[Sequence[Argument]] = field(default=())
 
+    @property
+    def size_bytes(self) -> int:
+        """About how much the settlement makes Redis move: what is sent, and the frame that comes back."""
+        moved = len(self.lease.frame.body) if self.action != "end" else 0
+        return moved + len(self.output) + sum(len(event[-1]) for event in self.events if isinstance(event[-1], bytes))
+
     def arguments(self) -> list[Argument]:
         """Return the item as settle.lua reads it."""
         lease, frame = self.lease, self.lease.frame
         return [
             lease.subscriber, lease.entry_id, lease.count, self.action, self.state.value if self.state else "",
             frame.position, frame.redelivery, lease.attempt, frame.lane, self.attempts, self.delay_us,
-            self.elapsed_us, " ".join(self.reason.split())[:2000], self.traceback[-16_000:], self.output, len(self.events),
+            self.elapsed_us, _bytes(" ".join(self.reason.split())[:2000]), _bytes(self.traceback[-16_000:]), self.output,
+            lease.event_id, frame.root, frame.depth, len(self.events),
             *(argument for event in self.events for argument in event),
         ]  # fmt: skip
 
@@ -144,23 +156,32 @@ class Deliveries:
         return lost
 
     def reap(
-        self, subscribers: Sequence[str], lease_ms: int, limit: int, held: Iterable[Lease] = (), *, sweep: bool = False
+        self,
+        subscribers: Sequence[str],
+        lease_ms: int,
+        limit: int,
+        held: Iterable[Lease] = (),
+        *,
+        alone: int = MAX_CHUNK,
+        sweep: bool = False,
     ) -> list[Lease]:
         """Take over deliveries of silent workers; each comes as a suspect, its attempt counted.
 
         Args:
+            limit: most to take over. alone: most of those whose last taker fell silent too.
             held: leases of this process that it has not renewed lately; never taken from itself.
             sweep: also remove consumers that hold nothing and have been idle for ten leases.
         """
         own = [part for lease in held for part in (lease.subscriber, lease.entry_id)]
         reply = self.namespace.call(
-            "reap", self.consumer, lease_ms, limit, int(sweep), len(subscribers), *subscribers, *own
+            "reap", self.consumer, lease_ms, limit, alone, int(sweep), len(subscribers), *subscribers, *own
         )
-        taken = [
-            lease_of(name.decode(), entry_id, int(count), frame, suspect=True) for name, entry_id, count, frame in reply
-        ]
-        for lease in taken:
+        taken = []
+        for name, entry_id, count, starts, frame in reply:
+            lease = lease_of(name.decode(), entry_id, int(count), frame, suspect=True)
+            lease.starts = int(starts)
             lease.renewed_at = time.monotonic()
+            taken.append(lease)
         return taken
 
     def promote(self, subscribers: Sequence[str], limit: int = 1000) -> int:

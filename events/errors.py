@@ -101,10 +101,13 @@ class ScriptFailed(EventBusError):
 
     Attributes:
         code: the first word of Redis's error, e.g. `OOM`, `READONLY`, `WRONGTYPE`.
+        passes: the server is in a state that ends by itself or by an operator's hand (full, a replica
+            during a failover, busy); trying again later makes sense.
     """
 
     def __init__(self, message: str, code: str) -> None:
         self.code = code
+        self.passes = code in ("OOM", "READONLY", "MISCONF", "NOREPLICAS", "BUSY", "MASTERDOWN", "TRYAGAIN")
         super().__init__(message)
 
 

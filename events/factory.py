@@ -6,12 +6,14 @@ Composition: it wires what `events.bus` offers to settings from the environment.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
 from events.bus import EventBus
 from events.settings import Settings
+
+Subscriber = tuple[Any, Iterable[object]] | tuple[Any, Iterable[object], Mapping[str, Any]]
 
 
 class EventBusFactory:
@@ -44,10 +46,11 @@ class EventBusManager:
 
     Args:
         settings: read from the environment unless given.
-        subscribers: pairs of an agent and its event types; with any, the bus consumes.
+        subscribers: pairs of an agent and its event types, or triples with a dict of the options that
+            `EventBus.subscribe` takes; with any, the bus consumes.
     """
 
-    def __init__(self, settings: Settings | None = None, subscribers: Iterable[tuple[Any, Iterable[object]]] = ()) -> None:
+    def __init__(self, settings: Settings | None = None, subscribers: Iterable[Subscriber] = ()) -> None:
         self._settings = settings
         self._subscribers = list(subscribers)
         self._bus: EventBus | None = None
@@ -55,8 +58,8 @@ class EventBusManager:
     async def __aenter__(self) -> EventBus:
         bus = self._bus = await EventBusFactory.create(self._settings)
         try:
-            for agent, types in self._subscribers:
-                bus.subscribe(agent, types)
+            for agent, types, *options in self._subscribers:
+                bus.subscribe(agent, types, **(options[0] if options else {}))
             if self._subscribers:
                 await bus.start_consuming()
         except BaseException:

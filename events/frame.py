@@ -20,7 +20,6 @@ class Frame:
         position: the event's place in history.
         redelivery: 0 unless somebody asked for it again.
         attempts: tries that ended before this lease.
-        suspect: it came back from a worker that fell silent holding it.
         depth: the event's depth. type: the event's type. root: its correlation id.
         lane: the lane it waits in. body: the encoded event.
     """
@@ -28,7 +27,6 @@ class Frame:
     position: int
     redelivery: int
     attempts: int
-    suspect: bool
     depth: int
     type: str
     root: str
@@ -49,15 +47,15 @@ def parse_frame(raw: bytes) -> Frame:
     """
     header, newline, body = raw.partition(b"\n")
     try:
-        position, redelivery, attempts, suspect, depth, kind, root, lane = header.decode().split("\t")
+        position, redelivery, attempts, depth, kind, root, lane = header.decode().split("\t")
         if not newline:
             raise ValueError
-        return Frame(int(position), int(redelivery), int(attempts), suspect == "1", int(depth), kind, root, lane, body)
+        return Frame(int(position), int(redelivery), int(attempts), int(depth), kind, root, lane, body)
     except ValueError:
-        raise MalformedEntry("The queue entry is not a delivery: its header is not the 8 fields of a frame.") from None
+        raise MalformedEntry("The queue entry is not a delivery: its header is not the 7 fields of a frame.") from None
 
 
-UNREADABLE = Frame(0, 0, 0, False, 0, "", "", "", b"")
+UNREADABLE = Frame(0, 0, 0, 0, "", "", "", b"")
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -69,7 +67,8 @@ class Lease:
         entry_id: the entry in the subscriber's queue.
         count: how often the entry was handed out; with the consumer it is the fencing token.
         frame: what was queued; `UNREADABLE` when `fault` says why it could not be read.
-        suspect: taken over from a silent worker.
+        suspect: taken over from a silent worker; its start is counted.
+        starts: starts of this delivery by workers that took it over and fell silent too.
         fault: why the delivery cannot be handled at all, a sentence; None when it can.
         renewed_at: monotonic seconds of the last proof of ownership.
     """
@@ -79,6 +78,7 @@ class Lease:
     count: int
     frame: Frame
     suspect: bool = False
+    starts: int = 0
     fault: str | None = None
     renewed_at: float = 0.0
     _event: Event | None = field(default=None)
@@ -95,6 +95,11 @@ class Lease:
     def delivery(self) -> str:
         """The delivery's name in its namespace, `<position>:<subscriber>:<redelivery>`."""
         return f"{self.frame.position}:{self.subscriber}:{self.frame.redelivery}"
+
+    @property
+    def event_id(self) -> str:
+        """The event's id; empty when the entry could not be read."""
+        return self._event.event_id if self._event else ""
 
     @property
     def event(self) -> Event:
@@ -114,7 +119,7 @@ def lease_of(subscriber: str, entry_id: bytes, count: int, raw: bytes | None, *,
         if raw is None:
             raise MalformedEntry("The queue entry is not a delivery: it has no field 'f'.")
         frame = parse_frame(raw)
-        lease = Lease(subscriber, entry_id.decode(), count, frame, suspect or frame.suspect)
+        lease = Lease(subscriber, entry_id.decode(), count, frame, suspect)
         lease.event  # noqa: B018 - decodes now, so that a bad body is found before a handler is
         return lease
     except MalformedEntry as error:

@@ -35,7 +35,7 @@ class HistoryTail(Protocol):
     """Reads the part of history that may not be in SQL yet."""
 
     def after(self, position: int, limit: int) -> TailPage:
-        """Return at most `limit` events after a position (exclusive), oldest first.
+        """Return at most `limit` events after a position (exclusive), oldest first; fewer when they are large.
 
         A reader that has everything up to `position` from SQL may append the page when
         `page.archived <= position`; otherwise SQL has moved on (and Redis may have been trimmed

@@ -10,7 +10,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from events.errors import EventBusError, EventIdConflict, EventTooLarge, HistoryReset, RedisUnavailable, TooManyRoutes
+from events.errors import (
+    EventBusError,
+    EventIdConflict,
+    EventTooLarge,
+    HistoryReset,
+    InvalidEvent,
+    PublishRefused,
+    RedisUnavailable,
+    TooManyRoutes,
+)
 from events.event import Event, digest, encode
 from events.namespace import Namespace
 from events.scripts import Argument
@@ -67,6 +76,9 @@ class Publisher:
                 arguments = event_arguments(event, self._max_event_bytes)
             except EventTooLarge as error:
                 answers[number] = error
+                continue
+            except (TypeError, ValueError, RecursionError) as error:
+                answers[number] = InvalidEvent([f"It was changed after it was made, and cannot be encoded: {error}."])
                 continue
             if batch and (len(batch) == MAX_BATCH_EVENTS or size + len(arguments[-1]) > MAX_BATCH_BYTES):  # type: ignore[arg-type]
                 self._send(batch, origin, answers)
@@ -164,5 +176,10 @@ def refusal(reply: bytes, max_routes: int) -> EventBusError | None:
         return TooManyRoutes(
             f"The type {rest[0]!r} has {rest[1]} subscribers, over the limit of {max_routes} (EVENTBUS_MAX_ROUTES). "
             "Nothing was published: let one subscriber pass the event on, or raise the limit."
+        )
+    if word == "DELIVERIES":
+        return PublishRefused(
+            f"The returned events make {rest[0]} deliveries, over the limit of {rest[1]} for one handler. "
+            "Nothing was published: return fewer events, or publish them in several steps."
         )
     return None

@@ -6,7 +6,7 @@ becomes a `Rejected` with its reason; it never stops a reader.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from events.connection import mapped
@@ -17,28 +17,52 @@ from events.ports import TailPage
 from events.records import AttemptState, Outcome, RecordedEvent, Rejected
 
 Stream = Literal["history", "outcomes"]
-RawEntry = tuple[bytes, Any]
+Entry = tuple[str, RecordedEvent | Outcome | Rejected]
 MAX_IDS = 5000
+MAX_POSITION = 9_007_199_254_740_000
+"""No position reaches it (`events/lua/library.lua`): an entry with such an id was written by hand."""
+BATCH_BYTES = 8_000_000
+"""A read stops about here, whatever its limit: large events must not fill a reader's memory."""
+_FIRST_CHUNK, _CHUNK = 8, 100
 
 
 class HistoryStream:
-    """History and outcomes of one namespace. Threads may share it."""
+    """History and outcomes of one namespace. Threads may share it.
 
-    def __init__(self, namespace: Namespace) -> None:
+    Args:
+        batch_bytes: about how many bytes of entries one read returns at most; one entry at least.
+    """
+
+    def __init__(self, namespace: Namespace, batch_bytes: int = BATCH_BYTES) -> None:
         self._namespace = namespace
+        self._batch_bytes = batch_bytes
 
     def after(self, position: int, limit: int) -> TailPage:
-        """See `events.ports.HistoryTail.after`."""
-        archived, entries = self._namespace.scripts.call("tail", ["", position, limit])
-        events = []
-        last = position
-        for entry_id, flat in entries:
-            fields = dict(zip(flat[::2], flat[1::2], strict=True))
-            record = read_event(entry_id, fields)
-            last = max(last, int(entry_id.partition(b"-")[0]))
-            if isinstance(record, RecordedEvent):
-                events.append(record)
-        return TailPage(int(archived), tuple(events), last, complete=len(entries) < limit)
+        """See `events.ports.HistoryTail.after`.
+
+        The page is read in chunks. Each says how far SQL is when it is read; the page ends before one
+        that SQL has overtaken since, because Redis may have trimmed what it lacks.
+        """
+        budget = _Budget(limit, self._batch_bytes)
+        events: list[RecordedEvent] = []
+        last, first_archived, complete = position, -1, False
+        while not complete and (ask := budget.chunk()):
+            archived, entries = self._namespace.scripts.call("tail", ["", last, ask])
+            if first_archived < 0:
+                first_archived = int(archived)
+            elif int(archived) > max(position, first_archived):
+                break
+            complete = len(entries) < ask
+            for entry_id, flat in entries:
+                if is_beyond(entry_id):
+                    complete = True  # only more of its kind can follow
+                    break
+                budget.spend(flat)
+                record = read_event(entry_id, dict(zip(flat[::2], flat[1::2], strict=True)))
+                last = max(last, int(entry_id.partition(b"-")[0]))
+                if isinstance(record, RecordedEvent):
+                    events.append(record)
+        return TailPage(first_archived, tuple(events), last, complete)
 
     def next_position(self) -> int:
         """See `events.ports.PositionClock.next_position`."""
@@ -54,13 +78,32 @@ class HistoryStream:
         with mapped(client):
             return int(client.get(self._namespace.keys("clock")) or 0)
 
-    def entries_after(self, stream: Stream, last_entry: str, limit: int) -> list[tuple[str, RecordedEvent | Outcome | Rejected]]:
-        """Return at most `limit` entries after an entry id, oldest first, each with its id."""
-        client = self._namespace.client
+    def clock_and_archived(self) -> tuple[int, int]:
+        """Return the last position given and the one up to which Redis knows that SQL has history, read in one step."""
+        client, keys = self._namespace.client, self._namespace.keys
         with mapped(client):
-            raw: Any = client.xrange(self._namespace.keys(stream), min=f"({last_entry}", max="+", count=limit)
+            clock, archived = client.mget(keys("clock"), keys("archived"))
+        return int(clock or 0), int(archived or 0)
+
+    def entries_after(self, stream: Stream, last_entry: str, limit: int) -> list[Entry]:
+        """Return entries after an entry id, oldest first, each with its id.
+
+        At most `limit`, and fewer when they are large (`batch_bytes`); empty means that none follows.
+        """
+        client, key = self._namespace.client, self._namespace.keys(stream)
         read = read_event if stream == "history" else read_outcome
-        return [(entry_id.decode(), read(entry_id, fields or {})) for entry_id, fields in raw]
+        budget = _Budget(limit, self._batch_bytes)
+        found: list[Entry] = []
+        while ask := budget.chunk():
+            with mapped(client):
+                raw: Any = client.xrange(key, min=f"({last_entry}", max="+", count=ask)
+            for entry_id, fields in raw:
+                budget.spend([*(fields or {}).keys(), *(fields or {}).values()])
+                found.append((entry_id.decode(), read(entry_id, fields or {})))
+            if len(raw) < ask:
+                break
+            last_entry = found[-1][0]
+        return found
 
     def length(self, stream: Stream) -> int:
         """Return how many entries the stream holds."""
@@ -74,7 +117,9 @@ class HistoryStream:
         with mapped(client):
             return int(client.get(self._namespace.keys("archived")) or 0)
 
-    def note_archived(self, stream: Stream, position: int, trim: int, dedupe_s: float, event_ids: Sequence[str] = ()) -> None:
+    def note_archived(
+        self, stream: Stream, position: int, trim: int, dedupe_s: float, event_ids: Sequence[str] = ()
+    ) -> None:
         """Tell Redis that SQL has the stream up to a position, and trim it below `trim`.
 
         Args:
@@ -88,16 +133,43 @@ class HistoryStream:
             self._namespace.call("archived", stream, position, trim, expiry_ms, *chunk)
 
 
+class _Budget:
+    """How many entries to ask for next, so that a read ends near its limits without knowing the sizes before."""
+
+    def __init__(self, entries: int, size_bytes: int) -> None:
+        self._entries = entries
+        self._bytes = size_bytes
+        self._largest = 0
+
+    def chunk(self) -> int:
+        """Return the number to ask for; 0 when the read ends here."""
+        if self._entries <= 0 or self._bytes <= 0:
+            return 0
+        fits = self._bytes // self._largest if self._largest else _FIRST_CHUNK
+        return max(1, min(self._entries, _CHUNK, fits))
+
+    def spend(self, parts: Iterable[bytes]) -> None:
+        """Count one entry that was read."""
+        size_bytes = sum(map(len, parts))
+        self._entries -= 1
+        self._bytes -= size_bytes
+        self._largest = max(self._largest, size_bytes)
+
+
+def is_beyond(entry_id: str | bytes) -> bool:
+    """Tell whether an entry's id is one that no position reaches: nothing of ours can follow it."""
+    first = entry_id.partition("-")[0] if isinstance(entry_id, str) else entry_id.partition(b"-")[0]
+    return int(first) >= MAX_POSITION
+
+
 def read_event(entry_id: bytes, fields: dict[bytes, bytes]) -> RecordedEvent | Rejected:
     """Read a history entry."""
     try:
-        position, sequence = entry_id.split(b"-")
-        if sequence != b"0":
-            raise MalformedEntry("The entry's id is not a position: nobody but publish writes history.")
+        position = _position(entry_id, "publish writes history")
         body, root, origin = fields[b"e"], fields[b"r"].decode(), fields[b"o"].decode()
         event = decode(body, root)
         subscribers = tuple(filter(None, fields[b"s"].decode().split("\t")))
-        return RecordedEvent(int(position), event, int(fields[b"d"]), subscribers, origin)
+        return RecordedEvent(position, event, int(fields[b"d"]), subscribers, origin)
     except KeyError as error:
         return _rejected(entry_id, f"The entry is not an event: it has no field {error.args[0].decode()!r}.", fields)
     except ValueError as error:
@@ -107,14 +179,12 @@ def read_event(entry_id: bytes, fields: dict[bytes, bytes]) -> RecordedEvent | R
 def read_outcome(entry_id: bytes, fields: dict[bytes, bytes]) -> Outcome | Rejected:
     """Read an outcomes entry."""
     try:
-        position, sequence = entry_id.split(b"-")
-        if sequence != b"0":
-            raise MalformedEntry("The entry's id is not a position: nobody but settle and reap writes outcomes.")
+        position = _position(entry_id, "settle and reap writes outcomes")
         event_position, subscriber, redelivery, attempt, state, worker, elapsed, error = (
             fields[b"o"].decode().split("\t", 7)
         )
         return Outcome(
-            int(position), int(event_position), subscriber, int(redelivery), int(attempt), AttemptState(state), worker,
+            position, int(event_position), subscriber, int(redelivery), int(attempt), AttemptState(state), worker,
             int(elapsed), error,
         )  # fmt: skip
     except KeyError:
@@ -123,6 +193,19 @@ def read_outcome(entry_id: bytes, fields: dict[bytes, bytes]) -> Outcome | Rejec
         return _rejected(entry_id, f"The entry is not an outcome: {error}", fields)
 
 
+def _position(entry_id: bytes, writer: str) -> int:
+    position, sequence = entry_id.split(b"-")
+    if is_beyond(entry_id):
+        raise MalformedEntry(
+            f"The entry's id is beyond the year 2255: nobody but {writer}, and after this one it cannot. "
+            "When all before it is archived, RENAME the stream."
+        )
+    if sequence != b"0":
+        raise MalformedEntry(f"The entry's id is not a position: nobody but {writer}.")
+    return int(position)
+
+
 def _rejected(entry_id: bytes, reason: str, fields: dict[bytes, bytes]) -> Rejected:
-    raw = " ".join(f"{k.decode(errors='backslashreplace')}={v.decode(errors='backslashreplace')}" for k, v in fields.items())
+    shown = [(k.decode(errors="backslashreplace"), v.decode(errors="backslashreplace")) for k, v in fields.items()]
+    raw = " ".join(f"{name}={value}" for name, value in shown)
     return Rejected(entry_id.decode(), reason, raw.replace("\0", "\\x00")[:65_536])

@@ -19,14 +19,24 @@ from store.writer import ArchiveWriter
 
 # How long an archiver waits for another writer of the same SQLite file before it stands by.
 _SQLITE_WAIT_S = 0.25
+# How long PostgreSQL lets a writer hold its row without a word, then ends its session: an archiver that is
+# frozen (SIGSTOP, a paused container) must not keep the others from archiving. Far above what a batch takes
+# between two statements: a few reads from Redis.
+SILENT_WRITER_S = 30.0
 
 
 class Archive:
-    """The store's side of archiving one namespace. Threads may share it."""
+    """The store's side of archiving one namespace. Threads may share it.
 
-    def __init__(self, engine: Engine, namespace: str) -> None:
+    Args:
+        silent_writer_s: seconds after which PostgreSQL takes the row from a writer that does nothing; its
+            next statement, and so its commit, fails. SQLite has no such thing.
+    """
+
+    def __init__(self, engine: Engine, namespace: str, silent_writer_s: float = SILENT_WRITER_S) -> None:
         self._engine = engine
         self._namespace = namespace
+        self._silent_writer_ms = int(silent_writer_s * 1000)
         self._made = False
 
     def cursor(self, stream: Stream) -> Cursor:
@@ -85,6 +95,8 @@ class Archive:
             self._made = True
 
     def _hold(self, connection: Connection, stream: Stream) -> Cursor | None:
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {self._silent_writer_ms}")
         cursor = cursors.lock(connection, self._namespace, stream, wait=False)
         if cursor is None:
             self._made = False  # held by another, or dropped with the schema: look next time

@@ -59,6 +59,26 @@ def at_positions(connection: Connection, namespace: str, positions: Collection[i
     return found
 
 
+def ids_at(connection: Connection, namespace: str, positions: Collection[int]) -> dict[int, str]:
+    """Return the ids of the events that are stored at those positions, by position."""
+    found: dict[int, str] = {}
+    for chunk in _chunks(positions):
+        query = select(events.c.position, events.c.event_id).where(
+            events.c.namespace == namespace, events.c.position.in_(chunk)
+        )
+        found.update((position, event_id) for position, event_id in connection.execute(query))
+    return found
+
+
+def outcomes_at(connection: Connection, namespace: str, positions: Collection[int]) -> dict[int, dict[str, Any]]:
+    """Return the rows of the outcomes that are stored at those positions, by position."""
+    found: dict[int, dict[str, Any]] = {}
+    for chunk in _chunks(positions):
+        query = select(outcomes).where(outcomes.c.namespace == namespace, outcomes.c.position.in_(chunk))
+        found.update((row["position"], dict(row)) for row in connection.execute(query).mappings())
+    return found
+
+
 def _chunks(values: Collection[Any]) -> Iterator[list[Any]]:
     every = list(values)
     for start in range(0, len(every), _CHUNK):

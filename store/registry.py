@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine, select
 
 from store.cursors import insert
 from store.engine import reading, writing
+from store.migrate import require_current
 from store.tables import subscriptions
 
 
@@ -19,6 +20,15 @@ class Registry:
     def __init__(self, engine: Engine, namespace: str) -> None:
         self._engine = engine
         self._namespace = namespace
+
+    def require_current(self) -> None:
+        """Make sure that the database has this version's schema; asked when a worker boots.
+
+        Raises:
+            NotMigrated: the sentence says what to do.
+            StoreUnavailable.
+        """
+        require_current(self._engine)
 
     def save(self, subscriber: str, types: Iterable[str], options: Mapping[str, Any]) -> None:
         """Add types to a subscriber, and replace its options.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, exc
@@ -17,6 +18,19 @@ from store.tables import rejected
 
 Row = dict[str, Any]
 R = TypeVar("R", RecordedEvent, Outcome)
+
+
+@dataclass(slots=True)
+class Late:
+    """What came at or below the cursor and was not stored: Redis had gone back, and gave positions again.
+
+    Attributes:
+        stored: events that were stored at their positions, behind readers who had passed them.
+        refused: events or outcomes whose position another one has; they are in `rejected`.
+    """
+
+    stored: list[RecordedEvent] = field(default_factory=list)
+    refused: list[Rejected] = field(default_factory=list)
 
 
 class ArchiveWriter:
@@ -37,50 +51,76 @@ class ArchiveWriter:
         self._fold = Fold(namespace)
         self._appended = cursor.position
 
-    def append_events(self, recorded: Sequence[RecordedEvent]) -> None:
+    def highest_position(self) -> int:
+        """Return the largest position that the store knows, of both streams and of unpublished events."""
+        return cursors.highest(self._connection, self._namespace)
+
+    def append_events(self, recorded: Sequence[RecordedEvent]) -> Late:
         """Store events, and one waiting delivery for each name in `deliveries`.
 
         An event stored before at the same position is left alone; one whose id is stored at another
-        position is set aside, because an id has one place in history.
+        position is set aside, because an id has one place in history; so is one whose position has
+        another event.
 
         Args:
-            recorded: after the cursor, ascending by position.
+            recorded: ascending by position; usually after the cursor.
 
-        Raises:
-            ValueError: an event at or below the cursor that the store does not have: history went
-                back. Leave the block; nothing was written.
+        Returns:
+            What became of those at or below the cursor that the store did not have.
         """
+        late = Late()
         fresh: list[tuple[RecordedEvent, Row]] = []
         aside: list[Rejected] = []
         rows = self._storable(recorded, event_row)
         known = inserts.known_positions(self._connection, self._namespace, [row["event_id"] for _, row in rows])
+        behind = [row["position"] for _, row in rows if row["position"] <= self.cursor.position]
+        taken = inserts.ids_at(self._connection, self._namespace, behind)
         for record, row in rows:
             event_id, position = row["event_id"], row["position"]
             place = known.setdefault(event_id, None)
-            if place is None and position <= self.cursor.position:
-                raise ValueError(
-                    f"Event {event_id!r} at position {position} is not stored, and the archive is already at "
-                    f"{self.cursor.position}: history went back, or belongs to another namespace."
-                )
-            if place is None:
+            if place is None and position in taken:
+                late.refused.append(_displaced(record, f"event {taken[position]!r}"))
+            elif place is None:
                 known[event_id] = position
                 fresh.append((record, row))
+                continue
             elif place != position:
                 aside.append(rejection(record, f"Its event_id {event_id!r} is already stored, at position {place}."))
-                self._fold.delivered(record)  # they are in the queues all the same
-        self.reject(aside)
+            else:
+                continue
+            self._fold.delivered(record)  # they are in the queues all the same
+        self.reject(aside + late.refused)
         for record in self._keep(fresh, inserts.insert_events):
             self._fold.delivered(record)
+            if record.position <= self.cursor.position:
+                late.stored.append(record)
         self._seen(recorded)
+        return late
 
-    def append_outcomes(self, ended: Sequence[Outcome]) -> None:
+    def append_outcomes(self, ended: Sequence[Outcome]) -> Late:
         """Store outcomes, and fold each into the state of its delivery. One stored before is left alone.
+
+        Returns:
+            Those set aside because another outcome has their position; they are folded all the same.
 
         Guarantee: the deliveries end the same whichever of events and outcomes is archived first.
         """
-        for outcome in self._keep(self._storable(ended, outcome_row), inserts.insert_outcomes):
+        late = Late()
+        rows = self._storable(ended, outcome_row)
+        behind = [row["position"] for _, row in rows if row["position"] <= self.cursor.position]
+        taken = inserts.outcomes_at(self._connection, self._namespace, behind)
+        fresh: list[tuple[Outcome, Row]] = []
+        for outcome, row in rows:
+            if taken.get(row["position"], row) == row:
+                fresh.append((outcome, row))
+            else:
+                late.refused.append(_displaced(outcome, "another outcome"))
+                self._fold.ended(outcome)
+        self.reject(late.refused)
+        for outcome in self._keep(fresh, inserts.insert_outcomes):
             self._fold.ended(outcome)
         self._seen(ended)
+        return late
 
     def reject(self, entries: Sequence[Rejected]) -> None:
         """Set entries aside, with their reasons. One set aside before is left alone."""
@@ -150,6 +190,10 @@ class ArchiveWriter:
 
     def _seen(self, records: Sequence[RecordedEvent | Outcome]) -> None:
         self._appended = max([self._appended, *(record.position for record in records)])
+
+
+def _displaced(record: RecordedEvent | Outcome, by: str) -> Rejected:
+    return rejection(record, f"Its position {record.position} is {by}'s: Redis had gone back, and gave it twice.")
 
 
 def _entry(entry_id: str) -> tuple[int, int]:

@@ -1,12 +1,19 @@
 """The archiver: copies history and outcomes from Redis into SQL, exactly once and in order.
 
     cursor c in SQL, locked
-      └─ read entries after c ─> insert rows, advance the cursor, commit  ─> tell Redis: archived, trim
-                                                    │
-                       crash here: the next archiver starts after the committed cursor, and first
-                       tells Redis what was never told
+      └─ compare c with Redis's clock and `archived`
+           └─ read entries after c ─> insert rows, advance the cursor, commit  ─> tell Redis: archived, trim
+                                                         │
+                            crash here: the next archiver finds archived < c
+
+    clock < c      Redis lost its last moments (`everysec`, an old snapshot, FLUSHALL): the clock is lifted at
+                   once, or it would give positions that the archive is beyond
+    archived < c   what lies between is read again: SQL has it, and Redis is told; or SQL lacks it, because
+                   Redis gave those positions anew, and it is stored late
+    archived > c   SQL is older than what Redis was told: what Redis has trimmed is missing from history
 
 Invariant: Redis is told only of what is committed, so nothing is trimmed that SQL does not have.
+Outcomes are trimmed as soon as they are archived, so they are always read from the beginning.
 One writer holds a stream's row; other archivers stand by, or hold the other stream.
 """
 
@@ -21,13 +28,16 @@ from dataclasses import dataclass
 from events.errors import EventBusError
 from events.records import Outcome, RecordedEvent, Rejected
 from events.settings import Settings
-from events.stream import HistoryStream, Stream
+from events.stream import Entry, HistoryStream, Stream, is_beyond
 from store.archive import Archive
+from store.cursors import NOTHING_YET, Cursor
+from store.writer import ArchiveWriter, Late
 
 IDLE_S = 0.2
 STANDBY_S = 1.0
 OUTAGE_S = 1.0
 TRIM_EVERY_S = 5.0
+STREAMS: tuple[Stream, ...] = ("history", "outcomes")
 
 log = logging.getLogger("eventbus.archiver")
 
@@ -58,28 +68,24 @@ class Archiver:
         self._archive = archive
         self._settings = settings
         self._on_moved = on_moved or (lambda stream, entries: None)
-        self._trimmed_at: dict[Stream, float] = {}
-        self._told = -1
+        self._trimmed_at = -TRIM_EVERY_S
+        self._gap_told = False
+        self._beyond: set[str] = set()
+        self._troubles: dict[Stream, str] = {}
         self._stop = threading.Event()
 
     def run(self) -> None:
-        """Archive until `stop`; outages of Redis or the database are waited out."""
-        in_outage = False
+        """Archive until `stop`. Outages are waited out; an unexpected error is logged and tried again: a
+        stream that cannot go on never stops the other, nor this thread."""
         while not self._stop.is_set():
-            try:
-                moved = [self.step("history"), self.step("outcomes")]
-            except EventBusError as error:
-                if not in_outage:
-                    log.error("Archiving waits: %s", error)
-                in_outage = True
-                self._stop.wait(OUTAGE_S)
+            moved = [self._try(stream) for stream in STREAMS if not self._stop.is_set()]
+            if any(step and step.entries for step in moved):
                 continue
-            if in_outage:
-                log.info("Archiving goes on.")
-            in_outage = False
-            if all(m.standby for m in moved):
+            if not all(moved):
+                self._stop.wait(OUTAGE_S)
+            elif all(step and step.standby for step in moved):
                 self._stop.wait(STANDBY_S)
-            elif not any(m.entries for m in moved):
+            else:
                 self._stop.wait(IDLE_S)
 
     def stop(self) -> None:
@@ -94,74 +100,140 @@ class Archiver:
         """
         try:
             while time.monotonic() < deadline:
-                moved = [self.step("history"), self.step("outcomes")]
+                moved = [self.step(stream) for stream in STREAMS]
                 if not any(step.entries for step in moved):
                     return not any(step.standby for step in moved)
         except EventBusError as error:
             log.warning("The last events will be archived by the next archiver: %s", error)
+        except Exception:
+            log.exception("The last events will be archived by the next archiver.")
         return False
 
     def step(self, stream: Stream) -> Moved:
         """Move one batch of a stream.
 
+        Returns:
+            How many entries were archived; none when nothing is there that can be.
+
         Raises:
             Unavailable: nothing is lost; call again.
         """
-        ids: list[str] = []
         with self._archive.writer(stream) as writer:
             if writer is None:
                 return Moved(0, standby=True)
-            start = position = writer.cursor.position
-            entries = self._history.entries_after(stream, writer.cursor.last_entry, self._settings.archive_batch)
-            if entries:
-                records = [record for _, record in entries]
-                recorded = [record for record in records if isinstance(record, RecordedEvent)]
-                writer.append_events(recorded)
-                writer.append_outcomes([record for record in records if isinstance(record, Outcome)])
-                writer.reject([record for record in records if isinstance(record, Rejected)])
-                ids = [record.event.event_id for record in recorded]
-                last_entry = entries[-1][0]
-                position = int(last_entry.partition("-")[0])
-                writer.advance(position, last_entry)
+            archived = self._compare(stream, writer)
+            start = _start(stream, writer.cursor, archived)
+            found = self._history.entries_after(stream, start, self._settings.archive_batch)
+            entries = [entry for entry in found if not is_beyond(entry[0])]
+            beyond = [record for entry_id, record in found if is_beyond(entry_id) and isinstance(record, Rejected)]
+            late = _store(writer, entries)
+            writer.reject([record for record in beyond if record.entry_id not in self._beyond])
+            cursor = writer.cursor
+        self._report(stream, late, beyond)
         if entries:
-            self._tell(stream, start, position, ids)
+            ids = [record.event.event_id for _, record in entries if isinstance(record, RecordedEvent)]
+            self._tell(stream, _position(entries[-1][0]), ids)
             self._on_moved(stream, len(entries))
-        else:
-            self._tend(stream, position)
+        elif stream == "history" and (archived < cursor.position or (cursor.position and self._trims_now())):
+            self._tell(stream, cursor.position, [])
         return Moved(len(entries))
 
-    def _tell(self, stream: Stream, start: int, position: int, ids: list[str]) -> None:
-        """Tell Redis that `start` to `position` is committed, and first what an archiver that died left unsaid."""
+    def _try(self, stream: Stream) -> Moved | None:
+        """Make a step; log what goes wrong, once, and return None then."""
+        try:
+            moved = self.step(stream)
+        except Exception as error:
+            trouble = f"{type(error).__name__}: {error}"
+            if trouble not in self._troubles.values():
+                if isinstance(error, EventBusError):
+                    log.error("Archiving waits: %s", error)
+                else:
+                    log.exception("Archiving %s waits: an unexpected error.", stream)
+            self._troubles[stream] = trouble
+            return None
+        if self._troubles.pop(stream, None) and not self._troubles:
+            log.info("Archiving goes on.")
+        return moved
+
+    def _compare(self, stream: Stream, writer: ArchiveWriter) -> int:
+        """Make sure that Redis gives no position that SQL is beyond; return how far Redis was told.
+
+        The lift comes before the read: whatever got a position below the cursor is there by then.
+        """
+        position = writer.cursor.position
+        clock, archived = self._history.clock_and_archived()
+        if clock < position:
+            log.error(
+                "Redis has gone back: SQL has %s up to position %d, and Redis's clock is at %d. It lost its last "
+                "moments, or everything. The clock is lifted; what was given a position twice is compared with SQL.",
+                stream, position, clock,
+            )  # fmt: skip
+            self._history.lift(writer.highest_position())
+        if stream == "history":
+            self._look_for_gap(position, archived)
+        return archived
+
+    def _look_for_gap(self, position: int, archived: int) -> None:
+        if archived > position and not self._gap_told:
+            log.error(
+                "SQL is behind what Redis was told: SQL has history up to position %d, Redis was told %d and may have "
+                "trimmed what lies between. SQL was restored from an older backup, or is another database. Archiving "
+                "goes on with what Redis still has; restore a newer backup to close the gap.", position, archived,
+            )  # fmt: skip
+        self._gap_told = archived > position
+
+    def _report(self, stream: Stream, late: Late, beyond: list[Rejected]) -> None:
+        """Say what was not as it should be; called when it is committed."""
+        if late.stored:
+            log.warning(
+                "%d events came below the archive's cursor and are stored at their positions, from %d to %d; readers "
+                "who were beyond these do not see them.",
+                len(late.stored), late.stored[0].position, late.stored[-1].position,
+            )  # fmt: skip
+        new = [entry for entry in beyond if entry.entry_id not in self._beyond]
+        for entry in [*late.refused, *new]:
+            log.error("Entry %s of %s is set aside in the table `rejected`: %s", entry.entry_id, stream, entry.reason)
+        self._beyond |= {entry.entry_id for entry in new}
+
+    def _tell(self, stream: Stream, position: int, ids: list[str]) -> None:
+        """Tell Redis that everything up to a position is committed; it trims what is older than the margin."""
         trim = position + 1
         if stream == "history":
-            if start != self._told:
-                ids = self._untold(start) + ids
-            trim = min(trim, int((time.time() - self._settings.history_margin_s) * 1e6))
-        self._history.note_archived(stream, position, max(trim, 0), self._settings.dedupe_s, ids)
-        self._trimmed_at[stream] = time.monotonic()
-        if stream == "history":
-            self._told = position
+            trim = max(0, min(trim, int((time.time() - self._settings.history_margin_s) * 1e6)))
+            self._trimmed_at = time.monotonic()
+        self._history.note_archived(stream, position, trim, self._settings.dedupe_s, ids)
 
-    def _tend(self, stream: Stream, position: int) -> None:
-        """While nothing comes: trim what the margin kept, mend the clock."""
-        if position == 0 or time.monotonic() - self._trimmed_at.get(stream, -TRIM_EVERY_S) < TRIM_EVERY_S:
-            return
-        if self._history.clock() < position:
-            log.error(
-                "Redis has gone back: SQL has %s up to position %d, Redis gives lower ones. What Redis lost since is "
-                "in SQL if it was archived; the clock is lifted.", stream, position,
-            )  # fmt: skip
-            self._history.lift(position)
-        self._tell(stream, position, position, [])
+    def _trims_now(self) -> bool:
+        """Tell whether, while nothing comes, it is time to trim what the margin kept."""
+        return time.monotonic() - self._trimmed_at >= TRIM_EVERY_S
 
-    def _untold(self, position: int) -> list[str]:
-        """Return ids up to the cursor that Redis was never told of: an archiver died after its commit."""
-        told = self._history.archived_position()
-        ids: list[str] = []
-        while told < position:
-            page = self._history.after(told, 1000)
-            ids += [recorded.event.event_id for recorded in page.events if recorded.position <= position]
-            if page.complete:
-                break
-            told = page.last_position
-        return ids
+
+def _start(stream: Stream, cursor: Cursor, archived: int) -> str:
+    """Return the id of the entry to read after."""
+    if stream == "outcomes":
+        return NOTHING_YET
+    return f"{archived}-0" if archived < cursor.position else cursor.last_entry
+
+
+def _store(writer: ArchiveWriter, entries: list[Entry]) -> Late:
+    """Store a batch, and move the cursor to its end if that is further."""
+    if not entries:
+        return Late()
+    records = [record for _, record in entries]
+    events = writer.append_events([record for record in records if isinstance(record, RecordedEvent)])
+    outcomes = writer.append_outcomes([record for record in records if isinstance(record, Outcome)])
+    writer.reject([record for record in records if isinstance(record, Rejected)])
+    last_entry = entries[-1][0]
+    if _key(last_entry) > _key(writer.cursor.last_entry):
+        writer.advance(max(_position(last_entry), writer.cursor.position), last_entry)
+    return Late(events.stored, events.refused + outcomes.refused)
+
+
+def _position(entry_id: str) -> int:
+    return int(entry_id.partition("-")[0])
+
+
+def _key(entry_id: str) -> tuple[int, int]:
+    """Split an entry's id, so that ids compare as Redis compares them."""
+    first, _, second = entry_id.partition("-")
+    return int(first), int(second)

@@ -22,7 +22,11 @@ def declare_all(namespace: Namespace, registry: Registry, subscriptions: Sequenc
 
     The store comes first: from it a Redis that lost everything is declared again. Only the epoch comes
     before it: a namespace is new as long as the store remembers nobody.
+
+    Raises:
+        NotMigrated: the database is not at this version's schema; nothing was declared.
     """
+    registry.require_current()
     namespace.open()
     before = {name: types for name, types, _ in registry.all()}
     for subscription in subscriptions:

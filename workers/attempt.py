@@ -31,6 +31,9 @@ from events.records import AttemptState
 from events.subscriptions import Subscription
 from workers.backoff import delay_s
 
+MAX_RETURNED_EVENTS = 1000
+MAX_RETURNED_BYTES = 16_000_000
+
 
 class Interrupted(Interrupt):
     """Raised inside a handler whose worker stops, or whose delivery another worker has taken over."""
@@ -152,6 +155,13 @@ def unpublishable(settlement: Settlement, problem: EventBusError) -> Settlement:
     )  # fmt: skip
 
 
+def materialized(result: object) -> object:
+    """Return a handler's result with lazy iterables made lists, while its time limit still holds."""
+    if isinstance(result, Iterable) and not isinstance(result, Event | str | bytes | dict | list | tuple):
+        return list(result)
+    return result
+
+
 def outputs(result: object) -> list[Event]:
     """Return a handler's result as a list of events.
 
@@ -199,6 +209,14 @@ def _done(attempt: Attempt, returned: list[Event], max_event_bytes: int) -> Sett
     events = with_derived_ids(returned, attempt.handling) if returned else []
     try:
         arguments = [event_arguments(event, max_event_bytes) for event in events]
+        size_bytes = sum(len(fields[-1]) for fields in arguments if isinstance(fields[-1], bytes))
+        if len(events) > MAX_RETURNED_EVENTS or size_bytes > MAX_RETURNED_BYTES:
+            raise EventTooLarge(
+                [
+                    f"One handler may return {MAX_RETURNED_EVENTS} events of {MAX_RETURNED_BYTES} bytes together; this one "
+                    f"returned {len(events)}. Let it publish them itself, or return events that others split further."
+                ]
+            )
     except EventTooLarge as problem:
         reason = f"What the handler returned could not be published: {problem}"
         return dead(attempt.lease, reason, output=events, elapsed_us=attempt.elapsed_us)

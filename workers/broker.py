@@ -18,7 +18,7 @@ import dramatiq
 from dramatiq.broker import Broker, Consumer, MessageProxy
 from dramatiq.middleware import CurrentMessage, Middleware, MiddlewareError
 
-from events.errors import Discard, EventBusError, Retry, Unavailable
+from events.errors import Discard, EventBusError, Retry, ScriptFailed, Unavailable
 from events.subscriptions import Subscription
 from workers.actors import actor_name, declare_actors
 from workers.attempt import Attempt, Interrupted, KilledItsWorker
@@ -172,8 +172,8 @@ class Lifecycle(Middleware):
                 engine = self._make_engine(threads)
                 engine.open()
                 return engine
-            except Unavailable as error:
-                if not self._keep_waiting():
+            except (Unavailable, ScriptFailed) as error:
+                if isinstance(error, ScriptFailed) and not error.passes or not self._keep_waiting():
                     raise
                 log.error("The worker waits: %s", error)
                 time.sleep(OPEN_RETRY_S)

@@ -26,6 +26,7 @@ from workers.broker import BootFailed
 
 WORKER_TIMEOUT_MS = 250
 LAST_ARCHIVE_S = 5.0
+LAST_WORDS_MS = 1000
 
 
 class Servers(Protocol):
@@ -70,11 +71,14 @@ class Consuming:
             lambda: (servers.namespace, servers.registry),
             subscriptions,
             loop=loop,
-            keep_waiting=keep_waiting,
+            keep_waiting=lambda: keep_waiting() and not self._is_unwanted,
         )
         self._worker = dramatiq.Worker(
             self._broker, queues=None, worker_threads=_worker_threads(threads, subscriptions), worker_timeout=WORKER_TIMEOUT_MS
         )
+        self._lock = threading.Lock()
+        self._runs = False
+        self._is_unwanted = False
         self._archives = archive
         self._archiver: Archiver | None = None
         self._archiver_thread: threading.Thread | None = None
@@ -85,6 +89,33 @@ class Consuming:
         Raises:
             EventBusError: why it cannot start; nothing runs then.
         """
+        with self._lock:
+            self._boot()
+            self._runs = True
+            if self._archives:
+                self._archiver = Archiver(self._servers.history, self._servers.archive, self._settings)
+                self._archiver_thread = threading.Thread(
+                    target=self._archiver.run, name="eventbus-archiver", daemon=True
+                )
+                self._archiver_thread.start()
+            if self._is_unwanted:
+                self._stop(0.0)
+
+    @property
+    def hangs(self) -> bool:
+        """Whether handlers that cannot be interrupted hold every thread: only a new process helps."""
+        return self._broker.engine.hangs
+
+    def stop(self, grace_s: float) -> None:
+        """Drain, settle, archive what is left, and close the connections.
+
+        A start that is still going on is let end first, and undone; a second stop does nothing.
+        """
+        self._is_unwanted = True
+        with self._lock:
+            self._stop(grace_s)
+
+    def _boot(self) -> None:
         try:
             self._broker.emit_after("process_boot")
             self._worker.start()
@@ -94,15 +125,13 @@ class Consuming:
         except BaseException:
             self._servers.close()
             raise
-        if self._archives:
-            self._archiver = Archiver(self._servers.history, self._servers.archive, self._settings)
-            self._archiver_thread = threading.Thread(target=self._archiver.run, name="eventbus-archiver", daemon=True)
-            self._archiver_thread.start()
 
-    def stop(self, grace_s: float) -> None:
-        """Drain, settle, archive what is left, and close the connections."""
+    def _stop(self, grace_s: float) -> None:
+        if not self._runs:
+            return
+        self._runs = False
         self._broker.grace_s = grace_s
-        self._worker.stop(timeout=int((grace_s + 5) * 1000))
+        self._worker.stop(timeout=LAST_WORDS_MS)  # the drain before it has taken the grace
         self._broker.close()
         if self._archiver is not None and self._archiver_thread is not None:
             self._archiver.stop()

@@ -39,12 +39,19 @@ class Credits:
         typical = self._typical_s.get(subscription.name, elapsed_s)
         self._typical_s[subscription.name] = typical + WEIGHT * (elapsed_s - typical)
 
-    def target(self, subscription: Subscription) -> int:
+    def free(self, subscription: Subscription) -> int:
+        """Return how many of its deliveries could start now."""
+        return self._free[subscription.is_async]
+
+    def target(self, subscription: Subscription, oldest_s: float = 0.0) -> int:
         """Return how many unstarted deliveries to hold: at least what could start now, and as many
-        as all credits would finish in `READY_S`, at most `MAX_READY`."""
+        as all credits would finish in `READY_S`, at most `MAX_READY`.
+
+        Args:
+            oldest_s: how long its oldest running delivery has run; a handler that has turned slow is
+                known by it long before it ends.
+        """
         kind = subscription.is_async
-        typical = self._typical_s.get(subscription.name)
-        soon = 0 if typical is None else int(self._total[kind] * READY_S / max(typical, 1e-6))
-        if typical is not None and typical > READY_S:
-            soon = 0
+        typical = max(self._typical_s.get(subscription.name, READY_S), oldest_s)
+        soon = int(self._total[kind] * READY_S / max(typical, 1e-6)) if typical < READY_S else 0
         return min(MAX_READY, max(self._free[kind], soon))

@@ -12,7 +12,6 @@ It is opened once, by the broker's boot, and drained once, by its shutdown.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import os
 import secrets
@@ -21,14 +20,16 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
+from dramatiq.middleware import SkipMessage
+
 from events.context import handling
 from events.deliveries import Deliveries, Settlement
-from events.errors import EventBusError
+from events.errors import Discard, EventBusError
 from events.frame import Lease
 from events.namespace import Namespace
 from events.settings import Settings
 from events.subscriptions import Subscription
-from workers.attempt import Attempt, KilledItsWorker, conclude, dead, failed, hand_back
+from workers.attempt import Attempt, Interrupted, KilledItsWorker, conclude, dead, failed, hand_back, materialized
 from workers.credits import Credits
 from workers.held import Held
 from workers.keeper import LeaseKeeper
@@ -40,6 +41,7 @@ from workers.settler import Settler
 PUT_OFF_US = 5_000_000
 MAX_SUSPECT_STARTS = 2
 LAST_WORDS_S = 2.0
+SAY_AGAIN_S = 60.0
 
 log = logging.getLogger("eventbus.worker")
 
@@ -79,15 +81,18 @@ class Engine:
             Credits(threads, settings.concurrency),
             lease_s=settings.lease_s,
             refused=self._refuse,
+            spared=lambda lease: self._settler.put(hand_back(lease)),
             reopen=self._reopen,
         )
         self._namespace = namespace
-        self._keeper = LeaseKeeper(self._deliveries, self._held, settings.lease_s, self._lost)
+        self._keeper = LeaseKeeper(self._deliveries, self._held, settings.lease_s, self._lost, self._give_up)
         self._interrupter = Interrupter()
         self._own_loop = None if loop is not None else LoopThread()
         self._async = AsyncHandlers(self._own_loop.loop if self._own_loop else loop, self.finish)  # type: ignore[arg-type]
         self._running: dict[int, Attempt] = {}
         self._idle = threading.Condition()
+        self._threads = threads
+        self._put_off_said_at = 0.0
         self.draining = False
 
     def open(self) -> None:
@@ -118,7 +123,7 @@ class Engine:
         Raises:
             BaseException: what a plain handler raised.
         """
-        if self.draining or not self._may_start(attempt):
+        if self.draining or attempt.abandoned or attempt.cancelled or not self._may_start(attempt):
             attempt.cancelled = True
             return
         attempt.started_at = time.monotonic()
@@ -133,19 +138,31 @@ class Engine:
             attempt.result = result
 
     def finish(self, attempt: Attempt) -> None:
-        """End an attempt whose result or error is set; from any thread."""
-        attempt.finished = True
-        elapsed_s = time.monotonic() - attempt.started_at if attempt.started_at else 0.0
-        if attempt.abandoned:
-            self._held.drop(attempt.lease)
-        else:
-            self._settler.put(self._conclusion(attempt))
-        if attempt.deferred and attempt.error is not None and not attempt.cancelled:
-            log.error("%r failed.", attempt, exc_info=attempt.error)
-        self.receiver.finished(attempt.lease, elapsed_s)
+        """End an attempt whose result or error is set; from any thread. A second end is none."""
         with self._idle:
-            self._running.pop(id(attempt), None)
-            self._idle.notify_all()
+            if attempt.finished:
+                return
+            attempt.finished = True
+        elapsed_s = time.monotonic() - attempt.started_at if attempt.started_at else 0.0
+        try:
+            if attempt.abandoned:
+                self._held.drop(attempt.lease)
+            else:
+                self._settler.put(self._conclusion(attempt))
+            if attempt.deferred and attempt.error is not None and not attempt.cancelled:
+                log.error("%r failed.", attempt, exc_info=attempt.error)
+        finally:
+            self.receiver.finished(attempt.lease, elapsed_s)
+            with self._idle:
+                self._running.pop(id(attempt), None)
+                self._idle.notify_all()
+
+    @property
+    def hangs(self) -> bool:
+        """Whether every thread is held by a handler that neither ends nor can be interrupted."""
+        with self._idle:
+            hung = sum(a.abandoned and not a.deferred and a.started_at > 0 for a in self._running.values())
+        return hung >= self._threads
 
     def drain(self, grace_s: float) -> None:
         """Stop: hand back what has not started, wait for what runs, then interrupt it; settle all."""
@@ -180,7 +197,7 @@ class Engine:
             return hand_back(attempt.lease, delay_us=0 if self.draining else PUT_OFF_US)
         try:
             return conclude(attempt, self._settings.max_event_bytes)
-        except Exception as error:
+        except BaseException as error:
             log.exception("The result of %r could not be read.", attempt)
             return failed(attempt, error)
 
@@ -216,6 +233,12 @@ class Engine:
             self._settler.put(dead(lease, lease.fault))
         else:
             self._settler.put(hand_back(lease, delay_us=PUT_OFF_US))
+            if time.monotonic() - self._put_off_said_at > SAY_AGAIN_S:
+                self._put_off_said_at = time.monotonic()
+                log.warning(
+                    "A delivery of %s is put off: no handler here takes the type %r. It waits for a process that does.",
+                    lease.subscriber, lease.frame.type,
+                )  # fmt: skip
 
     def _reopen(self) -> None:
         self._namespace.forget()
@@ -230,6 +253,25 @@ class Engine:
             log.warning("%r was taken over by another worker; what it does here is void.", attempt)
             attempt.abandoned = True
             self._cancel(attempt)
+
+    def _give_up(self) -> None:
+        """Let go of what hangs: a handler a lease beyond its limit, and those of a loop that has ended.
+
+        What is not renewed goes to another worker; what comes of it here is void.
+        """
+        now = time.monotonic()
+        with self._idle:
+            running = [a for a in self._running.values() if a.started_at and not a.abandoned]
+        if self._async.has_ended:
+            for attempt in [a for a in running if a.deferred]:
+                attempt.cancelled, attempt.error = True, Interrupted()
+                self.finish(attempt)
+        for attempt in running:
+            limit_s = attempt.subscription.options.time_limit
+            if now - attempt.started_at > limit_s + self._settings.lease_s and not attempt.finished:
+                log.error("%r hangs beyond its limit of %g s and cannot be interrupted; it is given up here.", attempt, limit_s)
+                attempt.abandoned = True
+                self._held.drop(attempt.lease)
 
     def _cancel(self, attempt: Attempt) -> None:
         attempt.cancelled = True
@@ -252,7 +294,8 @@ def _call(attempt: Attempt) -> object:
     """Call a plain handler with its context set."""
     token = handling.set(attempt.handling)
     try:
-        result = attempt.subscription.handler(attempt.lease.event)
-        return list(result) if inspect.isgenerator(result) else result
+        return materialized(attempt.subscription.handler(attempt.lease.event))
+    except SkipMessage as error:  # Dramatiq would take a message that was skipped for one that went well
+        raise Discard(f"{type(error).__name__}: {error}") from error
     finally:
         handling.reset(token)

@@ -23,13 +23,22 @@ class LeaseKeeper:
 
     Args:
         lost: called with each lease that another worker has taken over.
+        give_up: called before each renewal; drops from what is held the deliveries whose handlers hang.
     """
 
-    def __init__(self, deliveries: Deliveries, held: Held, lease_s: float, lost: Callable[[Lease], None]) -> None:
+    def __init__(
+        self,
+        deliveries: Deliveries,
+        held: Held,
+        lease_s: float,
+        lost: Callable[[Lease], None],
+        give_up: Callable[[], None],
+    ) -> None:
         self._deliveries = deliveries
         self._held = held
         self._interval_s = lease_s / 3
         self._lost = lost
+        self._give_up = give_up
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="eventbus-leases", daemon=True)
 
@@ -44,14 +53,17 @@ class LeaseKeeper:
         wait_s = self._interval_s
         while not self._stop.wait(wait_s):
             wait_s = self._interval_s
-            leases = self._held.all()
-            if not leases:
-                continue
             try:
-                lost = self._deliveries.renew(leases)
+                self._give_up()
+                self._renew()
             except EventBusError as error:
-                log.warning("%d leases could not be renewed: %s", len(leases), error)
+                log.warning("%d leases could not be renewed: %s", len(self._held), error)
                 wait_s = min(self._interval_s, 0.5)
-                continue
-            for lease in lost:
+            except Exception:
+                log.exception("Renewing failed, and goes on.")
+
+    def _renew(self) -> None:
+        leases = self._held.all()
+        if leases:
+            for lease in self._deliveries.renew(leases):
                 self._lost(lease)

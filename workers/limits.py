@@ -58,6 +58,8 @@ class Interrupter:
             self._running[id(attempt)] = running
         try:
             try:
+                if attempt.cancelled:  # between the decision to start and here
+                    raise Interrupted
                 running.result = handler()
                 running.returned = True
             except BaseException as error:

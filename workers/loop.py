@@ -7,13 +7,17 @@ or the caller's under `start_consuming`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import inspect
+import logging
 import threading
 from collections.abc import Callable
 
 from events.context import handling
-from workers.attempt import Attempt, Interrupted, TimeLimitExceeded
+from workers.attempt import Attempt, Interrupted, TimeLimitExceeded, materialized
+
+log = logging.getLogger("eventbus.worker")
 
 
 class LoopThread:
@@ -21,18 +25,24 @@ class LoopThread:
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
+        self._stopping = False
         self._thread = threading.Thread(target=self._run, name="eventbus-loop", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
+        self._stopping = True
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(5)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
+        while not self._stopping:
+            try:
+                self.loop.run_forever()
+            except BaseException:  # a task of a handler called sys.exit: the worker goes on
+                log.exception("A task on the handlers' event loop tried to end it.")
         self.loop.close()
 
 
@@ -61,8 +71,18 @@ class AsyncHandlers:
     def cancel(self, attempt: Attempt) -> None:
         """Cancel the attempt's task, if it runs; from any thread."""
         attempt.cancelled = True
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and its tasks with it
+            self._loop.call_soon_threadsafe(self._cancel, attempt)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the loop is closed: nothing on it will ever finish."""
+        return self._loop.is_closed()
+
+    @staticmethod
+    def _cancel(attempt: Attempt) -> None:
         if attempt.task is not None:
-            self._loop.call_soon_threadsafe(attempt.task.cancel)
+            attempt.task.cancel()
 
     def _start(self, attempt: Attempt, begun: object) -> None:
         if attempt.cancelled:
@@ -86,8 +106,6 @@ class AsyncHandlers:
         except BaseException as error:
             attempt.error = error
         self._finished(attempt)
-        if isinstance(attempt.error, KeyboardInterrupt | SystemExit):
-            raise attempt.error
 
     @staticmethod
     def _call(attempt: Attempt) -> object:
@@ -99,5 +117,5 @@ async def collected(result: object) -> object:
     if inspect.isasyncgen(result):
         return [event async for event in result]
     if inspect.isawaitable(result):
-        return await result
-    return result
+        return materialized(await result)
+    return materialized(result)

@@ -26,6 +26,8 @@ from workers.loading import chosen, load_app
 
 LOG_FORMAT = "%(asctime)s %(levelname)-7s [%(process)d] %(name)s: %(message)s"
 
+CHECK_S = 1.0
+
 log = logging.getLogger("eventbus.worker")
 
 
@@ -60,11 +62,16 @@ def main(argv: list[str] | None = None) -> int:
         log.exception("The application %r cannot be loaded.", arguments.app)
         return RET_IMPORT
     log.info("Ready: %s.", ", ".join(s.name for s in subscriptions))
-    stop.wait()
-    consuming.stop(settings.grace_s)
+    code = RET_OK
+    while not stop.wait(CHECK_S):
+        if consuming.hangs:
+            log.critical("Every thread is held by a handler that hangs; this process ends, for another to take its place.")
+            code = RET_KILLED
+            break
+    consuming.stop(settings.grace_s if code == RET_OK else 0.0)
     bus.close()
     log.info("Stopped.")
-    return RET_OK
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:

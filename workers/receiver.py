@@ -4,8 +4,9 @@ It reads with one XREADGROUP, keeps what was read in small buffers, and hands a 
 there is a credit for it: a free thread for a plain handler, a free place on the loop for an async
 one. So nothing waits inside Dramatiq, and what has not started can be handed back.
 
-Once a tick it brings back due retries and takes over deliveries of silent workers. Those are
-suspects: one of them runs at a time in a process.
+Once a tick it brings back due retries, takes over deliveries of silent workers, and hands back what
+it holds ready and cannot start soon. What was taken over runs like the rest, with its start counted;
+what then silenced a second worker runs alone, one at a time in a process.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from workers.held import Held
 MAX_BLOCK_MS = 900
 SATURATED_BLOCK_MS = 20
 MANY = 32
-MAX_SUSPECTS = 8
+MAX_TAKEN_OVER = 64
+MAX_ALONE = 2
+STALE = 0.8
 MAX_PROMOTED = 200
 SWEEP_EVERY_TICKS = 60
 
@@ -39,6 +42,7 @@ class Receiver:
     Args:
         subscriptions: by name; only those in `names` are read.
         refused: called with each delivery that no handler here can take.
+        spared: called with each delivery that was read and should go to whoever is free.
         reopen: declares this process's subscribers again after Redis lost them.
     """
 
@@ -51,6 +55,7 @@ class Receiver:
         *,
         lease_s: float,
         refused: Callable[[Lease], None],
+        spared: Callable[[Lease], None],
         reopen: Callable[[], None],
     ) -> None:
         self._deliveries = deliveries
@@ -59,14 +64,16 @@ class Receiver:
         self._credits = credits
         self._lease_s = lease_s
         self._refused = refused
+        self._spared = spared
         self._reopen = reopen
         self._tick_s = min(1.0, lease_s / 4)
         self._next_tick = 0.0
         self._ticks = 0
         self._names: list[str] = []
         self._buffers: dict[str, deque[Lease]] = {name: deque() for name in subscriptions}
-        self._suspects: dict[str, deque[Lease]] = {name: deque() for name in subscriptions}
-        self._suspect_running = False
+        self._alone: dict[str, deque[Lease]] = {name: deque() for name in subscriptions}
+        self._one_runs_alone = False
+        self._running: dict[str, dict[int, float]] = {name: {} for name in subscriptions}
         self._lock = threading.Lock()
         self._ready = {name: threading.Condition(self._lock) for name in subscriptions}
         self._room = threading.Condition(self._lock)
@@ -103,17 +110,18 @@ class Receiver:
         """Take back the credit of a delivery that `take` gave."""
         with self._lock:
             self._credits.give_back(self._subscriptions[lease.subscriber], elapsed_s)
-            if lease.suspect:
-                self._suspect_running = False
-                if not any(self._suspects.values()):
-                    self._next_tick = min(self._next_tick, time.monotonic() + 0.05)
+            self._running[lease.subscriber].pop(id(lease), None)
+            if lease.starts:
+                self._one_runs_alone = False
+            if lease.suspect and not any(self._alone.values()):
+                self._next_tick = min(self._next_tick, time.monotonic() + 0.05)
             self._wake_consumers()
             self._room.notify_all()
 
     def forget(self, lease: Lease) -> None:
         """Drop a delivery that another worker has, if it still waits here."""
         with self._lock:
-            for waiting in (self._buffers[lease.subscriber], self._suspects[lease.subscriber]):
+            for waiting in (self._buffers[lease.subscriber], self._alone[lease.subscriber]):
                 if lease in waiting:
                     waiting.remove(lease)
 
@@ -127,8 +135,9 @@ class Receiver:
         if self._thread.is_alive():
             self._thread.join(MAX_BLOCK_MS / 1000 + 5)
         with self._lock:
-            left = [lease for waiting in (*self._suspects.values(), *self._buffers.values()) for lease in waiting]
-            for waiting in (*self._suspects.values(), *self._buffers.values()):
+            everything = [*self._alone.values(), *self._buffers.values()]
+            left = [lease for waiting in everything for lease in waiting]
+            for waiting in everything:
                 waiting.clear()
         return left
 
@@ -152,6 +161,8 @@ class Receiver:
                     self._declare_again()
             except EventBusError as error:
                 log.error("%s", error)
+            except Exception:
+                log.exception("Reading failed, and goes on.")
             with self._lock:
                 self._room.wait_for(lambda: self._stopping, pause)
             pause = min(pause * 2, 1.0)
@@ -169,13 +180,29 @@ class Receiver:
             return
         self._next_tick = now + self._tick_s
         self._ticks += 1
-        if self._deliveries.promote(names, MAX_PROMOTED) >= MAX_PROMOTED:
+        turn = self._ticks % len(names)  # so that one subscriber's retries do not use up the budget of all
+        if self._deliveries.promote(names[turn:] + names[:turn], MAX_PROMOTED) >= MAX_PROMOTED:
             self._next_tick = now
-        room = MAX_SUSPECTS - sum(map(len, self._suspects.values()))
-        if room > 0:
-            held = self._held.unrenewed(self._lease_s / 2)
-            sweep = self._ticks % SWEEP_EVERY_TICKS == 0
-            self._accept(self._deliveries.reap(names, int(self._lease_s * 1000), room, held, sweep=sweep))
+        self._spare()
+        with self._lock:
+            could_start = max(self._credits.free(self._subscriptions[name]) for name in names)
+            buffered = sum(map(len, self._buffers.values()))
+            alone = MAX_ALONE - sum(map(len, self._alone.values()))
+        limit = max(0, min(MAX_TAKEN_OVER, could_start - buffered))
+        held = self._held.unrenewed(self._lease_s / 2)
+        sweep = self._ticks % SWEEP_EVERY_TICKS == 0
+        lease_ms = int(self._lease_s * 1000)
+        self._accept(self._deliveries.reap(names, lease_ms, limit, held, alone=max(0, alone), sweep=sweep))
+
+    def _spare(self) -> None:
+        """Hand back what slow handlers will not start soon, from the end, for whoever is free."""
+        spared = []
+        with self._lock:
+            for name, buffer in self._buffers.items():
+                while len(buffer) > self._target(name):
+                    spared.append(buffer.pop())
+        for lease in spared:
+            self._spared(lease)
 
     def _read(self) -> None:
         with self._lock:
@@ -201,7 +228,7 @@ class Receiver:
                 if lease.fault is not None or not self._subscriptions[lease.subscriber].takes(lease.frame.type):
                     refused.append(lease)
                 else:
-                    (self._suspects if lease.suspect else self._buffers)[lease.subscriber].append(lease)
+                    (self._alone if lease.starts else self._buffers)[lease.subscriber].append(lease)
             self._wake_consumers()
         for lease in refused:
             self._refused(lease)
@@ -209,22 +236,31 @@ class Receiver:
     # under the lock
 
     def _next(self, name: str, subscription: Subscription) -> Lease | None:
-        suspects, buffer = self._suspects[name], self._buffers[name]
-        use_suspect = bool(suspects) and not self._suspect_running
-        if not (use_suspect or buffer) or not self._credits.take(subscription):
+        alone, buffer = self._alone[name], self._buffers[name]
+        waiting = alone if alone and not self._one_runs_alone else buffer
+        if not waiting or not self._is_fresh(waiting[0]) or not self._credits.take(subscription):
             return None
-        if use_suspect:
-            self._suspect_running = True
-            return suspects.popleft()
-        lease = buffer.popleft()
+        lease = waiting.popleft()
+        if waiting is alone:
+            self._one_runs_alone = True
+        self._running[name][id(lease)] = time.monotonic()
         if not buffer:
             self._room.notify_all()
         return lease
 
+    def _is_fresh(self, lease: Lease) -> bool:
+        """Whether the lease is surely still ours; after a pause of this process the keeper asks first."""
+        return time.monotonic() - lease.renewed_at < self._lease_s * STALE
+
+    def _target(self, name: str) -> int:
+        oldest = next(iter(self._running[name].values()), None)
+        age_s = time.monotonic() - oldest if oldest is not None else 0.0
+        return self._credits.target(self._subscriptions[name], age_s)
+
     def _room_for(self, name: str) -> int:
-        return self._credits.target(self._subscriptions[name]) - len(self._buffers[name])
+        return self._target(name) - len(self._buffers[name])
 
     def _wake_consumers(self) -> None:
         for name, ready in self._ready.items():
-            if self._buffers[name] or self._suspects[name]:
+            if self._buffers[name] or self._alone[name]:
                 ready.notify()

@@ -14,13 +14,14 @@ from collections import deque
 from collections.abc import Callable
 
 from events.deliveries import Deliveries, Settlement, Verdict
-from events.errors import EventBusError, RedisUnavailable
+from events.errors import EventBusError, RedisUnavailable, ScriptFailed
 from events.frame import Lease
 from workers.attempt import unpublishable
 
 MAX_ITEMS = 200
 MAX_BYTES = 1_000_000
 MAX_EVENTS = 500
+POSTPONE_S = 5.0
 
 log = logging.getLogger("eventbus.settler")
 
@@ -37,6 +38,7 @@ class Settler:
         self._deliveries = deliveries
         self._gone = gone
         self._queue: deque[Settlement] = deque()
+        self._postponed: deque[tuple[float, Settlement]] = deque()
         self._wake = threading.Condition()
         self._in_hand = 0
         self._stopping = False
@@ -74,16 +76,27 @@ class Settler:
     def _run(self) -> None:
         while True:
             with self._wake:
-                while not self._queue and not self._stopping:
-                    self._wake.wait()
+                while not self._stopping and not self._is_due():
+                    self._wake.wait(self._postponed[0][0] - time.monotonic() if self._postponed else None)
                 if self._stopping:
                     return
                 batch = self._take_batch()
                 self._in_hand = len(batch)
-            self._settle(batch)
+            try:
+                self._settle(batch)
+            except Exception:
+                log.exception("%d settlements could not be sent; they are tried one by one.", len(batch))
+                self._one_by_one(batch)
             with self._wake:
                 self._in_hand = 0
                 self._wake.notify_all()
+
+    def _is_due(self) -> bool:
+        """Put back what was postponed and is due; tell whether there is something to settle."""
+        now = time.monotonic()
+        while self._postponed and self._postponed[0][0] <= now:
+            self._queue.append(self._postponed.popleft()[1])
+        return bool(self._queue)
 
     def _take_batch(self) -> list[Settlement]:
         batch: list[Settlement] = []
@@ -92,9 +105,7 @@ class Settler:
             settlement = self._queue.popleft()
             batch.append(settlement)
             events += len(settlement.events)
-            size += len(settlement.output) + sum(
-                len(event[-1]) for event in settlement.events if isinstance(event[-1], bytes)
-            )
+            size += settlement.size_bytes
         return batch
 
     def _settle(self, batch: list[Settlement]) -> None:
@@ -105,16 +116,29 @@ class Settler:
             except RedisUnavailable as error:
                 log.warning("Settling waits for Redis: %s", error)
             except EventBusError as error:
-                if len(batch) > 1:
-                    for settlement in batch:
-                        self._settle([settlement])
+                if isinstance(error, ScriptFailed) and error.passes:
+                    log.warning("Settling waits for Redis: %s", error)
+                else:
+                    log.error("%d settlements were refused, and are tried one by one: %s", len(batch), error)
+                    self._one_by_one(batch)
                     return
-                log.error("Settling %r failed and is tried again: %s", batch[0].lease, error)
             else:
                 self._answer(batch, verdicts)
                 return
             self._pause(pause)
             pause = min(pause * 2, 1.0)
+
+    def _one_by_one(self, batch: list[Settlement]) -> None:
+        """Send each by itself; one that fails alone waits, so that it does not hold up the others."""
+        for settlement in batch:
+            try:
+                self._answer([settlement], self._deliveries.settle([settlement]))
+            except RedisUnavailable:
+                self.put(settlement)
+            except Exception as error:
+                log.error("Settling %r failed, and is tried again in %.0f s: %s", settlement.lease, POSTPONE_S, error)
+                with self._wake:
+                    self._postponed.append((time.monotonic() + POSTPONE_S, settlement))
 
     def _pause(self, seconds: float) -> None:
         with self._wake:
@@ -133,5 +157,6 @@ class Settler:
             if verdict == "refused":
                 log.info("%r was settled before, or is another worker's now.", settlement.lease)
             self._gone(settlement.lease)
-        if later:
-            self._settle(later)
+        for settlement in reversed(later):
+            with self._wake:
+                self._queue.appendleft(settlement)

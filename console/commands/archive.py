@@ -14,6 +14,7 @@ from console.options import LogLevel, log_level
 from console.wording import plural
 
 if TYPE_CHECKING:
+    from events.backend import Backend
     from events.stream import Stream
     from workers.archiver import Archiver
 
@@ -48,12 +49,24 @@ def command(
         moved[stream] += entries
 
     with opened(settings, may_restore=True) as backend:
+        _require_schema(backend, may_wait=not once)
         archiver = Archiver(backend.history, backend.archive, settings, count)
         if once:
             _once(archiver)
         else:
             _until_told(archiver)
     print(f"Archived {plural(moved['history'], 'event')} and {plural(moved['outcomes'], 'outcome')}.")
+
+
+def _require_schema(backend: Backend, *, may_wait: bool) -> None:
+    """Refuse to start on a schema of another version; a database that is away is waited for, as later."""
+    from events.errors import StoreUnavailable
+
+    try:
+        backend.registry.require_current()
+    except StoreUnavailable:
+        if not may_wait:
+            raise
 
 
 def _once(archiver: Archiver) -> None:

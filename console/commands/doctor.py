@@ -22,7 +22,8 @@ def command(as_json: Json = False) -> None:
     """Say what is wrong, and what to do about it.
 
     Looks at servers, namespace, queues, workers, archive and database, and changes nothing. Ends with 0
-    when nothing is wrong (warnings may be there), with 1 otherwise.
+    when nothing is wrong (warnings may be there), with 1 otherwise. Without REDIS_URL it looks at the bus
+    in this directory, and says so when there is none.
 
     \b
     Examples:
@@ -30,10 +31,9 @@ def command(as_json: Json = False) -> None:
       eventbus doctor --json | python -m json.tool
     """
     from console.checks import examine
-    from console.opening import opened
-    from events.settings import Settings
+    from console.opening import reading
 
-    with opened(Settings.from_env()) as backend:
+    with reading() as backend:
         report = examine(backend)
     if as_json:
         print_json({"ok": report.is_ok, "findings": report.findings, **report.numbers})

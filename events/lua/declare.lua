@@ -26,5 +26,10 @@ for o = 6 + n, #ARGV do options[#options + 1] = ARGV[o] end
 local declared = redis.call('EXISTS', key('sub', S)) == 1
 local busy = r.used + r.waiting + redis.call('ZCARD', r.delayed) + redis.call('HLEN', r.held) > 0
 if declared and busy and r.ordering ~= ordering then return 'ORDERING ' .. (r.ordering ~= '' and r.ordering or 'none') end
-declare(S, types, options)
+
+-- Nothing is written when nothing differs, so that workers boot on a server that is full.
+local same = declared and redis.call('SISMEMBER', key('subscribers'), S) == 1 and has_group(r.queue)
+for _, kind in ipairs(types) do same = same and redis.call('SISMEMBER', key('routes', kind), S) == 1 end
+for o = 1, #options, 2 do same = same and redis.call('HGET', key('sub', S), options[o]) == options[o + 1] end
+if not same then declare(S, types, options) end
 return 'OK'

@@ -8,13 +8,15 @@
 --
 -- A delivery as queued is a frame: a header, a newline, the event's body. The header's fields are
 -- separated by tabs, which publishers refuse in names:
---   position, redelivery, attempts so far, suspect (0 or 1), depth, type, root, lane
+--   position, redelivery, attempts so far, depth, type, root, lane
 -- A delivery's name, unique within its subscriber, is `<position>:<redelivery>`.
 
 local ns = string.sub(KEYS[1], 1, -1 - string.len(suffix.meta))
 local MAX_POSITION = 9007199254740000
 local ADMIT_LIMIT = 1000
 local MAX_DELIVERIES = 5000 -- of one script call: some 75 ms of a server that does nothing else
+local MAX_WRITTEN = 32000000 -- bytes, likewise
+local MAX_RETURNED = 20000 -- deliveries of what one handler returns, which cannot be split
 
 local function key(name, part) return ns .. suffix[name] .. (part or '') end
 local function whole(number) return string.format('%.0f', number) end
@@ -128,7 +130,12 @@ local function may_move(r, lane)
 end
 
 local function into_window(r, frame, lane, name)
-  redis.call('XADD', r.queue, '*', 'f', frame)
+  if type(redis.pcall('XADD', r.queue, '*', 'f', frame)) == 'table' then
+    -- An entry with the last of all ids was written by hand, and dead-lettered since: start ids anew.
+    local last = redis.call('XREVRANGE', r.queue, '+', '-', 'COUNT', 1)[1]
+    redis.call('XSETID', r.queue, last and last[1] or '0-1')
+    redis.call('XADD', r.queue, '*', 'f', frame)
+  end
   r.used = r.used + 1
   if r.ordered then redis.call('HSET', r.held, lane, name) end
 end
@@ -191,7 +198,8 @@ end
 -- publishing ----------------------------------------------------------------------------------
 
 local known, routes = {}, {}
-local delivered = 0 -- by this call; once it has reached MAX_DELIVERIES the rest is answered LATER
+local handled = {} -- events whose handlers settle in this call: id -> root and depth, as their frames say
+local delivered, written = 0, 0 -- deliveries and bytes of this call; at the maximum the rest is answered LATER
 
 local function remember(id)
   if known[id] == nil then
@@ -206,6 +214,8 @@ local function remember(id)
   end
   return known[id]
 end
+
+local function had_enough() return delivered >= MAX_DELIVERIES or written >= MAX_WRITTEN end
 
 local function routes_of(kind)
   if not routes[kind] then
@@ -229,7 +239,7 @@ end
 
 -- Root and depth. A cause may be in the same call, not written yet.
 local function root_of(e, batch)
-  local cause = e.cause ~= '' and (remember(e.cause) or batch and batch[e.cause])
+  local cause = e.cause ~= '' and (remember(e.cause) or batch and batch[e.cause] or handled[e.cause])
   if cause then return e.correlation ~= '' and e.correlation or cause.root, cause.depth + 1 end
   if e.cause ~= '' then return e.correlation ~= '' and e.correlation or e.cause, 1 end
   return e.correlation ~= '' and e.correlation or e.id, 0
@@ -272,14 +282,25 @@ local function publish(e)
   for _, S in ipairs(deliveries) do
     local r = record(S)
     local lane = lane_of(r, e, root)
-    local frame = table.concat({ position, '0', '0', '0', whole(depth), e.type, root, lane }, '\t') .. '\n' .. e.body
+    local frame = table.concat({ position, '0', '0', whole(depth), e.type, root, lane }, '\t') .. '\n' .. e.body
     offer(r, frame, lane, position .. ':0')
   end
   delivered = delivered + #deliveries
+  written = written + (1 + #deliveries) * string.len(e.body)
   return position, 1
 end
 
 -- subscriptions -------------------------------------------------------------------------------
+
+local function has_group(queue)
+  if redis.call('EXISTS', queue) == 0 then return false end
+  for _, info in ipairs(redis.call('XINFO', 'GROUPS', queue)) do
+    for f = 1, #info, 2 do
+      if info[f] == 'name' and info[f + 1] == GROUP then return true end
+    end
+  end
+  return false
+end
 
 -- Declares a subscriber: its routes, record and group in one step, so that no event of its types
 -- is published without reaching it. `options` are pairs. Types once declared stay until undeclared.

@@ -1,19 +1,20 @@
 -- Brings due retries back to the head of their lanes and lets lanes move; notes that the caller lives.
 --
--- ARGV: epoch, consumer, most retries per subscriber, then the subscribers' names.
+-- ARGV: epoch, consumer, most retries to bring back, then the subscribers' names.
 -- Reply: 'EPOCH', or the number of retries brought back.
 
 if epoch_differs() then return 'EPOCH' end
-local consumer, limit, promoted = ARGV[2], ARGV[3], 0
+local consumer, budget, promoted = ARGV[2], tonumber(ARGV[3]), 0
 local now = server_time()
 redis.call('ZCARD', key('workers'))
 local found = {}
 for i = 4, #ARGV do
   local r = record(ARGV[i])
-  local due = redis.call('ZRANGEBYSCORE', r.delayed, '-inf', whole(now), 'LIMIT', 0, limit)
+  local due = redis.call('ZRANGEBYSCORE', r.delayed, '-inf', whole(now), 'LIMIT', 0, budget)
+  budget = budget - #due
   local lanes = {}
   for n, frame in ipairs(due) do
-    lanes[n] = string.match(frame, '^%d+\t%d+\t%d+\t%d\t%d*\t[^\t]*\t[^\t]*\t([^\n]*)\n') or ''
+    lanes[n] = string.match(frame, '^%d+\t%d+\t%d+\t%d*\t[^\t]*\t[^\t]*\t([^\n]*)\n') or ''
     check_lane(r, lanes[n])
   end
   found[i] = { r = r, due = due, lanes = lanes }

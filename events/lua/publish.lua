@@ -21,7 +21,7 @@ end
 for n, e in ipairs(events) do
   if type(e) == 'string' then
     replies[n] = e
-  elseif delivered >= MAX_DELIVERIES then
+  elseif had_enough() then
     replies[n] = 'LATER'
   else
     local position, new = publish(e)

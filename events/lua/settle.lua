@@ -1,7 +1,7 @@
 -- Ends attempts: acknowledges, publishes what the handler returned, records the outcome and lets
 -- the lane move, in one step for each item.
 --
--- ARGV: epoch, consumer, max_routes, then per item 16 fields and its events (8 fields each):
+-- ARGV: epoch, consumer, max_routes, then per item 19 fields and its events (8 fields each):
 --   subscriber, entry id, delivery count   the lease's token, with the consumer
 --   action     end | again | dead
 --   state      the outcome's word; empty writes no outcome
@@ -9,10 +9,11 @@
 --   attempts   (again) attempts so far for the next try
 --   delay      (again) microseconds from now, by the server's clock; 0 is not at all
 --   elapsed    microseconds; reason, one line; traceback; output, kept with a dead letter
+--   event, root, depth   of the handled event, for what it caused when Redis has forgotten its id
 --   events     how many returned events follow
 -- Reply: 'EPOCH', or per item `settled`, `refused` (the lease is not the caller's any more: another
 -- worker has it, or an earlier send of this item settled it), or why its events were refused
--- (`CONFLICT ...`, `ROUTES ...`), in which case nothing of the item was written; `LATER`, nothing was
+-- (`CONFLICT ...`, `ROUTES ...`, `DELIVERIES count limit`), in which case nothing of the item was written; `LATER`, nothing was
 -- written either: the call has done enough for one step, send the item again.
 --
 -- The token is (entry id, consumer, delivery count). Name alone would let an attempt settle that
@@ -22,7 +23,7 @@
 
 if epoch_differs() then return 'EPOCH' end
 local consumer, max_routes = ARGV[2], tonumber(ARGV[3])
-local ITEM_FIELDS = 16
+local ITEM_FIELDS = 19
 local now = server_time()
 read_clock()
 check_stream(key('history'))
@@ -37,7 +38,8 @@ while i <= #ARGV do
     redelivery = ARGV[i + 6], attempt = ARGV[i + 7], lane = ARGV[i + 8], attempts = ARGV[i + 9], delay = ARGV[i + 10],
     elapsed = ARGV[i + 11], reason = ARGV[i + 12], traceback = ARGV[i + 13], output = ARGV[i + 14], events = {},
   }
-  local events = tonumber(ARGV[i + 15])
+  handled[ARGV[i + 15]] = { root = ARGV[i + 16], depth = tonumber(ARGV[i + 17]) or 0 }
+  local events, routed = tonumber(ARGV[i + 18]), 0
   i = i + ITEM_FIELDS
   item.name = item.position .. ':' .. item.redelivery
 
@@ -56,8 +58,10 @@ while i <= #ARGV do
       local e = event_at(i + (n - 1) * EVENT_FIELDS, item.position .. ':' .. S .. ':' .. item.redelivery)
       local reason = refusal(e, max_routes, batch)
       if reason then verdict = reason end
+      routed = routed + #routes_of(e.type)
       item.events[n] = e
     end
+    if routed > MAX_RETURNED then verdict = 'DELIVERIES ' .. routed .. ' ' .. MAX_RETURNED end
     for _, e in ipairs(item.events) do
       if verdict ~= 'settled' and batch[e.id] == e then batch[e.id] = nil end
     end
@@ -76,14 +80,14 @@ while i <= #ARGV do
   replies[#replies + 1] = verdict
 end
 
--- `again` keeps the body and writes a new header: attempts so far, no longer a suspect.
+-- `again` keeps the body and writes the attempts so far into the header.
 local function next_frame(item)
-  local rest = string.match(item.frame, '^%d+\t%d+\t%d+\t%d\t(.*)$')
-  return table.concat({ item.position, item.redelivery, item.attempts, '0', rest or '' }, '\t')
+  local rest = string.match(item.frame, '^%d+\t%d+\t%d+\t(.*)$')
+  return table.concat({ item.position, item.redelivery, item.attempts, rest or '' }, '\t')
 end
 
 for n, item in ipairs(items) do
-  if replies[n] == 'settled' and delivered >= MAX_DELIVERIES then
+  if replies[n] == 'settled' and had_enough() then
     replies[n] = 'LATER'
   elseif replies[n] == 'settled' then
     local r = record(item.S)

@@ -7,11 +7,15 @@ client of its own: the bus has no part in the bookkeeping.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import socket
+import sys
 import time
 
 import redis
+from dramatiq.middleware import SkipMessage
 
 from events.bus import EventBus
 from events.context import handling
@@ -47,6 +51,14 @@ def misbehave(event: Event) -> None:
         raise ValueError(f"failing on purpose, attempt {now.attempt}")
     if "retry_after" in wish and now.attempt == 1:
         raise Retry(after=float(wish["retry_after"]))
+    if wish.get("raise") == "surrogate":
+        raise ValueError("cannot read " + os.fsdecode(b"caf\xe9.txt"))
+    if wish.get("raise") == "exit":
+        sys.exit(3)
+    if wish.get("raise") == "skip":
+        raise SkipMessage("as a middleware would")
+    if "hang" in wish and now.attempt == 1:
+        hang(float(wish["hang"]))
     if "discard" in wish:
         raise Discard(str(wish["discard"]))
 
@@ -54,7 +66,23 @@ def misbehave(event: Event) -> None:
 def returned(event: Event) -> object:
     if "returns" in event.payload:
         return event.payload["returns"]
+    if "lazy" in event.payload:
+        return (lazily(event, n) for n in range(3))
     return [event.caused("OUT", payload={"n": n}, cost=0.25) for n in range(int(event.payload.get("emit", 0)))]
+
+
+def lazily(event: Event, n: int) -> Event:
+    if event.payload["lazy"] == "exit" and n == 1:
+        sys.exit(4)
+    return event.caused("OUT", payload={"n": n})
+
+
+def hang(seconds: float) -> None:
+    """Wait inside one system call, where no interrupt arrives."""
+    here, _there = socket.socketpair()
+    here.settimeout(seconds)
+    with contextlib.suppress(TimeoutError):
+        here.recv(1)
 
 
 @bus.subscriber("Async", ["WORK", "ASYNC_WORK"], **FAST)
@@ -95,6 +123,7 @@ async def run_ordered(event: Event) -> object:
 @bus.subscriber("Limited", ["LIMITED_WORK"], time_limit=0.4, max_attempts=2, **FAST)
 def run_limited(event: Event) -> None:
     record()
+    misbehave(event)
     nap(float(event.payload.get("sleep", 0)))
     record("finished")
 

@@ -217,7 +217,7 @@ class Oracle:
         """Bring due retries back."""
         promoted = 0
         for name in subscribers:
-            due = sorted((d for d in self.live[name].values() if d.due), key=lambda d: (d.due_rank, d.position))[:limit]
+            due = sorted((d for d in self.live[name].values() if d.due), key=lambda d: (d.due_rank, d.position))[: limit - promoted]
             for delivery in reversed(due):
                 self.touched.add(name)
                 delivery.place, delivery.due = "queued", False
@@ -311,5 +311,5 @@ def reason_of(item: Item) -> str:
 
 def frame_of(fact: Fact, delivery: Delivery) -> bytes:
     """Return the bytes in which the delivery waits."""
-    header = (fact.position, 0, delivery.attempts, 0, fact.depth, fact.spec.type, fact.root, delivery.lane)
+    header = (fact.position, 0, delivery.attempts, fact.depth, fact.spec.type, fact.root, delivery.lane)
     return "\t".join(map(str, header)).encode() + b"\n" + body_of(fact.spec)

@@ -245,7 +245,7 @@ def test_every_script_that_writes_answers_epoch_to_a_stranger_and_writes_nothing
     scripts = Scripts(bench.client, bench.keys)
     calls: dict[str, list[Argument]] = {
         "publish": [100, "publish", *event_arguments(event("e2"), MIB)],
-        "settle": ["w", 100], "renew": ["w", "S", "1-1", 1], "reap": ["w", 1, 1, 1, 1, "S"], "promote": ["w", 1, "S"],
+        "settle": ["w", 100], "renew": ["w", "S", "1-1", 1], "reap": ["w", 1, 1, 1, 1, 1, "S"], "promote": ["w", 1, "S"],
         "begin": ["w", "S", "1-1", 1, "1:0"], "declare": ["T", 100, "", 1, "A"], "undeclare": ["S"],
         "archived": ["history", 1, 1, 1], "position": [0],
     }  # fmt: skip
@@ -542,7 +542,8 @@ def test_a_queue_that_vanished_keeps_nobody_from_reaping_twice(bench: Bench) -> 
     bench.publish(event())
     (lease,) = bench.read("S")
     bench.is_silent(lease)
-    bench.client.hset(bench.keys("sub", "T"), "reaped_at", 1 << 52)
+    seconds, micros = bench.client.time()
+    bench.client.hset(bench.keys("sub", "T"), "reaped_at", seconds * 1_000_000 + micros)
     bench.client.delete(bench.keys("queue", "T"))
 
     with pytest.raises(ScriptFailed) as error:

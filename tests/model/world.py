@@ -238,7 +238,7 @@ class World:
     def poison(self, subscriber: str, number: int, lane: str) -> None:
         """Somebody writes into a queue by hand: a frame that no publish made, or no frame at all."""
         position = 1000 + number if lane else 0
-        raw = f"{position}\t0\t0\t0\t0\tA\tnobody\t{lane}\nnot an event".encode() if lane else b"garbage %d" % number
+        raw = f"{position}\t0\t0\t0\tA\tnobody\t{lane}\nnot an event".encode() if lane else b"garbage %d" % number
         event_id = f"poison {number}"
         if (subscriber, event_id) in self.oracle.ended or event_id in self.oracle.live[subscriber]:
             return

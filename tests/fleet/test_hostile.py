@@ -1,0 +1,154 @@
+"""Handlers that misbehave: a worker survives each of them, and goes on with everything else."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+
+import pytest
+
+from events.bus import EventBus
+from events.event import Event
+from tests.fleet.conftest import make_world
+from tests.fleet.fleet import SUPERVISE, World, children
+from tests.fleet.test_delivery import make, publish
+from tests.valkey_servers import ValkeyServer
+from tests.waiting import wait_until
+
+SUPERVISED = [sys.executable, "-c", SUPERVISE]
+
+
+@pytest.mark.parametrize("kind", ["ASYNC_WORK", "PLAIN_WORK", "GENERATOR_WORK"])
+@pytest.mark.parametrize("how", ["surrogate", "exit"])
+def test_no_exception_of_a_handler_stops_a_worker(fleet: World, kind: str, how: str) -> None:
+    name = kind.split("_")[0].capitalize()
+    bad, good = make(kind, **{"raise": how}), [make(kind, n=n) for n in range(5)]
+
+    publish(fleet, bad, *good)
+    letter = wait_until(lambda: fleet.dead(name, bad), 30, f"the bad one to be given up; {fleet.log()}")[0]
+    fleet.until_settled(name)
+
+    assert letter["a"] == "5"
+    assert letter["r"].startswith(("ValueError: cannot read caf\\udce9.txt", "SystemExit: 3"))
+    assert fleet.runs(name, of=good) == {event.event_id: 1 for event in good}
+
+
+def test_a_lazily_returned_result_is_read_where_the_handler_runs(fleet: World) -> None:
+    good, bad = make("PLAIN_WORK", lazy="good"), make("PLAIN_WORK", lazy="exit")
+
+    [receipt, _] = publish(fleet, good, bad)
+    letter = wait_until(lambda: fleet.dead("Plain", bad), 30, f"the bad one to be given up; {fleet.log()}")[0]
+
+    assert letter["r"] == "SystemExit: 4"
+    caused = [r for r in fleet.backend.history.after(receipt.position, 100).events if r.causation_id == good.event_id]
+    assert [recorded.payload["n"] for recorded in caused] == [0, 1, 2]
+
+
+def test_a_skipped_message_is_discarded_and_not_done(fleet: World) -> None:
+    [receipt] = publish(fleet, make("PLAIN_WORK", **{"raise": "skip"}))
+    fleet.until_settled("Plain")
+
+    assert [state for _, _, state, _ in fleet.outcomes("Plain", receipt.position)] == ["discarded"]
+
+
+def test_a_handler_that_returns_too_many_events_is_dead_at_once_and_its_output_is_kept(fleet: World) -> None:
+    event = make("ASYNC_WORK", emit=1001)
+
+    publish(fleet, event)
+    letter = wait_until(lambda: fleet.dead("Async", event), 20, "the dead letter")[0]
+
+    assert "1001" in letter["r"] and letter["a"] == "1"
+    assert letter["o"].count('"event_id"') == 1001
+
+
+def test_a_handler_that_runs_three_leases_long_runs_once(fleet: World) -> None:
+    slow = [make("ASYNC_WORK", sleep=6), make("PLAIN_WORK", sleep=6)]
+
+    receipts = publish(fleet, *slow)
+    fleet.until_settled("Async", "Plain")
+
+    assert fleet.runs("Async", of=slow).total() == fleet.runs("Plain", of=slow).total() == 1
+    for name, receipt in zip(("Async", "Plain"), receipts, strict=True):
+        assert [state for _, _, state, _ in fleet.outcomes(name, receipt.position)] == ["done"]
+
+
+def test_a_handler_that_hangs_where_nothing_can_interrupt_it_is_given_up_and_runs_elsewhere(world: World) -> None:
+    world.start_fleet(2)
+    hung = make("LIMITED_WORK", hang=60)
+
+    publish(world, hung)
+    world.until_settled("Limited")
+
+    assert [state for _, _, state, _ in world.outcomes("Limited")] == ["lost", "done"]
+    assert "hangs beyond its limit" in world.log()
+
+
+def test_a_process_whose_every_thread_hangs_is_replaced(world: World) -> None:
+    fleet = world.start_fleet(1, EVENTBUS_THREADS="2")
+    pids = children(fleet.pid)
+
+    publish(world, make("LIMITED_WORK", hang=300), make("LIMITED_WORK", hang=300), make("LIMITED_WORK"))
+    wait_until(lambda: children(fleet.pid) and children(fleet.pid) != pids, 30, f"a new process; {world.log()}")
+    world.until_settled("Limited")
+
+    assert "Every thread is held by a handler that hangs" in world.log()
+
+
+def test_many_deliveries_of_a_killed_worker_are_taken_over_at_once_and_not_one_by_one(world: World) -> None:
+    fleet = world.start_fleet(1)
+    events = [make("ASYNC_WORK", sleep=3) for _ in range(60)]
+    publish(world, *events)
+    wait_until(lambda: len(world.runs("Async")) == 60, 20, "all to start")
+
+    os.kill(children(fleet.pid)[0], signal.SIGKILL)
+    wait_until(lambda: len(world.runs("Async", "finished")) == 60, 30, f"all to finish; {world.log()}")
+    world.until_settled("Async")
+
+    assert set(world.runs("Async").values()) == {2}
+
+
+def test_a_worker_boots_on_a_server_that_is_full_and_helps_to_empty_it(world: World) -> None:
+    with ValkeyServer() as server:
+        (world.tmp_path / "full").mkdir()
+        own = make_world(server.url, world.tmp_path / "full")
+        own.environment["BOOK_URL"] = world.settings.redis_url or ""
+        try:
+            first = own.start_fleet(1)
+            first.terminate()
+            first.wait(20)
+            events = [make("PLAIN_WORK", n=n) for n in range(50)]
+            publish(own, *events)
+            own.redis.config_set("maxmemory", 1)
+            fleet = own.run([*SUPERVISED, "1", "5", "--app", "tests.fleet.app:bus"])
+            wait_until(lambda: not own.redis.xlen(own.keys("queue", "Plain")), 30, f"the queue to empty; {own.log()}")
+            assert fleet.poll() is None
+        finally:
+            own.close()
+
+
+def test_a_cancelled_start_leaves_nothing_running(world: World) -> None:
+    handled: list[str] = []
+
+    async def scenario() -> None:
+        bus = EventBus(world.settings)
+
+        @bus.subscriber("Cancelled", ["CANCELLED_WORK"])
+        async def handle(event: Event) -> None:
+            handled.append(event.event_id)
+
+        starting = asyncio.create_task(bus.start_consuming())
+        await asyncio.sleep(0)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        await bus.stop_consuming()
+        await bus.publish(make("CANCELLED_WORK"))
+        await bus.disconnect()
+
+    asyncio.run(scenario())
+
+    assert not handled
+    assert world.waiting("Cancelled") == 1
+    assert world.redis.xpending(world.keys("queue", "Cancelled"), "fleet")["pending"] == 0
