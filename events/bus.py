@@ -206,7 +206,9 @@ class EventBus:
             EventBusError: when called from inside a handler, which would wait for itself.
         """
         if handling.get() is not None:
-            raise EventBusError("stop_consuming was called from inside a handler, which it would wait for; call it outside.")
+            raise EventBusError(
+                "stop_consuming was called from inside a handler, which it would wait for; call it outside."
+            )
         consuming, self._consuming = self._consuming, None
         if consuming is not None:
             await asyncio.to_thread(consuming.stop, self.settings.grace_s if grace_s is None else grace_s)

@@ -20,7 +20,18 @@ Client = redis.Redis
 
 # redis-py turns some error codes into classes and drops the word.
 _CODES = {"OutOfMemoryError": "OOM", "ReadOnlyError": "READONLY", "NoPermissionError": "NOPERM"}
-_WORDS = ("OOM", "READONLY", "MISCONF", "NOREPLICAS", "BUSY", "MASTERDOWN", "TRYAGAIN", "NOGROUP", "WRONGTYPE", "NOPERM")
+_WORDS = (
+    "OOM",
+    "READONLY",
+    "MISCONF",
+    "NOREPLICAS",
+    "BUSY",
+    "MASTERDOWN",
+    "TRYAGAIN",
+    "NOGROUP",
+    "WRONGTYPE",
+    "NOPERM",
+)
 
 
 def connect(url: str, timeout_s: float) -> Client:

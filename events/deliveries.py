@@ -77,8 +77,8 @@ class Settlement:
         return [
             lease.subscriber, lease.entry_id, lease.count, self.action, self.state.value if self.state else "",
             frame.position, frame.redelivery, lease.attempt, frame.lane, self.attempts, self.delay_us,
-            self.elapsed_us, _bytes(" ".join(self.reason.split())[:2000]), _bytes(self.traceback[-16_000:]), self.output,
-            lease.event_id, frame.root, frame.depth, len(self.events),
+            self.elapsed_us, _bytes(" ".join(self.reason.split())[:2000]), _bytes(self.traceback[-16_000:]),
+            self.output, lease.event_id, frame.root, frame.depth, len(self.events),
             *(argument for event in self.events for argument in event),
         ]  # fmt: skip
 

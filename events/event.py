@@ -248,7 +248,9 @@ def decode(body: bytes | str, correlation_id: str | None = None) -> Event:
         and event_id
         and is_well_formed(kind)
     ):
-        raise MalformedEntry("The body is JSON but not an event: event_id, project_id, type or actor is missing or wrong.")
+        raise MalformedEntry(
+            "The body is JSON but not an event: event_id, project_id, type or actor is missing or wrong."
+        )
     try:
         timestamp = _in_utc(datetime.fromisoformat(fields["timestamp"]))
     except (KeyError, TypeError, ValueError, OverflowError):
@@ -345,12 +347,18 @@ def _sentences(error: ValidationError) -> list[str]:
         elif problem["type"] == "missing":
             message = "is missing"
         elif problem["type"] in ("recursion_loop", "recursion_depth_exceeded"):
-            message = f"is nested deeper than {MAX_DEPTH} levels, or contains itself; put deep structures behind blackboard_pointer"
+            message = (
+                f"is nested deeper than {MAX_DEPTH} levels, or contains itself; "
+                "put deep structures behind blackboard_pointer"
+            )
         elif name in ("payload", "metadata") and not isinstance(problem["input"], dict) and len(problem["loc"]) == 1:
             message = f"must be a JSON object, not {type(problem['input']).__name__}"
         elif problem["type"] == "invalid-json-value" or len(problem["loc"]) > 1:
             path = ".".join(str(part) for part in problem["loc"][1:] if part not in ("dict", "list", "[key]"))
-            message = f"must be JSON (objects with string keys, arrays, strings, numbers, true, false, null), but {path[:80]!r} is {type(problem['input']).__name__}"
+            message = (
+                "must be JSON (objects with string keys, arrays, strings, numbers, true, false, null), "
+                f"but {path[:80]!r} is {type(problem['input']).__name__}"
+            )
         elif message.startswith("Input should be"):
             message = f"must be{message.removeprefix('Input should be')}, not {problem['input']!r:.120}"
         sentences.setdefault(name, f"{name} {message}.".strip())

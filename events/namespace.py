@@ -91,7 +91,9 @@ class Namespace:
             with self._lock:
                 if self._epoch == epoch:
                     self._epoch = ""
-        raise HistoryReset(f"The namespace {self.keys.namespace!r} is being reset again and again; look for who flushes Redis.")
+        raise HistoryReset(
+            f"The namespace {self.keys.namespace!r} is being reset again and again; look for who flushes Redis."
+        )
 
     def forget(self) -> None:
         """Doubt the epoch: the next call looks again."""
@@ -112,9 +114,9 @@ class Namespace:
                     return epoch
                 if time.monotonic() >= deadline:
                     raise HistoryReset(
-                        f"Redis has lost the namespace {self.keys.namespace!r} (FLUSHALL, or an empty replica took over) and no "
-                        f"worker declared it again within {self._reset_wait_s:g} s. Nothing was published. Start a worker, "
-                        "then publish again."
+                        f"Redis has lost the namespace {self.keys.namespace!r} (FLUSHALL, or an empty replica took "
+                        f"over) and no worker declared it again within {self._reset_wait_s:g} s. Nothing was published. "
+                        "Start a worker, then publish again."
                     )
                 time.sleep(0.05)
 

@@ -34,8 +34,8 @@ def declare(namespace: Namespace, declared: Declared, max_routes: int) -> None:
         )
     if word == "ORDERING":
         raise InvalidSubscription(
-            f"{declared.name!r} is declared with ordering {rest} and has deliveries waiting; its ordering cannot change "
-            f"to {ordering or 'none'} until they are settled. Let it drain, or use another name."
+            f"{declared.name!r} is declared with ordering {rest} and has deliveries waiting; its ordering cannot "
+            f"change to {ordering or 'none'} until they are settled. Let it drain, or use another name."
         )
 
 

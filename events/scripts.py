@@ -43,7 +43,9 @@ class Scripts:
         self.client = client
         self.keys = keys
         self._texts = dict(texts or sources())
-        self._shas = {name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest() for name, text in self._texts.items()}
+        self._shas = {
+            name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest() for name, text in self._texts.items()
+        }
         self._meta = keys("meta")
         self._execute: Callable[..., Any] = client.execute_command
 

@@ -109,7 +109,9 @@ class Sender:
             start = end
 
 
-def _resolve(future: Future[list[Answer]], answers: list[Answer] | None = None, error: BaseException | None = None) -> None:
+def _resolve(
+    future: Future[list[Answer]], answers: list[Answer] | None = None, error: BaseException | None = None
+) -> None:
     if not future.set_running_or_notify_cancel():
         return  # its caller was cancelled; the events are published all the same
     if error is not None:

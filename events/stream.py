@@ -111,12 +111,6 @@ class HistoryStream:
         with mapped(client):
             return int(client.xlen(self._namespace.keys(stream)))
 
-    def archived_position(self) -> int:
-        """Return the position up to which Redis knows that SQL has history."""
-        client = self._namespace.client
-        with mapped(client):
-            return int(client.get(self._namespace.keys("archived")) or 0)
-
     def note_archived(
         self, stream: Stream, position: int, trim: int, dedupe_s: float, event_ids: Sequence[str] = ()
     ) -> None:

@@ -105,7 +105,9 @@ def check_types(types: Iterable[object]) -> tuple[str, ...]:
     for kind in types:
         name = str(getattr(kind, "value", kind))
         if name != "*" and not is_well_formed(name):
-            raise InvalidSubscription(f"{name[:120]!r} cannot name an event type: write a letter, then A-Z a-z 0-9 _ . : -.")
+            raise InvalidSubscription(
+                f"{name[:120]!r} cannot name an event type: write a letter, then A-Z a-z 0-9 _ . : -."
+            )
         names.append(name)
     if not names:
         raise InvalidSubscription("A subscriber needs at least one event type; '*' stands for all of them.")

@@ -79,7 +79,7 @@ class ArchiveWriter:
             event_id, position = row["event_id"], row["position"]
             place = known.setdefault(event_id, None)
             if place is None and position in taken:
-                late.refused.append(_displaced(record, f"event {taken[position]!r}"))
+                late.refused.append(_displaced(record, f"that of event {taken[position]!r}"))
             elif place is None:
                 known[event_id] = position
                 fresh.append((record, row))
@@ -114,7 +114,7 @@ class ArchiveWriter:
             if taken.get(row["position"], row) == row:
                 fresh.append((outcome, row))
             else:
-                late.refused.append(_displaced(outcome, "another outcome"))
+                late.refused.append(_displaced(outcome, "that of another outcome"))
                 self._fold.ended(outcome)
         self.reject(late.refused)
         for outcome in self._keep(fresh, inserts.insert_outcomes):
@@ -193,7 +193,7 @@ class ArchiveWriter:
 
 
 def _displaced(record: RecordedEvent | Outcome, by: str) -> Rejected:
-    return rejection(record, f"Its position {record.position} is {by}'s: Redis had gone back, and gave it twice.")
+    return rejection(record, f"Its position {record.position} is {by}: Redis had gone back, and gave it twice.")
 
 
 def _entry(entry_id: str) -> tuple[int, int]:

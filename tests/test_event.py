@@ -555,17 +555,16 @@ def test_ids_are_unique_across_a_fork() -> None:
 # frames
 
 
-HEADER = b"1763800000000001\t0\t2\t1\t3\tX\tEV-root\tlane"
+HEADER = b"1763800000000001\t0\t2\t3\tX\tEV-root\tlane"
 
 
 def test_a_frame_reads_back_as_it_was_written() -> None:
     frame = parse_frame(HEADER + b"\n" + b"body with \n and \t")
 
-    assert (frame.position, frame.redelivery, frame.attempts, frame.suspect, frame.depth) == (
+    assert (frame.position, frame.redelivery, frame.attempts, frame.depth) == (
         1763800000000001,
         0,
         2,
-        True,
         3,
     )
     assert (frame.type, frame.root, frame.lane, frame.body) == ("X", "EV-root", "lane", b"body with \n and \t")
@@ -595,6 +594,6 @@ def test_a_lease_of_a_good_frame_counts_its_attempts_and_knows_its_root() -> Non
     lease = lease_of("Editor", b"5-0", 2, HEADER + b"\n" + encode(make()), suspect=False)
 
     assert lease.fault is None
-    assert (lease.attempt, lease.suspect, lease.delivery) == (4, True, "1763800000000001:Editor:0")
+    assert (lease.attempt, lease.suspect, lease.delivery) == (4, False, "1763800000000001:Editor:0")
     assert lease.event.correlation_id == "EV-root"
     assert "PROJ-1" not in repr(lease)

@@ -245,7 +245,8 @@ def test_stopping_archives_what_is_left_and_statistics_agree(environment: Settin
 def test_the_archive_has_everything_after_a_stop_without_redis(environment: Settings) -> None:
     async def scenario() -> list[str]:
         agent = SceneWriter()
-        async with EventBusManager(environment, [(agent, [EventType.SCENE_WRITTEN])]) as bus:
+        async with EventBusManager(environment, [(agent, [EventType.SCENE_WRITTEN], {"max_attempts": 2})]) as bus:
+            assert bus.subscriptions[0].options.max_attempts == 2
             published = [await bus.publish(scene(number)) for number in range(5)]
             await asyncio.to_thread(wait_until, lambda: len(agent.handled) == 5, 15, "all handlers")
         return published

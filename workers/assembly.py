@@ -17,7 +17,9 @@ from workers.engine import Engine
 Connections = Callable[[], tuple[Namespace, Registry]]
 
 
-def declare_all(namespace: Namespace, registry: Registry, subscriptions: Sequence[Subscription], max_routes: int) -> None:
+def declare_all(
+    namespace: Namespace, registry: Registry, subscriptions: Sequence[Subscription], max_routes: int
+) -> None:
     """Write subscribers to the store, then to Redis.
 
     The store comes first: from it a Redis that lost everything is declared again. Only the epoch comes

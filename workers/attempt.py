@@ -1,12 +1,12 @@
 """One attempt at one delivery: run the handler's result or failure into a settlement.
 
-    running ── returned ──────────────────> end    done, returned events published with it
-            ── Discard ───────────────────> end    discarded
-            ── Retry, any exception, time limit:
-                 attempts left ───────────> again  retried, after a backoff
-                 none left ───────────────> dead
-            ── the worker stops ──────────> again  interrupted, at once, not counted
-            ── returned what cannot be published -> dead, output kept: paid work is not repeated
+running ── returned ──────────────────> end    done, returned events published with it
+        ── Discard ───────────────────> end    discarded
+        ── Retry, any exception, time limit:
+             attempts left ───────────> again  retried, after a backoff
+             none left ───────────────> dead
+        ── the worker stops ──────────> again  interrupted, at once, not counted
+        ── returned what cannot be published -> dead, output kept: paid work is not repeated
 """
 
 from __future__ import annotations
@@ -121,7 +121,9 @@ def failed(attempt: Attempt, error: BaseException) -> Settlement:
     reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     text = "".join(traceback.format_exception(error))
     if lease.attempt >= options.max_attempts:
-        return Settlement(lease, "dead", AttemptState.DEAD, elapsed_us=attempt.elapsed_us, reason=reason, traceback=text)
+        return Settlement(
+            lease, "dead", AttemptState.DEAD, elapsed_us=attempt.elapsed_us, reason=reason, traceback=text
+        )
     after = error.after if isinstance(error, Retry) and error.after is not None else delay_s(lease.attempt, options)
     return Settlement(
         lease, "again", AttemptState.RETRIED, attempts=lease.attempt, delay_us=max(int(after * 1e6), 0),
@@ -213,8 +215,9 @@ def _done(attempt: Attempt, returned: list[Event], max_event_bytes: int) -> Sett
         if len(events) > MAX_RETURNED_EVENTS or size_bytes > MAX_RETURNED_BYTES:
             raise EventTooLarge(
                 [
-                    f"One handler may return {MAX_RETURNED_EVENTS} events of {MAX_RETURNED_BYTES} bytes together; this one "
-                    f"returned {len(events)}. Let it publish them itself, or return events that others split further."
+                    f"One handler may return {MAX_RETURNED_EVENTS} events of {MAX_RETURNED_BYTES} bytes together; this "
+                    f"one returned {len(events)} of {size_bytes} bytes. Let it publish them itself, or return events "
+                    "that others split further."
                 ]
             )
     except EventTooLarge as problem:

@@ -173,7 +173,7 @@ class Lifecycle(Middleware):
                 engine.open()
                 return engine
             except (Unavailable, ScriptFailed) as error:
-                if isinstance(error, ScriptFailed) and not error.passes or not self._keep_waiting():
+                if (isinstance(error, ScriptFailed) and not error.passes) or not self._keep_waiting():
                     raise
                 log.error("The worker waits: %s", error)
                 time.sleep(OPEN_RETRY_S)

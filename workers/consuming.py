@@ -74,7 +74,10 @@ class Consuming:
             keep_waiting=lambda: keep_waiting() and not self._is_unwanted,
         )
         self._worker = dramatiq.Worker(
-            self._broker, queues=None, worker_threads=_worker_threads(threads, subscriptions), worker_timeout=WORKER_TIMEOUT_MS
+            self._broker,
+            queues=None,
+            worker_threads=_worker_threads(threads, subscriptions),
+            worker_timeout=WORKER_TIMEOUT_MS,
         )
         self._lock = threading.Lock()
         self._runs = False

@@ -223,7 +223,9 @@ class Engine:
             attempt.abandoned = True
             return False
         if starts > MAX_SUSPECT_STARTS:
-            raise KilledItsWorker("It killed its worker three times: each time the process died, or fell silent, while it ran.")
+            raise KilledItsWorker(
+                "It killed its worker three times: each time the process died, or fell silent, while it ran."
+            )
         return True
 
     def _refuse(self, lease: Lease) -> None:
@@ -269,7 +271,11 @@ class Engine:
         for attempt in running:
             limit_s = attempt.subscription.options.time_limit
             if now - attempt.started_at > limit_s + self._settings.lease_s and not attempt.finished:
-                log.error("%r hangs beyond its limit of %g s and cannot be interrupted; it is given up here.", attempt, limit_s)
+                log.error(
+                    "%r hangs beyond its limit of %g s and cannot be interrupted; it is given up here.",
+                    attempt,
+                    limit_s,
+                )
                 attempt.abandoned = True
                 self._held.drop(attempt.lease)
 

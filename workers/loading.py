@@ -33,7 +33,9 @@ def load_app(target: str | None) -> Any:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and module_name.split(".")[0] == error.name.split(".")[0]:
-            raise InvalidSettings(f"The application's module {module_name!r} cannot be found from {os.getcwd()}.") from None
+            raise InvalidSettings(
+                f"The application's module {module_name!r} cannot be found from {os.getcwd()}."
+            ) from None
         raise
     for part in (path or "bus").split("."):
         if not hasattr(found, part):

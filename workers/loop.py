@@ -100,9 +100,13 @@ class AsyncHandlers:
             async with timeout:
                 attempt.result = await collected(begun if begun is not None else self._call(attempt))
         except TimeoutError as error:
-            attempt.error = TimeLimitExceeded(f"the handler ran longer than {limit_s:g} s") if timeout.expired() else error
+            attempt.error = (
+                TimeLimitExceeded(f"the handler ran longer than {limit_s:g} s") if timeout.expired() else error
+            )
         except asyncio.CancelledError as error:
-            attempt.error = Interrupted() if attempt.cancelled else RuntimeError(f"The handler was cancelled: {error!r}")
+            attempt.error = (
+                Interrupted() if attempt.cancelled else RuntimeError(f"The handler was cancelled: {error!r}")
+            )
         except BaseException as error:
             attempt.error = error
         self._finished(attempt)

@@ -1,7 +1,7 @@
 """One worker process: loads the application and runs a Dramatiq worker until it is told to stop.
 
-Started by the supervisor; by hand, `python -m workers.process --app module:attribute`. Stops on SIGTERM or SIGINT, and when its
-standard input closes: then its supervisor is gone, however it died.
+Started by the supervisor; by hand, `python -m workers.process --app module:attribute`. Stops on SIGTERM
+or SIGINT, and when its standard input closes: then its supervisor is gone, however it died.
 
 Composition: it wires an application to workers. Exit codes are Dramatiq's: 0 stopped, 1 killed,
 2 the application cannot be loaded or its subscribers cannot be declared.
@@ -65,7 +65,9 @@ def main(argv: list[str] | None = None) -> int:
     code = RET_OK
     while not stop.wait(CHECK_S):
         if consuming.hangs:
-            log.critical("Every thread is held by a handler that hangs; this process ends, for another to take its place.")
+            log.critical(
+                "Every thread is held by a handler that hangs; this process ends, for another to take its place."
+            )
             code = RET_KILLED
             break
     consuming.stop(settings.grace_s if code == RET_OK else 0.0)

@@ -73,6 +73,47 @@ def test_it_finds_dead_letters_rejected_rows_and_the_absence_of_workers(place: P
     assert after.json()["queues"][0]["dead"] == 1
 
 
+def test_it_makes_no_database_where_there_is_none(place: Place, redis_url: str) -> None:
+    own = place.run("doctor", "--json", REDIS_URL=redis_url)
+    named = place.run("doctor", "--json", REDIS_URL=redis_url, DATABASE_URL="sqlite:///events.db")
+
+    assert own.code == 0 and any("eventbus.db yet: nothing was stored" in says for says in _of(own, "ok"))
+    assert named.code == 1 and any("events.db yet: nothing was stored" in says for says in _of(named, "wrong"))
+    assert not list(place.directory.iterdir())
+
+
+def test_it_advises_nothing_that_does_not_exist(place: Place, redis_url: str) -> None:
+    import redis
+
+    with redis.Redis.from_url(redis_url) as client:
+        client.sadd("{eventbus}:subscribers", "Painter")
+        client.hset("{eventbus}:sub:Painter", mapping={"types": "WORK", "state": "paused"})
+        client.xadd("{eventbus}:queue:Painter", {"f": "1\t0\t0\t0\tWORK\tr\tlane\n{}"})
+        client.xgroup_create("{eventbus}:queue:Painter", "bus", "0")
+        client.xadd("{eventbus}:dead:Painter", {"f": "1\t0\t0\t0\tWORK\tr\tlane\n{}", "a": "1", "r": "no brush"})
+        client.rpush("{eventbus}:lane:Painter:lane", "1\t0\t0\t0\tWORK\tr\tlane\n{}")
+    found = place.run("doctor", "--json", REDIS_URL=redis_url).json()["findings"]
+
+    advice = " ".join(finding["todo"] for finding in found if finding["about"] == "subscriber Painter")
+    assert "no command delivers it again yet" in advice
+    assert "Resume it" not in advice and "publish the work again" not in advice
+
+
+def test_an_archiver_does_not_start_on_a_schema_of_another_version(place: Place, redis_url: str) -> None:
+    import sqlite3
+
+    where = {"REDIS_URL": redis_url, "DATABASE_URL": "sqlite:///events.db"}
+    assert place.run("migrate", **where).code == 0
+    with sqlite3.connect(place.directory / "events.db") as database:
+        database.execute("UPDATE eventbus_version SET version_num = '9999'")
+
+    for arguments in (["archive"], ["archive", "--once"]):
+        ended = place.run(*arguments, **where)
+
+        assert "has schema 9999, newer than" in ended.sentence()
+        assert ended.code == 1
+
+
 def test_it_says_which_server_cannot_be_reached(place: Place) -> None:
     ended = place.run(
         "doctor", "--json", REDIS_URL="redis://me:sesame@127.0.0.1:1/0", EVENTBUS_HOME=str(place.directory)

@@ -55,7 +55,7 @@ def test_a_setting_that_cannot_be_used_is_a_mistake(place: Place) -> None:
     assert ended.code == 2
 
 
-@pytest.mark.parametrize("name", ["tail", "replay", "stats"])
+@pytest.mark.parametrize("name", ["tail", "replay", "stats", "doctor"])
 def test_asking_where_nothing_is_makes_nothing_and_says_where_to_look(place: Place, name: str) -> None:
     ended = place.run(name)
 

@@ -67,13 +67,17 @@ class World:
         self.processes.append(process)
         return process
 
-    def start_fleet(self, processes: int = 2, app: str = "tests.fleet.app:bus", grace_s: float = 10, **environment: str):
+    def start_fleet(
+        self, processes: int = 2, app: str = "tests.fleet.app:bus", grace_s: float = 10, **environment: str
+    ):
         """Start a supervisor with worker processes, and wait until each of them reads."""
         before = set(self.consumers())
         fleet = self.run(
             [sys.executable, "-c", SUPERVISE, str(processes), str(grace_s), "--app", app], "worker", **environment
         )
-        wait_until(lambda: len(set(self.consumers()) - before) >= processes, 20, f"{processes} workers to read; {self.log()}")
+        wait_until(
+            lambda: len(set(self.consumers()) - before) >= processes, 20, f"{processes} workers to read; {self.log()}"
+        )
         return fleet
 
     def start_archiver(self) -> subprocess.Popen[bytes]:
@@ -118,8 +122,12 @@ class World:
 
     def waiting(self, subscriber: str) -> int:
         """How many deliveries of the subscriber are not settled."""
-        lanes = sum(self.redis.llen(key) for key in self.redis.scan_iter(match=f"{_glob(self.keys('lane', subscriber))}:*"))
-        return self.redis.xlen(self.keys("queue", subscriber)) + self.redis.zcard(self.keys("delayed", subscriber)) + lanes
+        lanes = sum(
+            self.redis.llen(key) for key in self.redis.scan_iter(match=f"{_glob(self.keys('lane', subscriber))}:*")
+        )
+        return (
+            self.redis.xlen(self.keys("queue", subscriber)) + self.redis.zcard(self.keys("delayed", subscriber)) + lanes
+        )
 
     def dead(self, subscriber: str, event: Event | None = None) -> list[dict[str, str]]:
         """The subscriber's dead letters; of that event only, when given."""
@@ -140,7 +148,11 @@ class World:
             wait_until(lambda n=name: self.is_settled(n), timeout, f"{name} to settle everything; {self.log()}")
 
     def outcomes(self, subscriber: str, *positions: int) -> list[tuple[int, int, str, str]]:
-        """(event position, attempt, state, error) of each outcome Redis holds, in order; of those positions, when given."""
+        """(event position, attempt, state, error) of each outcome Redis holds, in order.
+
+        Args:
+            positions: of these events only; none means all.
+        """
         found = []
         for _, fields in self.redis.xrange(self.keys("outcomes")):
             position, name, _, attempt, state, _, _, error = fields[b"o"].decode().split("\t", 7)

@@ -22,7 +22,9 @@ def states(world: World, subscriber: str) -> dict[str, int]:
     return {word: count for word, count in counts.items() if count}
 
 
-def test_a_killed_worker_loses_nothing_of_a_thousand_deliveries(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_killed_worker_loses_nothing_of_a_thousand_deliveries(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
     fleet = world.start_fleet(2)
     archiver = world.start_archiver()
     events = [make("PLAIN_WORK", n=n, sleep=0.004) for n in range(1000)]
@@ -30,7 +32,9 @@ def test_a_killed_worker_loses_nothing_of_a_thousand_deliveries(world: World, ca
     publish(world, *events)
     wait_until(lambda: len(world.runs("Plain")) > 200, 30, "the first 200")
     os.kill(random.choice(children(fleet.pid)), signal.SIGKILL)
-    wait_until(lambda: world.redis.xlen(world.keys("outcomes")) >= 0 and len(world.runs("Plain")) == 1000, 60, "all to run")
+    wait_until(
+        lambda: world.redis.xlen(world.keys("outcomes")) >= 0 and len(world.runs("Plain")) == 1000, 60, "all to run"
+    )
     world.until_settled("Plain", timeout=60)
     wait_until(lambda: states(world, "Plain") == {"done": 1000}, 30, f"the store to say so: {states(world, 'Plain')}")
 
@@ -48,14 +52,20 @@ def test_a_killed_archiver_leaves_neither_gap_nor_double(world: World) -> None:
     for start in range(0, 600, 100):
         archiver = world.start_archiver()
         publish(world, *events[start : start + 100])
-        wait_until(lambda: Archive(world.backend.blackboard.engine, world.settings.namespace).cursor("history").position, 20, "a commit")
+        wait_until(
+            lambda: Archive(world.backend.blackboard.engine, world.settings.namespace).cursor("history").position,
+            20,
+            "a commit",
+        )
         archiver.kill()
         archiver.wait()
     world.start_archiver()
     world.until_settled("Async")
     wait_until(lambda: states(world, "Async") == {"done": 600}, 30, "the store to have all outcomes")
 
-    stored = [recorded for recorded in world.backend.blackboard.replay.iterate() if recorded.event.type.value == "ASYNC_WORK"]
+    stored = [
+        recorded for recorded in world.backend.blackboard.replay.iterate() if recorded.event.type.value == "ASYNC_WORK"
+    ]
     assert [recorded.event.event_id for recorded in stored] == [event.event_id for event in events]
     assert world.backend.blackboard.replay.count() == 1200
     assert world.redis.ttl(world.keys("id", events[0].event_id)) > 0, "ids expire once archived"
@@ -109,7 +119,9 @@ def test_the_zombie_of_a_stalled_worker_is_refused(world: World) -> None:
         world.until_settled("Plain")
     finally:
         os.kill(stalled, signal.SIGCONT)
-    wait_until(lambda: "taken over" in world.log() or world.runs("Plain", "finished").total() == 2, 20, "the zombie to wake")
+    wait_until(
+        lambda: "taken over" in world.log() or world.runs("Plain", "finished").total() == 2, 20, "the zombie to wake"
+    )
 
     assert [state for _, _, state, _ in world.outcomes("Plain")] == ["lost", "done"]
     caused = [r for r in world.backend.history.after(0, 100).events if r.event.type.value == "OUT"]

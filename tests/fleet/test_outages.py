@@ -39,7 +39,9 @@ def test_malformed_entries_become_dead_letters_and_stop_nobody(world: World) -> 
     letters = world.dead("Plain")
     assert len(letters) == len(bad)
     assert all(letter["r"].startswith(("The queue entry is not a delivery", "The body is")) for letter in letters)
-    rejected = world.backend.blackboard.engine.connect().exec_driver_sql("select stream, reason from rejected").fetchall()
+    rejected = (
+        world.backend.blackboard.engine.connect().exec_driver_sql("select stream, reason from rejected").fetchall()
+    )
     assert sorted(stream for stream, _ in rejected) == ["history", "history", "history", "outcomes"]
 
 
@@ -69,7 +71,11 @@ def test_workers_and_archiver_resume_when_valkey_returns(world: World) -> None:
             publish(own, make("ASYNC_WORK"))
             own.until_settled("Async")
             server.kill()
-            wait_until(lambda: "waits for Redis" in own.log() and "Archiving waits" in own.log("archiver"), 20, "them to notice")
+            wait_until(
+                lambda: "waits for Redis" in own.log() and "Archiving waits" in own.log("archiver"),
+                20,
+                "them to notice",
+            )
             server.restart()
             publish(own, make("ASYNC_WORK"), make("PLAIN_WORK"))
             own.until_settled("Async", "Plain")

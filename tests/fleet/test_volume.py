@@ -1,4 +1,4 @@
-"""A hundred thousand events, and a million nightly: history, store and outcomes agree to the event, and memory stays bounded."""
+"""A hundred thousand events, a million nightly: all of them agree to the event, and memory stays bounded."""
 
 from __future__ import annotations
 

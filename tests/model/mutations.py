@@ -39,9 +39,7 @@ MUTATIONS: dict[str, tuple[Edit, ...]] = {
     "retry_goes_to_the_tail": (
         Edit("\n  redis.call('LPUSH', lane_key(r, lane), frame)", "\n  redis.call('RPUSH', lane_key(r, lane), frame)"),
     ),
-    "hand_back_counts": (
-        Edit("item.redelivery, item.attempts, rest", "item.redelivery, item.attempt, rest"),
-    ),
+    "hand_back_counts": (Edit("item.redelivery, item.attempts, rest", "item.redelivery, item.attempt, rest"),),
     "retry_releases_the_lane": (
         Edit("local frame = next_frame(item)\n", "local frame = next_frame(item)\nlet_go(r, item.lane, item.name)\n"),
     ),

@@ -217,7 +217,9 @@ class Oracle:
         """Bring due retries back."""
         promoted = 0
         for name in subscribers:
-            due = sorted((d for d in self.live[name].values() if d.due), key=lambda d: (d.due_rank, d.position))[: limit - promoted]
+            due = sorted((d for d in self.live[name].values() if d.due), key=lambda d: (d.due_rank, d.position))[
+                : limit - promoted
+            ]
             for delivery in reversed(due):
                 self.touched.add(name)
                 delivery.place, delivery.due = "queued", False

@@ -245,7 +245,8 @@ def test_every_script_that_writes_answers_epoch_to_a_stranger_and_writes_nothing
     scripts = Scripts(bench.client, bench.keys)
     calls: dict[str, list[Argument]] = {
         "publish": [100, "publish", *event_arguments(event("e2"), MIB)],
-        "settle": ["w", 100], "renew": ["w", "S", "1-1", 1], "reap": ["w", 1, 1, 1, 1, 1, "S"], "promote": ["w", 1, "S"],
+        "settle": ["w", 100], "renew": ["w", "S", "1-1", 1], "reap": ["w", 1, 1, 1, 1, 1, "S"],
+        "promote": ["w", 1, "S"],
         "begin": ["w", "S", "1-1", 1, "1:0"], "declare": ["T", 100, "", 1, "A"], "undeclare": ["S"],
         "archived": ["history", 1, 1, 1], "position": [0],
     }  # fmt: skip
@@ -658,7 +659,12 @@ def test_a_settle_that_had_enough_to_do_writes_nothing_of_the_items_it_answers_l
     bench.publish(event("g1", "GO"), event("g2", "GO"))
     first, second = bench.read("S", 2)
     settlements = [
-        Settlement(lease, "end", AttemptState.DONE, events=[event_arguments(event(f"{lease.entry_id}-{n}"), MIB) for n in range(50)])
+        Settlement(
+            lease,
+            "end",
+            AttemptState.DONE,
+            events=[event_arguments(event(f"{lease.entry_id}-{n}"), MIB) for n in range(50)],
+        )
         for lease in (first, second)
     ]
 

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 
+from events.errors import StoreUnavailable
 from events.event import Event
 from events.records import AttemptState, Outcome, RecordedEvent, Rejected
 from events.types import named
@@ -22,6 +23,7 @@ from store.engine import open_engine, reading
 from store.replay import Replay
 from store.tables import deliveries, event_index, events, metadata, outcomes, rejected
 from tests.store.conftest import an_event, store_events
+from tests.waiting import wait_until
 
 
 def rows(engine, table, *columns):
@@ -158,11 +160,61 @@ def test_a_batch_appended_twice_is_stored_once(archive, engine):
     assert rows(engine, rejected) == []
 
 
-def test_an_unknown_event_behind_the_cursor_is_history_gone_back(archive):
-    store_events(archive, an_event(10))
+def test_what_comes_late_behind_the_cursor_is_stored_at_its_position(archive, engine):
+    store_events(archive, an_event(10), an_event(20))
+    store_outcomes(archive, outcome(30, 20))
 
-    with pytest.raises(ValueError, match="history went back"), archive.writer("history") as writer:
-        writer.append_events([an_event(5)])
+    with archive.writer("history") as writer:
+        late = writer.append_events([an_event(5, deliveries=("Writer",)), an_event(10), an_event(15)])
+    with archive.writer("outcomes") as writer:
+        assert writer.append_outcomes([outcome(25, 5), outcome(30, 20)]).refused == []
+
+    assert [recorded.position for recorded in late.stored] == [5, 15] and late.refused == []
+    assert rows(engine, events, "position") == [(5,), (10,), (15,), (20,)]
+    assert rows(engine, outcomes, "position") == [(25,), (30,)]
+    assert (5, "done") in rows(engine, deliveries, "event_position", "state")
+    assert archive.cursor("history").position == 20
+
+
+def test_a_late_one_whose_position_another_has_is_set_aside_with_its_reason(archive, engine):
+    store_events(archive, an_event(10), an_event(20))
+    store_outcomes(archive, outcome(30, 20))
+
+    for _ in range(2):
+        with archive.writer("history") as writer:
+            late = writer.append_events([an_event(10, event_id="new", deliveries=("Writer",))])
+        with archive.writer("outcomes") as writer:
+            ended = writer.append_outcomes([outcome(30, 10)])
+
+    assert late.stored == [] and [entry.entry_id for entry in late.refused + ended.refused] == ["10-0", "30-0"]
+    assert rows(engine, events, "event_id") == [("e10",), ("e20",)]
+    assert [row[0] for row in rows(engine, rejected, "reason")] == [
+        "Its position 10 is that of event 'e10': Redis had gone back, and gave it twice.",
+        "Its position 30 is that of another outcome: Redis had gone back, and gave it twice.",
+    ]
+    assert (10, "done") in rows(engine, deliveries, "event_position", "state"), "what became of it is known"
+
+
+def test_a_writer_that_falls_silent_does_not_keep_its_stream(url, open_at, backend):
+    if backend == "sqlite":
+        pytest.skip("SQLite takes a lock from nobody who lives")
+    frozen, healthy = Archive(open_at(url), "test", silent_writer_s=0.3), Archive(open_at(url), "test")
+
+    def archives() -> bool:
+        with healthy.writer("history") as writer:
+            if writer is not None:
+                writer.append_events([an_event(1)])
+                writer.advance(1, "1-0")
+        return writer is not None
+
+    with pytest.raises(StoreUnavailable), frozen.writer("history") as silent:
+        assert not archives()
+        wait_until(archives, 20, "PostgreSQL to end the silent session")
+        silent.append_events([an_event(1), an_event(2)])
+
+    assert healthy.cursor("history") == Cursor(1, "1-0")
+    with frozen.writer("history") as thawed:
+        assert thawed.cursor == Cursor(1, "1-0")
 
 
 def test_an_id_stored_at_another_position_is_set_aside_and_blocks_nothing(archive, engine):
