@@ -115,8 +115,8 @@ class Namespace:
                 if time.monotonic() >= deadline:
                     raise HistoryReset(
                         f"Redis has lost the namespace {self.keys.namespace!r} (FLUSHALL, or an empty replica took "
-                        f"over) and no worker declared it again within {self._reset_wait_s:g} s. Nothing was published. "
-                        "Start a worker, then publish again."
+                        f"over) and no worker declared it again within {self._reset_wait_s:g} s. Nothing was "
+                        "published. Start a worker, then publish again."
                     )
                 time.sleep(0.05)
 

@@ -265,6 +265,11 @@ class Engine:
         with self._idle:
             running = [a for a in self._running.values() if a.started_at and not a.abandoned]
         if self._async.has_ended:
+            if not self.draining:
+                log.error("The handlers' event loop has ended without stop_consuming: this process reads no more.")
+                self.draining = True
+                for lease in self.receiver.stop():
+                    self._settler.put(hand_back(lease))
             for attempt in [a for a in running if a.deferred]:
                 attempt.cancelled, attempt.error = True, Interrupted()
                 self.finish(attempt)

@@ -75,34 +75,37 @@ def archiving(world: World) -> Iterator[Archiver]:
 
 
 @pytest.fixture
-def rewound(tmp_path: Path) -> Iterator[tuple[World, ValkeyServer, list[str]]]:
+def rewound(tmp_path: Path) -> Iterator[tuple[World, Archiver, list[str]]]:
     """Redis with its clock an hour ahead (the server's time was set back once), restarted from before the
-    last 20 events, which are archived, at every 11th position. Yields their ids too."""
+    last 20 events, which are archived, at every 11th position.
+
+    Yields the archiver that lived through it, and the ids of the lost.
+    """
     with ValkeyServer(options={"dbfilename": "dump.rdb"}) as server:
         world = make_world(server.url, tmp_path)
         publish(world, make("LOGGED", n=0))
         world.redis.incrby(world.keys("clock"), HOUR)
         publish(world, make("LOGGED", n=1))
-        catch_up(archiver_of(world))
+        archiver = archiver_of(world)
+        catch_up(archiver)
         world.redis.execute_command("SAVE")
         lost = [make("LOGGED", lost=n) for n in range(20)]
         for event in lost:
             world.redis.incrby(world.keys("clock"), 10)
             publish(world, event)
-        catch_up(archiver_of(world))
+        catch_up(archiver)
         server.kill()
         server.restart()
         try:
-            yield world, server, [event.event_id for event in lost]
+            yield world, archiver, [event.event_id for event in lost]
         finally:
             world.close()
 
 
 def test_a_redis_that_lost_its_last_second_is_lifted_before_it_gives_a_position_twice(
-    rewound: tuple[World, ValkeyServer, list[str]], caplog: pytest.LogCaptureFixture
+    rewound: tuple[World, Archiver, list[str]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    world, _, lost = rewound
-    archiver = archiver_of(world)
+    world, archiver, lost = rewound
     cursor = world.backend.archive.cursor("history").position
     assert clock(world) < cursor
 
@@ -118,7 +121,7 @@ def test_a_redis_that_lost_its_last_second_is_lifted_before_it_gives_a_position_
 
 
 def test_what_was_published_before_the_lift_is_stored_at_its_position_or_set_aside_by_name(
-    rewound: tuple[World, ValkeyServer, list[str]], caplog: pytest.LogCaptureFixture
+    rewound: tuple[World, Archiver, list[str]], caplog: pytest.LogCaptureFixture
 ) -> None:
     world, _, lost = rewound
     cursor = world.backend.archive.cursor("history").position

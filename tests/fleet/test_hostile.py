@@ -152,3 +152,51 @@ def test_a_cancelled_start_leaves_nothing_running(world: World) -> None:
     assert not handled
     assert world.waiting("Cancelled") == 1
     assert world.redis.xpending(world.keys("queue", "Cancelled"), "fleet")["pending"] == 0
+
+
+def test_a_worker_that_was_stopped_for_long_starts_nothing_that_others_have_done_since(world: World) -> None:
+    fleet = world.start_fleet(1, EVENTBUS_CONCURRENCY="2")
+    events = [make("ORDERED_WORK", project=f"p{n % 8}", n=n, sleep=0.01) for n in range(800)]
+    queue = world.keys("queue", "Ordered")
+    publish(world, *events)
+    [stalled] = children(fleet.pid)
+    wait_until(lambda: len(world.runs("Ordered")) >= 50, 20, "fifty to run, so that the worker holds some ready")
+    wait_until(lambda: world.redis.xpending(queue, "fleet")["pending"] >= 5, 20, "more to be leased than run")
+
+    os.kill(stalled, signal.SIGSTOP)
+    try:
+        world.start_fleet(1)
+        world.until_settled("Ordered")
+        before = len(world.order("Ordered"))
+    finally:
+        os.kill(stalled, signal.SIGCONT)
+    sentinel = make("ORDERED_WORK", project="after")
+    publish(world, sentinel)
+    world.until_settled("Ordered")
+
+    started_since = [line.split()[0] for line in world.order("Ordered")[before:]]
+    assert started_since == [sentinel.event_id]
+
+
+def test_deliveries_of_an_application_whose_loop_has_ended_go_to_others(world: World) -> None:
+    bus = EventBus(world.settings)
+    started: list[str] = []
+
+    @bus.subscriber("Async", ["ASYNC_WORK"], min_backoff=0.05, max_backoff=0.2)
+    async def handle(event: Event) -> None:
+        started.append(event.event_id)
+        await asyncio.sleep(3600)
+
+    events = [make("ASYNC_WORK", n=n) for n in range(20)]
+
+    async def forget_to_stop() -> None:
+        await bus.start_consuming(archive=False)
+        await bus.publish_many(events)
+        await asyncio.to_thread(wait_until, lambda: len(started) == 20, 20, "all to start")
+
+    asyncio.run(forget_to_stop())
+    world.start_fleet(1)
+    wait_until(lambda: len(world.runs("Async")) == 20, 30, f"all to run elsewhere; {world.log()}")
+    world.until_settled("Async")
+
+    asyncio.run(bus.disconnect())
