@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from events.errors import EventBusError
+from events.errors import EventBusError, ScriptFailed
 from events.records import Outcome, RecordedEvent, Rejected
 from events.settings import Settings
 from events.stream import Entry, HistoryStream, Stream, is_beyond
@@ -33,7 +33,7 @@ from store.archive import Archive
 from store.cursors import NOTHING_YET, Cursor
 from store.writer import ArchiveWriter, Late
 
-IDLE_S = 0.2
+IDLE_S = 0.5
 STANDBY_S = 1.0
 OUTAGE_S = 1.0
 TRIM_EVERY_S = 5.0
@@ -69,6 +69,7 @@ class Archiver:
         self._settings = settings
         self._on_moved = on_moved or (lambda stream, entries: None)
         self._trimmed_at = -TRIM_EVERY_S
+        self._is_behind: dict[Stream, bool] = {}
         self._gap_told = False
         self._beyond: set[str] = set()
         self._troubles: dict[Stream, str] = {}
@@ -134,8 +135,8 @@ class Archiver:
             ids = [record.event.event_id for _, record in entries if isinstance(record, RecordedEvent)]
             self._tell(stream, _position(entries[-1][0]), ids)
             self._on_moved(stream, len(entries))
-        elif stream == "history" and (archived < cursor.position or (cursor.position and self._trims_now())):
-            self._tell(stream, cursor.position, [])
+        elif stream == "history" and not self._is_behind[stream]:
+            self._tend(cursor.position, archived)
         return Moved(len(entries))
 
     def _try(self, stream: Stream) -> Moved | None:
@@ -158,20 +159,30 @@ class Archiver:
     def _compare(self, stream: Stream, writer: ArchiveWriter) -> int:
         """Make sure that Redis gives no position that SQL is beyond; return how far Redis was told.
 
-        The lift comes before the read: whatever got a position below the cursor is there by then.
+        The lift comes before the read: whatever got a position below the cursor is there by then. A full
+        server refuses it; then what is there is archived and trimmed all the same, which makes room.
         """
         position = writer.cursor.position
         clock, archived = self._history.clock_and_archived()
-        if clock < position:
-            log.error(
-                "Redis has gone back: SQL has %s up to position %d, and Redis's clock is at %d. It lost its last "
-                "moments, or everything. The clock is lifted; what was given a position twice is compared with SQL.",
-                stream, position, clock,
-            )  # fmt: skip
-            self._history.lift(writer.highest_position())
+        self._is_behind[stream] = clock < position and not self._lift(stream, writer, clock)
         if stream == "history":
             self._look_for_gap(position, archived)
         return archived
+
+    def _lift(self, stream: Stream, writer: ArchiveWriter, clock: int) -> bool:
+        if not self._is_behind.get(stream):
+            log.error(
+                "Redis has gone back: SQL has %s up to position %d, and Redis's clock is at %d. It lost its last "
+                "moments, or everything. The clock is lifted; what was given a position twice is compared with SQL.",
+                stream, writer.cursor.position, clock,
+            )  # fmt: skip
+        try:
+            self._history.lift(writer.highest_position())
+        except ScriptFailed as error:
+            if error.code != "OOM":
+                raise
+            return False
+        return True
 
     def _look_for_gap(self, position: int, archived: int) -> None:
         if archived > position and not self._gap_told:
@@ -203,9 +214,10 @@ class Archiver:
             self._trimmed_at = time.monotonic()
         self._history.note_archived(stream, position, trim, self._settings.dedupe_s, ids)
 
-    def _trims_now(self) -> bool:
-        """Tell whether, while nothing comes, it is time to trim what the margin kept."""
-        return time.monotonic() - self._trimmed_at >= TRIM_EVERY_S
+    def _tend(self, position: int, archived: int) -> None:
+        """While nothing comes: tell Redis that nothing is left below the cursor, trim what the margin kept."""
+        if archived < position or (position and time.monotonic() - self._trimmed_at >= TRIM_EVERY_S):
+            self._tell("history", position, [])
 
 
 def _start(stream: Stream, cursor: Cursor, archived: int) -> str:

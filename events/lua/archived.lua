@@ -2,7 +2,8 @@
 --
 -- ARGV: epoch, stream (history | outcomes), position, trim position, expiry of ids in milliseconds,
 --       event ids up to the position.
--- Reply: 'EPOCH', or the position archived.
+-- Reply: 'EPOCH', '0' when the position was never given here (nothing is written), or the position
+-- archived.
 --
 -- Invariant: nothing is trimmed that SQL does not have. `archived` only goes forward, and is set
 -- in the same step, so that a reader who sees a trimmed history also sees why. The trim is the first
@@ -10,6 +11,8 @@
 
 if epoch_differs() then return 'EPOCH' end
 local stream, position = ARGV[2], tonumber(ARGV[3])
+-- Redis went back between the commit and this call: what it gives now, SQL does not have.
+if tonumber(redis.call('GET', key('clock')) or '0') < position then return '0' end
 local trim = math.min(tonumber(ARGV[4]), position + 1)
 if stream == 'outcomes' then
   redis.call('XTRIM', key('outcomes'), 'MINID', whole(trim))

@@ -151,6 +151,34 @@ def _positions(world: World, ids: list[str]) -> set[int]:
     return {position for position in found.values() if position is not None}
 
 
+def test_a_redis_that_went_back_and_is_full_is_archived_and_trimmed_all_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with ValkeyServer() as server:
+        world = make_world(server.url, tmp_path)
+        try:
+            publish(world, *[make("LOGGED", n=n) for n in range(3)])
+            archiver = archiver_of(world)
+            catch_up(archiver)
+            before = world.backend.archive.cursor("history").position - 1
+            world.redis.set(world.keys("archived"), before)
+            waiting = [make("LOGGED", n=n) for n in range(3, 6)]
+            publish(world, *waiting)
+            world.redis.set(world.keys("clock"), before)
+            world.redis.config_set("maxmemory", 1)
+
+            catch_up(archiver)
+            full = stored_ids(world), world.redis.xlen(world.keys("history")), clock(world)
+            catch_up(archiver)
+            world.redis.config_set("maxmemory", 0)
+            catch_up(archiver)
+        finally:
+            world.close()
+
+    assert full == ([*full[0][:3], *[event.event_id for event in waiting]], 0, before)
+    assert sum("Redis has gone back" in message for message in caplog.messages) == 1
+
+
 def test_outcomes_below_the_cursor_are_archived_before_they_are_trimmed(world: World) -> None:
     key = world.keys("outcomes")
     archiver = archiver_of(world)
