@@ -73,7 +73,7 @@ class Engine:
         self._declare = declare
         self._deliveries = Deliveries(namespace, self.consumer, settings.max_routes)
         self._held = Held()
-        self._settler = Settler(self._deliveries, self._held.drop)
+        self._settler = Settler(self._deliveries, self._held.drop, lambda: len(self._running))
         self.receiver = Receiver(
             self._deliveries,
             self._held,

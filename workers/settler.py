@@ -22,6 +22,7 @@ MAX_ITEMS = 200
 MAX_BYTES = 1_000_000
 MAX_EVENTS = 500
 POSTPONE_S = 5.0
+GATHER_S = 0.003
 
 log = logging.getLogger("eventbus.settler")
 
@@ -32,11 +33,13 @@ class Settler:
     Args:
         deliveries: where to settle.
         gone: called with each lease that is no longer this process's.
+        running: tells how many attempts have not ended yet, or only just.
     """
 
-    def __init__(self, deliveries: Deliveries, gone: Callable[[Lease], None]) -> None:
+    def __init__(self, deliveries: Deliveries, gone: Callable[[Lease], None], running: Callable[[], int]) -> None:
         self._deliveries = deliveries
         self._gone = gone
+        self._running = running
         self._queue: deque[Settlement] = deque()
         self._postponed: deque[tuple[float, Settlement]] = deque()
         self._wake = threading.Condition()
@@ -80,6 +83,7 @@ class Settler:
                     self._wake.wait(self._postponed[0][0] - time.monotonic() if self._postponed else None)
                 if self._stopping:
                     return
+                self._gather()
                 batch = self._take_batch()
                 self._in_hand = len(batch)
             try:
@@ -90,6 +94,19 @@ class Settler:
             with self._wake:
                 self._in_hand = 0
                 self._wake.notify_all()
+
+    def _gather(self) -> None:
+        """While other handlers run, wait a moment for them: a group costs Redis little more than one.
+
+        Nobody waits for it who is not waiting for those anyway, and room in the window comes in groups
+        too, so that reads do. Settling and reading one by one is five times slower.
+        """
+        until = time.monotonic() + GATHER_S
+        while not self._stopping and len(self._queue) < min(MAX_ITEMS, self._running()):
+            left = until - time.monotonic()
+            if left <= 0:
+                return
+            self._wake.wait(left)
 
     def _is_due(self) -> bool:
         """Put back what was postponed and is due; tell whether there is something to settle."""
