@@ -38,6 +38,20 @@ class Finding:
     todo: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the database was found to be.
+
+    Attributes:
+        state: `read`; `empty`, when the file or the schema is not there, so that no history can be; or
+            `unread`, when nobody can tell.
+        highest: the highest position it knows; 0 unless it was read.
+    """
+
+    state: Literal["read", "empty", "unread"]
+    highest: int = 0
+
+
 @dataclass(slots=True)
 class Report:
     """Every finding, and the numbers behind them."""
@@ -61,28 +75,31 @@ def examine(backend: Backend) -> Report:
     return report
 
 
-def _database(report: Report, backend: Backend) -> int | None:
-    """Look at the database; return the highest position it knows, None when it cannot tell."""
-    from events.errors import EventBusError
+def _database(report: Report, backend: Backend) -> Stored:
+    """Look at the database."""
+    from events.errors import EventBusError, NotMigrated
     from store.failures import name_of
     from store.inspection import rejected_rows
-    from store.migrate import require_current
+    from store.migrate import current, require_current
 
     absent = _absent_file(backend)
     if absent is not None:
         level: Level = "wrong" if backend.settings.database_url else "ok"
         todo = "Check DATABASE_URL, or run `eventbus migrate`." if backend.settings.database_url else ""
-        report.add(level, "database", f"There is no file {absent} yet: nothing was stored.", todo)
+        report.add(level, "database", f"There is no file {absent}: nothing is stored.", todo)
         _warn_of_own_file(report, backend)
-        return None
+        return Stored("empty")
     try:
         engine = backend.blackboard.engine
         require_current(engine)
         rejected = rejected_rows(engine, backend.settings.namespace)
         highest = backend.archive.highest_position()
+    except NotMigrated as error:
+        report.add("wrong", "database", str(error))
+        return Stored("empty" if current(engine) is None else "unread")
     except EventBusError as error:
         report.add("wrong", "database", str(error))
-        return None
+        return Stored("unread")
     report.numbers["database"] = {"url": name_of(engine), "highest_position": highest, "rejected": rejected}
     report.add("ok", "database", f"{name_of(engine)} answers and has this version's schema.")
     _warn_of_own_file(report, backend)
@@ -93,7 +110,7 @@ def _database(report: Report, backend: Backend) -> int | None:
             f"the newest: {rows.reason}",
             "Look at the table `rejected`, which keeps what they held; find out who writes to Redis by hand.",
         )  # fmt: skip
-    return highest
+    return Stored("read", highest)
 
 
 def _absent_file(backend: Backend) -> Path | None:
@@ -122,7 +139,7 @@ def _warn_of_own_file(report: Report, backend: Backend) -> None:
         )  # fmt: skip
 
 
-def _redis(report: Report, backend: Backend, stored: int | None) -> None:
+def _redis(report: Report, backend: Backend, stored: Stored) -> None:
     from events.connection import reachable_name
     from events.errors import EventBusError
     from events.inspection import Inspection
@@ -179,12 +196,12 @@ def _server(report: Report, server: Server, name: str) -> None:
         report.add("ok", "redis", f"It writes an append-only file{fsync}; maxmemory-policy {server.maxmemory_policy}.")
 
 
-def _namespace(report: Report, inspection: Inspection, backend: Backend, stored: int | None) -> None:
+def _namespace(report: Report, inspection: Inspection, backend: Backend, stored: Stored) -> None:
     name = backend.settings.namespace
     epoch, workers = inspection.epoch(), inspection.live_workers()
     queues, backlog = inspection.queues(), inspection.backlog()
     report.numbers |= {"namespace": name, "epoch": epoch, "workers": workers, "queues": queues, "archive": backlog}
-    if epoch is None and stored:
+    if epoch is None and stored.highest:
         report.add(
             "wrong", "namespace", f"Redis has lost the namespace {name!r}, which the database knows: publishing waits.",
             "Start a worker or an archiver: it declares the subscribers again.",
@@ -197,8 +214,8 @@ def _namespace(report: Report, inspection: Inspection, backend: Backend, stored:
         _workers(report, workers, queues)
     for queue in queues:
         _queue(report, inspection, queue, bool(workers))
-    _archive(report, backlog)
-    if stored is not None:
+    _archive(report, backlog, stored)
+    if stored.state == "read":
         # Read after Redis was asked: SQL commits first, so a healthy cursor is never behind.
         _gap(report, backlog, backend.archive.cursor("history").position)
 
@@ -271,11 +288,19 @@ def _gap(report: Report, backlog: Backlog, cursor: int) -> None:
         )  # fmt: skip
 
 
-def _archive(report: Report, backlog: Backlog) -> None:
+def _archive(report: Report, backlog: Backlog, stored: Stored) -> None:
     from events.inspection import MAX_COUNT
 
+    if stored.state == "empty" and backlog.archived:
+        report.add(
+            "wrong", "archive",
+            f"Redis was told that the database has history up to position {backlog.archived}, and may have trimmed it; "
+            "the database has none.",
+            "Check DATABASE_URL and EVENTBUS_HOME, or restore the database from a backup.",
+        )  # fmt: skip
     if backlog.oldest_s is None and not backlog.outcomes:
-        report.add("ok", "archive", "The database has all of history.")
+        if stored.state == "read":
+            report.add("ok", "archive", "The database has all of history.")
         return
     more = "more than " if backlog.unarchived >= MAX_COUNT else ""
     says = f"{more}{wording.plural(backlog.unarchived, 'event')} and {wording.plural(backlog.outcomes, 'outcome')} "

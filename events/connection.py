@@ -83,8 +83,7 @@ def mapped(client: Client) -> Iterator[None]:
         if isinstance(error, RedisUnavailable):
             raise
         raise RedisUnavailable(
-            f"Redis at {reachable_name(client)} cannot be reached ({error}). "
-            "Check REDIS_URL and that the server runs; publishing again after this error is safe."
+            f"Redis at {reachable_name(client)} cannot be reached ({error}). Check REDIS_URL and that the server runs."
         ) from None
     except redis.RedisError as error:
         text = str(error)

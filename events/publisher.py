@@ -121,9 +121,9 @@ class Publisher:
                 return replies
             except HistoryReset:
                 raise
-            except RedisUnavailable:
+            except RedisUnavailable as error:
                 if time.monotonic() + pause > deadline:
-                    raise
+                    raise RedisUnavailable(f"{error} Publishing again after this error is safe.") from None
             time.sleep(pause)
             pause = min(pause * 2, 0.5)
 
@@ -165,7 +165,7 @@ def _answer(event: Event, reply: bytes, max_routes: int) -> Receipt | EventBusEr
 
 def refusal(reply: bytes, max_routes: int) -> EventBusError | None:
     """Turn a script's refusal into its error; None when the reply is not one."""
-    word, *rest = reply.decode().split(" ")
+    word, *rest = reply.decode().split("\t")
     if word == "CONFLICT":
         at = f" (at position {rest[1]})" if rest[1] != "0" else " in the same batch"
         return EventIdConflict(

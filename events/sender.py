@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from events.errors import EventBusError
+from events.errors import EventBusError, RedisUnavailable
 from events.event import Event
 from events.publisher import MAX_BATCH_EVENTS, Publisher, Receipt
 
@@ -78,7 +78,9 @@ class Sender:
                 if not self._requests:
                     return
                 batch = self._take()
-            self._send(batch)
+            away = self._send(batch)
+            if away is not None and self._closed:
+                self._give_up(away)
 
     def _take(self) -> list[_Request]:
         """Take requests of one origin, up to one script call's worth."""
@@ -91,7 +93,16 @@ class Sender:
             batch.append(self._requests.popleft())
         return batch
 
-    def _send(self, batch: list[_Request]) -> None:
+    def _give_up(self, away: RedisUnavailable) -> None:
+        """Answer all that waits with the error: a bus that is closing does not wait for each time-out."""
+        with self._wake:
+            waiting = list(self._requests)
+            self._requests.clear()
+        for request in waiting:
+            _resolve(request.answers, [away] * len(request.events))
+
+    def _send(self, batch: list[_Request]) -> RedisUnavailable | None:
+        """Publish a batch and answer it; return the error when Redis is away."""
         events = [event for request in batch for event in request.events]
         try:
             self._before()
@@ -101,12 +112,13 @@ class Sender:
         except BaseException as error:
             for request in batch:
                 _resolve(request.answers, error=error)
-            return
+            return None
         start = 0
         for request in batch:
             end = start + len(request.events)
             _resolve(request.answers, answers[start:end])
             start = end
+        return next((answer for answer in answers if isinstance(answer, RedisUnavailable)), None)
 
 
 def _resolve(

@@ -16,12 +16,12 @@ from typing import Any
 
 import dramatiq
 from dramatiq.broker import Broker, Consumer, MessageProxy
-from dramatiq.middleware import CurrentMessage, Middleware, MiddlewareError
+from dramatiq.middleware import CurrentMessage, Interrupt, Middleware, MiddlewareError
 
-from events.errors import Discard, EventBusError, Retry, ScriptFailed, Unavailable
+from events.errors import EventBusError, ScriptFailed, Unavailable
 from events.subscriptions import Subscription
 from workers.actors import actor_name, declare_actors
-from workers.attempt import Attempt, Interrupted, KilledItsWorker
+from workers.attempt import Attempt
 from workers.engine import Engine
 
 OPEN_RETRY_S = 1.0
@@ -142,7 +142,8 @@ class DeliveryProxy(MessageProxy):
         self.attempt.error = exception
 
 
-_EXPECTED = (Discard, Retry, Interrupted, KilledItsWorker)
+# Whatever a handler raises: the engine logs it once, with what follows.
+_EXPECTED = (Exception, Interrupt)
 
 
 class BootFailed(EventBusError, MiddlewareError):

@@ -24,9 +24,10 @@ from dramatiq.middleware import SkipMessage
 
 from events.context import handling
 from events.deliveries import Deliveries, Settlement
-from events.errors import Discard, EventBusError
+from events.errors import Discard, EventBusError, Retry
 from events.frame import Lease
 from events.namespace import Namespace
+from events.records import AttemptState
 from events.settings import Settings
 from events.subscriptions import Subscription
 from workers.attempt import Attempt, Interrupted, KilledItsWorker, conclude, dead, failed, hand_back, materialized
@@ -148,9 +149,9 @@ class Engine:
             if attempt.abandoned:
                 self._held.drop(attempt.lease)
             else:
-                self._settler.put(self._conclusion(attempt))
-            if attempt.deferred and attempt.error is not None and not attempt.cancelled:
-                log.error("%r failed.", attempt, exc_info=attempt.error)
+                settlement = self._conclusion(attempt)
+                self._settler.put(settlement)
+                _say(attempt, settlement)
         finally:
             self.receiver.finished(attempt.lease, elapsed_s)
             with self._idle:
@@ -299,6 +300,25 @@ class Engine:
                     return False
                 self._idle.wait(left)
         return True
+
+
+def _say(attempt: Attempt, settlement: Settlement) -> None:
+    """Log an attempt that did not go well, once, with what follows; never payloads."""
+    error = None if isinstance(attempt.error, Retry | Discard) else attempt.error
+    if settlement.state is AttemptState.DEAD:
+        log.error("%r becomes a dead letter: %s", attempt, settlement.reason, exc_info=error)
+    elif settlement.state is AttemptState.RETRIED:
+        level = logging.WARNING if error else logging.INFO
+        log.log(
+            level,
+            "%r failed, and is tried again in %.1f s: %s",
+            attempt,
+            settlement.delay_us / 1e6,
+            settlement.reason,
+            exc_info=error,
+        )
+    elif settlement.state is AttemptState.DISCARDED:
+        log.info("%r is discarded: %s", attempt, settlement.reason)
 
 
 def _call(attempt: Attempt) -> object:

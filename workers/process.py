@@ -34,7 +34,8 @@ log = logging.getLogger("eventbus.worker")
 def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=arguments.log_level.upper(), format=LOG_FORMAT, stream=sys.stderr)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for chatty in ("alembic", "dramatiq"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     stop = threading.Event()
     _install_signals(stop)
     if arguments.supervised:

@@ -40,9 +40,9 @@ def command(
 ) -> None:
     """Take a story through the whole pipeline.
 
-    Starts an embedded Valkey and SQLite (or uses REDIS_URL and DATABASE_URL), two worker processes and
-    an archiver. Eight agents turn the text into scenes, shots, pictures, previews and music, and an
-    editor cuts them together. At the end: the files, what caused what with cost and latency, numbers per
+    Starts an embedded Valkey and SQLite (or uses REDIS_URL and DATABASE_URL, a database that
+    `eventbus migrate` must have prepared), two worker processes and an archiver. Eight agents turn the text into scenes, shots, pictures, previews and music, and an
+    editor cuts them together; a long story is condensed to 8 scenes and 12 shots. At the end: the files, what caused what with cost and latency, numbers per
     event type, and commands that look further into what the run left.
 
     \b
@@ -67,15 +67,16 @@ def command(
 
 def _run(title: str, text: str, out: Path, settings: Settings, given_home: str, timeout: float, as_json: bool) -> None:
     from console.demo import report
+    from console.demo.notes import notes
     from console.demo.progress import Progress
     from console.demo.run import Failed, pipeline, tell
     from console.opening import opened
     from examples.storyboard.app import opening_event
 
     opening = opening_event(title, text, out.absolute(), f"demo-{secrets.token_hex(3)}")
-    print(f"{title}: taking it through the pipeline, two worker processes.", file=sys.stderr, flush=True)
     try:
         with pipeline(settings) as (bus, fleet):
+            print(f"{title}: taking it through the pipeline, two worker processes.", file=sys.stderr, flush=True)
             progress = Progress([subscription.name for subscription in bus.subscriptions])
             with progress.showing():
                 told = tell(bus, fleet, opening, progress, timeout)
@@ -91,6 +92,9 @@ def _run(title: str, text: str, out: Path, settings: Settings, given_home: str, 
             print_json(report.report_object(backend, told, commands))
         else:
             report.print_report(backend, told, commands)
+    sys.stdout.flush()
+    for note in notes(text, told):
+        print(f"Note: {note}", file=sys.stderr)
 
 
 def _from_here(settings: Settings) -> str | None:

@@ -66,8 +66,9 @@ def command(
         return
     for name in ("TYPE", "--project", "--actor"):
         if not single[name]:
+            fault = "missing" if single[name] is None else "empty"
             raise Mistake(
-                f"{name} is missing: write `eventbus publish TYPE --project ID --actor NAME`, or `--file FILE`."
+                f"{name} is {fault}: write `eventbus publish TYPE --project ID --actor NAME`, or `--file FILE`."
             )
     metadata = {name: value for name, value in (("cost", cost), ("latency_ms", latency_ms)) if value is not None}
     fields: dict[str, Any] = {"type": kind, "project_id": project, "actor": actor, "causation_id": cause}

@@ -22,7 +22,7 @@ LINES_QUOTED = 8
 
 
 class Fleet:
-    """Two worker processes; what they write goes to a file.
+    """Two worker processes; what they write is added to a file.
 
     Args:
         settings: with an absolute `home`.
@@ -34,7 +34,7 @@ class Fleet:
         self.log = Path(settings.home) / LOG
         self._settings = settings
         self._last: deque[str] = deque(maxlen=LINES_QUOTED)
-        self._file = self.log.open("w", encoding="utf-8")
+        self._file = self.log.open("a", encoding="utf-8")
         self._writing = threading.Lock()
         self._code: int | None = None
         arguments = worker_arguments(

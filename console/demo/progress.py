@@ -88,14 +88,14 @@ class Progress:
         if self._live is None and time.monotonic() - self._said >= LINE_EVERY_S:
             self._say()
 
-    def outstanding(self) -> str:
-        """Say which agents have work left."""
+    def outstanding(self, otherwise: str = "nothing waits, and nobody says it is finished") -> str:
+        """Say which agents have work left, `otherwise` when none has."""
         left = [f"{name} {self._state(agent)}" for name, agent in self.agents.items() if self._state(agent)]
-        return ", ".join(left) or "nothing waits, and nobody says it is finished"
+        return ", ".join(left) or otherwise
 
     def _say(self) -> None:
         self._said = time.monotonic()
-        line = f"{wording.plural(self.events, 'event')}, {wording.money(self.cost)}; {self.outstanding()}"
+        line = f"{wording.plural(self.events, 'event')}, {wording.money(self.cost)}; {self.outstanding('finishing')}"
         if line != self._last:
             print(f"{self._said - self._started:5.1f} s  {line}", file=sys.stderr, flush=True)
         self._last = line

@@ -31,9 +31,9 @@ def print_report(backend: Backend, told: Told, commands: list[str]) -> None:
     """Print everything that the run left."""
     out = console()
     tree = backend.blackboard.causation.tree(told.root.event_id)
-    made = told.final.event.payload
+    made: Any = told.final.event.payload
     out.print(
-        f"{made.get('title', 'The story')!s}: {made.get('shots')} shots in {told.elapsed_s:.1f} s, "
+        f"{made['title']}: {wording.plural(made['shots'], 'shot')} in {told.elapsed_s:.1f} s, "
         f"{wording.plural(tree.count, 'event')}, {wording.money(tree.cost_total)}",
         style="bold", soft_wrap=True,
     )  # fmt: skip

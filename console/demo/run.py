@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from events.inspection import Inspection
     from events.records import RecordedEvent
     from events.settings import Settings
-    from workers.archiver import Archiver
 
 POLL_S = 0.15
 ARCHIVE_S = 15.0
@@ -47,9 +46,11 @@ class Failed(Exception):
 def pipeline(settings: Settings) -> Iterator[tuple[EventBus, Fleet]]:
     """Enter a running pipeline: bus, fleet and archiver; at the end all of it is archived and stopped.
 
+    A block that raises is not waited for: what is not archived yet stays in Redis for the next archiver.
+
     Raises:
         Mistake: the namespace is in use by others, whom the demo's events would reach.
-        EventBusError: a server cannot be started or reached.
+        EventBusError: a server cannot be started or reached, or the database is not migrated; nothing runs then.
     """
     from console.demo.pipeline import bus as make_bus
     from events.inspection import Inspection
@@ -58,7 +59,10 @@ def pipeline(settings: Settings) -> Iterator[tuple[EventBus, Fleet]]:
     bus = make_bus(settings)
     try:
         inspection = Inspection(bus.backend.namespace)
+        inspection.server()
+        bus.backend.registry.require_current()
         _refuse_others(bus, inspection)
+        is_guest = _has_routes(bus, inspection)
         archiver = Archiver(bus.backend.history, bus.backend.archive, settings)
         archiving = threading.Thread(target=archiver.run, name="eventbus-archiver", daemon=True)
         fleet = Fleet(settings)
@@ -66,10 +70,14 @@ def pipeline(settings: Settings) -> Iterator[tuple[EventBus, Fleet]]:
         fleet.start()
         try:
             yield bus, fleet
+            fleet.stop()
+            _await_archive(inspection)
         finally:
             fleet.stop()
-            _archive_the_rest(archiver, archiving, inspection)
-        _leave(bus, inspection)
+            archiver.stop()
+            archiving.join(ARCHIVE_S)
+        if not is_guest:
+            _leave(bus, inspection)
     finally:
         bus.close()
 
@@ -134,8 +142,8 @@ def _refuse_graves(inspection: Inspection, name: str, after: str, project_id: st
             raise Failed(f"{name} gave up on {kind} after {letter.attempts} attempts: {letter.reason}")
 
 
-def _archive_the_rest(archiver: Archiver, thread: threading.Thread, inspection: Inspection) -> None:
-    """Let the archive catch up, whoever archives, and stop the archiver."""
+def _await_archive(inspection: Inspection) -> None:
+    """Let the archive catch up, whoever archives."""
     from events.errors import EventBusError
 
     deadline = time.monotonic() + ARCHIVE_S
@@ -147,14 +155,21 @@ def _archive_the_rest(archiver: Archiver, thread: threading.Thread, inspection: 
             time.sleep(0.05)
     except EventBusError:
         pass  # the next archiver has it
-    archiver.stop()
-    thread.join(ARCHIVE_S)
+
+
+def _has_routes(bus: EventBus, inspection: Inspection) -> bool:
+    """Tell whether somebody has subscribed the demo's agents before: their routes are not the demo's to remove."""
+    return any(queue.types for queue in inspection.queues([subscription.name for subscription in bus.subscriptions]))
 
 
 def _leave(bus: EventBus, inspection: Inspection) -> None:
-    """Remove the demo's routes, so that no later event waits for agents that nobody runs; not when work is left."""
+    """Remove the demo's routes, so that no later event waits for agents that nobody runs.
+
+    They stay when work is left, or when other workers live, which may run the same agents: the demo's
+    own have drained, and are not counted any more.
+    """
     names = [subscription.name for subscription in bus.subscriptions]
-    if any(queue.unsettled for queue in inspection.queues(names)):
+    if inspection.live_workers() or any(queue.unsettled for queue in inspection.queues(names)):
         return
     for name in names:
         bus.unsubscribe(name)

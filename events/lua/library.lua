@@ -251,10 +251,10 @@ local function refusal(e, max_routes, batch)
   local old = remember(e.id) or batch[e.id]
   if old then
     if same_fact(old, e) then return nil end
-    return 'CONFLICT ' .. e.id .. ' ' .. (old.position or '0')
+    return table.concat({ 'CONFLICT', e.id, old.position or '0' }, '\t')
   end
   local subscribers = routes_of(e.type)
-  if #subscribers > max_routes then return 'ROUTES ' .. e.type .. ' ' .. #subscribers end
+  if #subscribers > max_routes then return table.concat({ 'ROUTES', e.type, #subscribers }, '\t') end
   e.root, e.depth = root_of(e, batch)
   for _, S in ipairs(subscribers) do
     local r = record(S)

@@ -13,7 +13,7 @@
 --   events     how many returned events follow
 -- Reply: 'EPOCH', or per item `settled`, `refused` (the lease is not the caller's any more: another
 -- worker has it, or an earlier send of this item settled it), or why its events were refused
--- (`CONFLICT ...`, `ROUTES ...`, `DELIVERIES count limit`), in which case nothing of the item was written; `LATER`, nothing was
+-- (`CONFLICT ...`, `ROUTES ...`, `DELIVERIES count limit`, tab-separated), in which case nothing of the item was written; `LATER`, nothing was
 -- written either: the call has done enough for one step, send the item again.
 --
 -- The token is (entry id, consumer, delivery count). Name alone would let an attempt settle that
@@ -61,7 +61,7 @@ while i <= #ARGV do
       routed = routed + #routes_of(e.type)
       item.events[n] = e
     end
-    if routed > MAX_RETURNED then verdict = 'DELIVERIES ' .. routed .. ' ' .. MAX_RETURNED end
+    if routed > MAX_RETURNED then verdict = table.concat({ 'DELIVERIES', routed, MAX_RETURNED }, '\t') end
     for _, e in ipairs(item.events) do
       if verdict ~= 'settled' and batch[e.id] == e then batch[e.id] = nil end
     end

@@ -74,6 +74,13 @@ def font_for(text: str, size: int) -> tuple[Font, str] | None:
     return font, " ".join(kept.split())
 
 
+def lacking(text: str) -> str:
+    """Return what `write` cannot draw of a text here, each character once: bars stand for it, or it is left out."""
+    letters = dict.fromkeys(c for c in text if not c.isspace() and c.isprintable())
+    chosen = font_for(text, 24)
+    return "".join(c for c in letters if chosen is None or c not in chosen[1])
+
+
 def wrap(text: str, font: Font, width: float, max_lines: int) -> list[str]:
     """Break a text into lines that fit, at spaces, or anywhere in a word that is wider than a line."""
     lines, line = [], ""

@@ -44,6 +44,11 @@ def split_story(text: str) -> list[Passage]:
     return [Passage(tuple(group), shots) for group, shots in zip(groups, allotted, strict=True)]
 
 
+def is_condensed(text: str) -> bool:
+    """Tell whether a story is worth more scenes than `MAX_SCENES`, so that each is longer than it would be."""
+    return len(_runs([sentences(paragraph) for paragraph in paragraphs(text)])) > MAX_SCENES
+
+
 def weight(text: str) -> int:
     """Return how much a text says, in Latin letters: a Chinese character counts for two and a half."""
     return len(text) + 3 * sum("\u3040" <= character <= "\u9fff" for character in text) // 2
@@ -125,7 +130,15 @@ def _merge_crumbs(found: list[str], shortest: int = 12) -> list[str]:
 
 
 def _scenes(blocks: list[list[str]]) -> list[list[str]]:
-    """Cut long paragraphs, join short neighbours, and keep to the limit of scenes."""
+    """Cut into scenes, and keep to their limit."""
+    scenes = _runs(blocks)
+    if len(scenes) > MAX_SCENES:
+        scenes = groups_of([sentence for scene in scenes for sentence in scene], MAX_SCENES)
+    return scenes
+
+
+def _runs(blocks: list[list[str]]) -> list[list[str]]:
+    """Cut long paragraphs and join short neighbours."""
     whole = sum(weight(join(block)) for block in blocks)
     size = min(SCENE_CHARS, max(SHORTEST_SCENE_CHARS, whole // 6))
     scenes: list[list[str]] = []
@@ -135,8 +148,6 @@ def _scenes(blocks: list[list[str]]) -> list[list[str]]:
                 scenes[-1] = scenes[-1] + run
             else:
                 scenes.append(run)
-    if len(scenes) > MAX_SCENES:
-        scenes = groups_of([sentence for scene in scenes for sentence in scene], MAX_SCENES)
     return scenes
 
 

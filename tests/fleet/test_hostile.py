@@ -53,6 +53,22 @@ def test_a_skipped_message_is_discarded_and_not_done(fleet: World) -> None:
     assert [state for _, _, state, _ in fleet.outcomes("Plain", receipt.position)] == ["discarded"]
 
 
+def test_each_way_to_fail_leaves_one_line_that_says_what_follows(fleet: World) -> None:
+    wrong, discarded = make("ASYNC_WORK", returns="a string"), make("ASYNC_WORK", discard="not wanted")
+
+    positions = [receipt.position for receipt in publish(fleet, wrong, discarded)]
+    wait_until(lambda: fleet.dead("Async", wrong), 20, "the dead letter")
+    fleet.until_settled("Async")
+
+    log = (fleet.tmp_path / "worker.log").read_text()
+    lines = [line for line in log.splitlines() if f"<delivery {positions[0]}:" in line]
+    assert [" failed, and is tried again in " in line for line in lines] == [True] * 4 + [False]
+    assert "becomes a dead letter: NotAnEvent" in lines[-1]
+    assert next(line for line in log.splitlines() if f"<delivery {positions[1]}:" in line).endswith(
+        "discarded: not wanted"
+    )
+
+
 def test_a_handler_that_returns_too_many_events_is_dead_at_once_and_its_output_is_kept(fleet: World) -> None:
     event = make("ASYNC_WORK", emit=1001)
 

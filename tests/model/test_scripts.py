@@ -118,6 +118,14 @@ def test_the_same_id_with_another_body_is_refused_by_name_and_its_neighbours_are
     assert len(bench.history()) == 3
 
 
+def test_a_conflict_names_an_id_that_has_spaces_whole(bench: Bench) -> None:
+    (old,) = bench.publish(event("a b 7"))
+
+    (refused,) = bench.publish(event("a b 7", payload={"n": 2}))
+
+    assert f"'a b 7' is taken by an event with another content (at position {old.position})" in str(refused)
+
+
 def test_within_one_delivery_the_first_body_stays_and_its_position_is_returned(bench: Bench) -> None:
     (first,) = bench.publish(event(payload={"n": 1}), origin="7:S:0")
 
