@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from console.exits import Mistake
 from console.options import log_level
+from console.probe import require_loadable
 
 if TYPE_CHECKING:
     from events.settings import Settings
@@ -21,11 +22,16 @@ def worker_arguments(
     subscribers: str | None = None,
     grace_s: float | None = None,
     level: str = "info",
+    probes: bool = True,
 ) -> list[str]:
     """Return the arguments of a worker process.
 
+    Args:
+        probes: load the application once, to find out here that it cannot be.
+
     Raises:
-        Mistake: there is no application, or a value cannot be read.
+        Mistake: there is no application, it cannot be loaded, or a value cannot be read.
+        typer.Exit: it raised, and its traceback was shown.
     """
     target = app or settings.app
     if not target:
@@ -36,11 +42,14 @@ def worker_arguments(
     arguments = ["--app", target, "--log-level", log_level(level)]
     arguments += ["--threads", str(threads or settings.threads)]
     arguments += ["--grace", str(settings.grace_s if grace_s is None else grace_s)]
+    names: list[str] = []
     if subscribers is not None:
         names = [name for name in (part.strip() for part in subscribers.split(",")) if name]
         if not names:
             raise Mistake("--subscribers must name at least one subscriber, for example --subscribers Editor,VideoGen.")
         arguments += ["--subscribers", *names]
+    if probes:
+        require_loadable(target, names)
     return arguments
 
 

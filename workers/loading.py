@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from events.errors import InvalidSettings
+from events.errors import EventBusError, InvalidSettings
 
 EXAMPLE = "for example `EVENTBUS_APP=pipeline:bus` for `bus = EventBus()` in pipeline.py"
 
@@ -21,7 +21,9 @@ def load_app(target: str | None) -> Any:
             bus, or a function that makes one. The current directory is searched first.
 
     Raises:
-        InvalidSettings: when there is no target, no such attribute, or it is not a bus.
+        InvalidSettings: when there is no target, no such attribute, it is not a bus, or the function that
+            should make one fails.
+        EventBusError: of the function itself.
         ImportError: when the module, or one it imports, is missing.
     """
     if not target:
@@ -29,6 +31,8 @@ def load_app(target: str | None) -> Any:
     module_name, _, path = target.partition(":")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
+    if not module_name or module_name.startswith("."):
+        raise InvalidSettings(f"The application {target!r} does not begin with a module's full name; {EXAMPLE}.")
     try:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -42,10 +46,22 @@ def load_app(target: str | None) -> Any:
             raise InvalidSettings(f"The application {target!r} has no attribute {part!r}; name the bus, {EXAMPLE}.")
         found = getattr(found, part)
     if not hasattr(found, "subscriptions") and isinstance(found, Callable):  # type: ignore[arg-type]
-        found = found()
+        found = _made(target, found)
     if not hasattr(found, "subscriptions"):
         raise InvalidSettings(f"The application {target!r} is a {type(found).__name__}, not an EventBus; {EXAMPLE}.")
     return found
+
+
+def _made(target: str, function: Callable[[], Any]) -> Any:
+    try:
+        return function()
+    except EventBusError:
+        raise
+    except Exception as error:
+        raise InvalidSettings(
+            f"The application {target!r} is a function that fails when it is called without arguments: "
+            f"{type(error).__name__}: {str(error).rstrip('.')}."
+        ) from error
 
 
 def chosen(subscriptions: tuple[Any, ...], names: list[str] | None) -> tuple[Any, ...]:

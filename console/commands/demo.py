@@ -41,9 +41,10 @@ def command(
     """Take a story through the whole pipeline.
 
     Starts an embedded Valkey and SQLite (or uses REDIS_URL and DATABASE_URL, a database that
-    `eventbus migrate` must have prepared), two worker processes and an archiver. Eight agents turn the text into scenes, shots, pictures, previews and music, and an
-    editor cuts them together; a long story is condensed to 8 scenes and 12 shots. At the end: the files, what caused what with cost and latency, numbers per
-    event type, and commands that look further into what the run left.
+    `eventbus migrate` must have prepared), two worker processes and an archiver. Eight agents turn the
+    text into scenes, shots, pictures, previews and music, and an editor cuts them together; a long story
+    is condensed to 8 scenes and 12 shots. At the end: the files, what caused what with cost and latency,
+    numbers per event type, and commands that look further into what the run left.
 
     \b
     Examples:

@@ -77,9 +77,30 @@ def test_it_makes_no_database_where_there_is_none(place: Place, redis_url: str) 
     own = place.run("doctor", "--json", REDIS_URL=redis_url)
     named = place.run("doctor", "--json", REDIS_URL=redis_url, DATABASE_URL="sqlite:///events.db")
 
-    assert own.code == 0 and any("eventbus.db yet: nothing was stored" in says for says in _of(own, "ok"))
-    assert named.code == 1 and any("events.db yet: nothing was stored" in says for says in _of(named, "wrong"))
+    assert own.code == 0 and any("eventbus.db: nothing is stored" in says for says in _of(own, "ok"))
+    assert named.code == 1 and any("events.db: nothing is stored" in says for says in _of(named, "wrong"))
     assert not list(place.directory.iterdir())
+
+
+def test_a_database_that_is_gone_or_has_no_schema_does_not_have_all_of_history(place: Place, redis_url: str) -> None:
+    file = place.directory / "events.db"
+    where = {"REDIS_URL": redis_url, "DATABASE_URL": f"sqlite:///{file}"}
+    own = {"REDIS_URL": redis_url, "EVENTBUS_HOME": str(place.directory / "elsewhere")}
+    place.run("migrate", **where)
+    place.run("publish", "X", "-p", "P", "-a", "A", **where)
+    assert place.run("archive", "--once", **where).code == 0
+    assert "The database has all of history" in place.run("doctor", **where).out
+    file.unlink()
+
+    absent, moved = place.run("doctor", **where), place.run("doctor", **own)
+    file.touch()
+    bare = place.run("doctor", **where)
+
+    for ended in (absent, moved, bare):
+        assert ended.code == 1, ended.out
+        assert "Redis was told that the database has history up to position" in ended.out
+        assert "The database has all of history" not in ended.out and "Nothing is wrong" not in ended.out
+    assert not (place.directory / "elsewhere").exists()
 
 
 def test_it_advises_nothing_that_does_not_exist(place: Place, redis_url: str) -> None:

@@ -76,6 +76,15 @@ def test_a_worker_whose_application_cannot_be_loaded_says_why_and_ends(project: 
     assert says in ended.err and "Traceback" not in ended.err
 
 
+def test_an_application_that_raises_shows_its_traceback_once(project: Place) -> None:
+    (project.directory / "broken.py").write_text("bus = 1 / 0", encoding="utf-8")
+
+    ended = project.run("worker", "--processes", "2", "--app", "broken:bus")
+
+    assert ended.code == 2
+    assert ended.err.count("ZeroDivisionError") == ended.err.count("Traceback") == 1
+
+
 def test_migrating_says_what_was_applied_and_then_that_there_is_nothing_to_do(place: Place) -> None:
     where = {"REDIS_URL": "redis://127.0.0.1:1/0", "DATABASE_URL": f"sqlite:///{place.directory / 'events.db'}"}
 

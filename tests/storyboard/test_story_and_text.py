@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 
 from examples.storyboard import FABLE, StoryError, load_story
-from examples.storyboard.lettering import font_for, wrap, write
+from examples.storyboard.lettering import font_for, lacking, wrap, write
 from examples.storyboard.reading import cast_of, mood_of
 from examples.storyboard.script import write_script
 from examples.storyboard.shots import plan_shots
 from examples.storyboard.story import MAX_STORY_BYTES, checked, parse_story
-from examples.storyboard.text import MAX_SCENES, MAX_SHOTS, caption, paragraphs, sentences, split_story
+from examples.storyboard.text import MAX_SCENES, MAX_SHOTS, caption, is_condensed, paragraphs, sentences, split_story
 from tests.storyboard.driver import opened, run
 
 CHINESE = "从前,宋国有个农夫。一天早上，一只兔子撞在树上死了！农夫高兴极了，把兔子带回家。从此他天天坐在树下等兔子。"
@@ -112,7 +112,7 @@ def test_a_long_story_is_cut_into_scenes_of_about_one_length() -> None:
     scenes = split_story("The fox ran over the hill and far away. " * 500)
 
     lengths = [len(scene.text) for scene in scenes]
-    assert len(scenes) == MAX_SCENES
+    assert len(scenes) == MAX_SCENES and is_condensed("The fox ran over the hill and far away. " * 500)
     assert max(lengths) < 1.2 * min(lengths)
 
 
@@ -121,6 +121,13 @@ def test_the_shipped_fable_is_a_story() -> None:
 
     assert story.title == "The Lion and the Mouse, and the Tortoise and the Hare"
     assert story.text.startswith("One hot noon")
+    assert not is_condensed(story.text)
+
+
+def test_letters_without_a_font_are_known_and_others_are_not() -> None:
+    assert lacking("A fox, née Smith") == ""
+    assert lacking("A fox named Reineke \U00013000\u200d\U00013000") == "\U00013000"
+    assert lacking("\U00013000\U00013001 \U00013000") == "\U00013000\U00013001"
 
 
 @pytest.mark.parametrize(
