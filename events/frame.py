@@ -6,10 +6,13 @@ it. A lease is a frame that a consumer group handed to one consumer, with the to
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 from events.errors import MalformedEntry
 from events.event import Event, decode
+
+SURE = 0.8  # of a lease: what is left covers clocks that run apart and a reply on its way
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,10 @@ class Lease:
     def delivery(self) -> str:
         """The delivery's name in its namespace, `<position>:<subscriber>:<redelivery>`."""
         return f"{self.frame.position}:{self.subscriber}:{self.frame.redelivery}"
+
+    def is_surely_ours(self, lease_s: float) -> bool:
+        """Tell whether nobody can have taken it over yet; after a pause of the process the keeper asks first."""
+        return time.monotonic() - self.renewed_at < lease_s * SURE
 
     @property
     def event_id(self) -> str:

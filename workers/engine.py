@@ -89,7 +89,9 @@ class Engine:
         self._keeper = LeaseKeeper(self._deliveries, self._held, settings.lease_s, self._lost, self._give_up)
         self._interrupter = Interrupter()
         self._own_loop = None if loop is not None else LoopThread()
-        self._async = AsyncHandlers(self._own_loop.loop if self._own_loop else loop, self.finish)  # type: ignore[arg-type]
+        handlers_loop = self._own_loop.loop if self._own_loop else loop
+        assert handlers_loop is not None
+        self._async = AsyncHandlers(handlers_loop, self._is_wanted, self.finish)
         self._running: dict[int, Attempt] = {}
         self._idle = threading.Condition()
         self._threads = threads
@@ -124,7 +126,7 @@ class Engine:
         Raises:
             BaseException: what a plain handler raised.
         """
-        if self.draining or attempt.abandoned or attempt.cancelled or not self._may_start(attempt):
+        if self.draining or not self._is_wanted(attempt) or not self._may_start(attempt):
             attempt.cancelled = True
             return
         attempt.started_at = time.monotonic()
@@ -210,6 +212,11 @@ class Engine:
         except RuntimeError as error:
             log.error("%r is put off: the event loop of the handlers has ended (%s).", attempt, error)
             attempt.deferred, attempt.cancelled, attempt.started_at = False, True, 0.0
+
+    def _is_wanted(self, attempt: Attempt) -> bool:
+        """Whether the handler may still be started; asked again wherever a pause can have come between."""
+        lost = attempt.abandoned or attempt.cancelled
+        return not lost and attempt.lease.is_surely_ours(self._settings.lease_s)
 
     def _may_start(self, attempt: Attempt) -> bool:
         """Count the start of a suspect; one that killed its worker before is not started again."""

@@ -50,11 +50,18 @@ class AsyncHandlers:
     """Runs attempts on a loop.
 
     Args:
+        is_wanted: asked on the loop, at the last moment, whether the handler may still be started.
         finished: called on the loop with each attempt that ended, its result or error set.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, finished: Callable[[Attempt], None]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        is_wanted: Callable[[Attempt], bool],
+        finished: Callable[[Attempt], None],
+    ) -> None:
         self._loop = loop
+        self._is_wanted = is_wanted
         self._finished = finished
 
     def submit(self, attempt: Attempt, begun: object = None) -> None:
@@ -85,10 +92,6 @@ class AsyncHandlers:
             attempt.task.cancel()
 
     def _start(self, attempt: Attempt, begun: object) -> None:
-        if attempt.cancelled:
-            attempt.error = Interrupted()
-            self._finished(attempt)
-            return
         context = contextvars.copy_context()
         context.run(handling.set, attempt.handling)
         attempt.task = self._loop.create_task(self._run(attempt, begun), context=context)
@@ -98,6 +101,8 @@ class AsyncHandlers:
         timeout = asyncio.timeout(limit_s)
         try:
             async with timeout:
+                if begun is None and not self._is_wanted(attempt):
+                    raise Interrupted
                 attempt.result = await collected(begun if begun is not None else self._call(attempt))
         except TimeoutError as error:
             attempt.error = (

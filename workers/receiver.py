@@ -29,7 +29,6 @@ SATURATED_BLOCK_MS = 20
 MANY = 32
 MAX_TAKEN_OVER = 64
 MAX_ALONE = 2
-STALE = 0.8
 MAX_PROMOTED = 200
 SWEEP_EVERY_TICKS = 60
 
@@ -238,7 +237,7 @@ class Receiver:
     def _next(self, name: str, subscription: Subscription) -> Lease | None:
         alone, buffer = self._alone[name], self._buffers[name]
         waiting = alone if alone and not self._one_runs_alone else buffer
-        if not waiting or not self._is_fresh(waiting[0]) or not self._credits.take(subscription):
+        if not waiting or not waiting[0].is_surely_ours(self._lease_s) or not self._credits.take(subscription):
             return None
         lease = waiting.popleft()
         if waiting is alone:
@@ -247,10 +246,6 @@ class Receiver:
         if not buffer:
             self._room.notify_all()
         return lease
-
-    def _is_fresh(self, lease: Lease) -> bool:
-        """Whether the lease is surely still ours; after a pause of this process the keeper asks first."""
-        return time.monotonic() - lease.renewed_at < self._lease_s * STALE
 
     def _target(self, name: str) -> int:
         oldest = next(iter(self._running[name].values()), None)
