@@ -109,16 +109,16 @@ class Deliveries:
         """
         client, keys = self.namespace.client, self.namespace.keys
         streams: dict[Any, Any] = {keys("queue", name): ">" for name in subscribers}
+        asked_at = time.monotonic()  # not after the reply: this process may be stopped before it reads that
         with mapped(client):
             reply: Any = client.xreadgroup(GROUP, self.consumer, streams, count=count, block=block_ms)
         names = {keys("queue", name).encode(): name for name in subscribers}
         pairs = reply.items() if isinstance(reply, dict) else reply or ()
-        now = time.monotonic()
         leases = []
         for stream, entries in pairs:
             for entry_id, fields in entries if not (entries and isinstance(entries[0], list)) else entries[0]:
                 lease = lease_of(names[stream], entry_id, 1, (fields or {}).get(b"f"), suspect=False)
-                lease.renewed_at = now
+                lease.renewed_at = asked_at
                 leases.append(lease)
         return leases
 
@@ -146,13 +146,13 @@ class Deliveries:
             flat: list[Argument] = []
             for lease in chunk:
                 flat += (lease.subscriber, lease.entry_id, lease.count)
+            asked_at = time.monotonic()
             gone = {number - 1 for number in self.namespace.call("renew", self.consumer, *flat)}
-            now = time.monotonic()
             for number, lease in enumerate(chunk):
                 if number in gone:
                     lost.append(lease)
                 else:
-                    lease.renewed_at = now
+                    lease.renewed_at = asked_at
         return lost
 
     def reap(
@@ -173,6 +173,7 @@ class Deliveries:
             sweep: also remove consumers that hold nothing and have been idle for ten leases.
         """
         own = [part for lease in held for part in (lease.subscriber, lease.entry_id)]
+        asked_at = time.monotonic()
         reply = self.namespace.call(
             "reap", self.consumer, lease_ms, limit, alone, int(sweep), len(subscribers), *subscribers, *own
         )
@@ -180,7 +181,7 @@ class Deliveries:
         for name, entry_id, count, starts, frame in reply:
             lease = lease_of(name.decode(), entry_id, int(count), frame, suspect=True)
             lease.starts = int(starts)
-            lease.renewed_at = time.monotonic()
+            lease.renewed_at = asked_at
             taken.append(lease)
         return taken
 

@@ -73,7 +73,7 @@ class Lease:
         suspect: taken over from a silent worker; its start is counted.
         starts: starts of this delivery by workers that took it over and fell silent too.
         fault: why the delivery cannot be handled at all, a sentence; None when it can.
-        renewed_at: monotonic seconds of the last proof of ownership.
+        renewed_at: monotonic seconds at which the last proof of ownership was asked for.
     """
 
     subscriber: str
