@@ -74,7 +74,7 @@ class Engine:
         self._declare = declare
         self._deliveries = Deliveries(namespace, self.consumer, settings.max_routes)
         self._held = Held()
-        self._settler = Settler(self._deliveries, self._held.drop, lambda: len(self._running))
+        self._settler = Settler(self._deliveries, self._gone, lambda: len(self._running))
         self.receiver = Receiver(
             self._deliveries,
             self._held,
@@ -149,7 +149,7 @@ class Engine:
         elapsed_s = time.monotonic() - attempt.started_at if attempt.started_at else 0.0
         try:
             if attempt.abandoned:
-                self._held.drop(attempt.lease)
+                self._gone(attempt.lease)
             else:
                 settlement = self._conclusion(attempt)
                 self._settler.put(settlement)
@@ -250,12 +250,17 @@ class Engine:
                     lease.subscriber, lease.frame.type,
                 )  # fmt: skip
 
+    def _gone(self, lease: Lease) -> None:
+        """The delivery is settled, or another worker's."""
+        self._held.drop(lease)
+        self.receiver.settled(lease)
+
     def _reopen(self) -> None:
         self._namespace.forget()
         self._declare()
 
     def _lost(self, lease: Lease) -> None:
-        self._held.drop(lease)
+        self._gone(lease)
         self.receiver.forget(lease)
         with self._idle:
             attempt = next((a for a in self._running.values() if a.lease is lease), None)
@@ -290,7 +295,7 @@ class Engine:
                     limit_s,
                 )
                 attempt.abandoned = True
-                self._held.drop(attempt.lease)
+                self._gone(attempt.lease)
 
     def _cancel(self, attempt: Attempt) -> None:
         attempt.cancelled = True

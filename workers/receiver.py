@@ -71,7 +71,7 @@ class Receiver:
         self._names: list[str] = []
         self._buffers: dict[str, deque[Lease]] = {name: deque() for name in subscriptions}
         self._alone: dict[str, deque[Lease]] = {name: deque() for name in subscriptions}
-        self._one_runs_alone = False
+        self._runs_alone: Lease | None = None
         self._running: dict[str, dict[int, float]] = {name: {} for name in subscriptions}
         self._lock = threading.Lock()
         self._ready = {name: threading.Condition(self._lock) for name in subscriptions}
@@ -110,12 +110,18 @@ class Receiver:
         with self._lock:
             self._credits.give_back(self._subscriptions[lease.subscriber], elapsed_s)
             self._running[lease.subscriber].pop(id(lease), None)
-            if lease.starts:
-                self._one_runs_alone = False
             if lease.suspect and not any(self._alone.values()):
                 self._next_tick = min(self._next_tick, time.monotonic() + 0.05)
             self._wake_consumers()
             self._room.notify_all()
+
+    def settled(self, lease: Lease) -> None:
+        """Let the next one run alone. Not before Redis has the end of this one: should the next kill the
+        process, this one would be counted as a killer too."""
+        with self._lock:
+            if self._runs_alone is lease:
+                self._runs_alone = None
+                self._wake_consumers()
 
     def forget(self, lease: Lease) -> None:
         """Drop a delivery that another worker has, if it still waits here."""
@@ -236,12 +242,12 @@ class Receiver:
 
     def _next(self, name: str, subscription: Subscription) -> Lease | None:
         alone, buffer = self._alone[name], self._buffers[name]
-        waiting = alone if alone and not self._one_runs_alone else buffer
+        waiting = alone if alone and self._runs_alone is None else buffer
         if not waiting or not waiting[0].is_surely_ours(self._lease_s) or not self._credits.take(subscription):
             return None
         lease = waiting.popleft()
         if waiting is alone:
-            self._one_runs_alone = True
+            self._runs_alone = lease
         self._running[name][id(lease)] = time.monotonic()
         if not buffer:
             self._room.notify_all()
