@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -26,6 +27,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         nightly = [item for item in items if item.get_closest_marker("nightly")]
         config.hook.pytest_deselected(items=nightly)
         items[:] = [item for item in items if item not in nightly]
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print what tests measured; with several test processes this is the only place where it is seen."""
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    said = [
+        (report.nodeid.rpartition("::")[2], sentence)
+        for report in reports
+        for name, sentence in getattr(report, "user_properties", ())
+        if name == "measured" and report.when == "call"
+    ]
+    if said:
+        terminalreporter.section("measured")
+        for test, sentence in said:
+            terminalreporter.write_line(f"{test}: {sentence}")
+
+
+@pytest.fixture
+def measured(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Take a sentence that the run's summary prints."""
+    return lambda sentence: record_property("measured", sentence)
 
 
 @pytest.fixture(scope="session")

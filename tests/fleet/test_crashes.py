@@ -6,8 +6,7 @@ import os
 import random
 import signal
 from collections import Counter
-
-import pytest
+from collections.abc import Callable
 
 from events.errors import RedisUnavailable
 from events.records import AttemptState
@@ -31,14 +30,11 @@ def archived_states(world: World) -> dict[str, int]:
         return {}
 
 
-def say_repeats(capsys: pytest.CaptureFixture[str], what: str, runs: Counter[str]) -> None:
-    with capsys.disabled():
-        print(f"\n  {what}: {len(runs)} done, {runs.total() - len(runs)} attempts repeated")
+def repeats(what: str, runs: Counter[str]) -> str:
+    return f"{what}: {len(runs)} done, {runs.total() - len(runs)} attempts repeated"
 
 
-def test_a_killed_worker_loses_nothing_of_a_thousand_deliveries(
-    world: World, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_killed_worker_loses_nothing_of_a_thousand_deliveries(world: World, measured: Callable[[str], None]) -> None:
     fleet = world.start_fleet(2)
     archiver = world.start_archiver()
     events = [make("PLAIN_WORK", n=n, sleep=0.004) for n in range(1000)]
@@ -51,10 +47,10 @@ def test_a_killed_worker_loses_nothing_of_a_thousand_deliveries(
     assert set(world.runs("Plain")) == {event.event_id for event in events}
     assert archiver.poll() is None and fleet.poll() is None
     wait_until(lambda: len(children(fleet.pid)) == 2, 20, "the killed process to be replaced")
-    say_repeats(capsys, "killed worker", world.runs("Plain"))
+    measured(repeats("killed worker", world.runs("Plain")))
 
 
-def test_a_killed_archiver_leaves_neither_gap_nor_double(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_killed_archiver_leaves_neither_gap_nor_double(world: World, measured: Callable[[str], None]) -> None:
     world.start_fleet(1)
     events = [make("ASYNC_WORK", n=n, emit=1) for n in range(1000)]
     archive = Archive(world.backend.blackboard.engine, world.settings.namespace)
@@ -74,12 +70,10 @@ def test_a_killed_archiver_leaves_neither_gap_nor_double(world: World, capsys: p
     assert stored == [event.event_id for event in events]
     assert replay.count() == 2000
     assert world.redis.ttl(world.keys("id", events[0].event_id)) > 0, "ids expire once archived"
-    say_repeats(capsys, "killed archiver", world.runs("Async"))
+    measured(repeats("killed archiver", world.runs("Async")))
 
 
-def test_a_killed_embedded_valkey_comes_back_with_every_delivery(
-    world: World, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_killed_embedded_valkey_comes_back_with_every_delivery(world: World, measured: Callable[[str], None]) -> None:
     home = world.tmp_path / "home"
     own = World(world.settings.with_(redis_url=None, database_url=None, home=str(home)), world.tmp_path)
     own.environment["BOOK_URL"] = world.settings.redis_url or ""
@@ -93,7 +87,7 @@ def test_a_killed_embedded_valkey_comes_back_with_every_delivery(
         wait_until(lambda: archived_states(own) == {"done": 1000}, 90, f"the store to say so; {own.log()}")
 
         assert set(world.runs("Plain")) == {event.event_id for event in events}
-        say_repeats(capsys, "killed embedded Valkey", world.runs("Plain"))
+        measured(repeats("killed embedded Valkey", world.runs("Plain")))
     finally:
         own.close()
 

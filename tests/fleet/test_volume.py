@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ def resident(pid: int) -> int:
 
 
 @pytest.mark.parametrize("total", [100_000, pytest.param(1_000_000, marks=pytest.mark.nightly)])
-def test_every_event_arrives_everywhere_once(world: World, capsys: pytest.CaptureFixture[str], total: int) -> None:
+def test_every_event_arrives_everywhere_once(world: World, measured: Callable[[str], None], total: int) -> None:
     fleet = world.start_fleet(2, app="tests.fleet.counting:bus")
     archiver = world.start_archiver()
     processes = {"worker 0": children(fleet.pid)[0], "worker 1": children(fleet.pid)[1], "archiver": archiver.pid}
@@ -57,10 +58,9 @@ def test_every_event_arrives_everywhere_once(world: World, capsys: pytest.Captur
     wait_until(lambda: world.redis.xlen(world.keys("history")) == 0, 20, "history to be trimmed")
     assert world.redis.xlen(world.keys("outcomes")) == 0
     grown = {name: resident(pid) - baseline[name] for name, pid in processes.items()}
-    with capsys.disabled():
-        print(
-            f"\n  {total} events: published {total / publishing_s:,.0f}/s, handled {total / handled_s:,.0f}/s while "
-            f"publishing, archived after {archived_s:.1f} s ({total / archived_s:,.0f}/s);"
-            f" growth since event {BATCH * 4}: " + ", ".join(f"{n} {g / 1e6:+.1f} MB" for n, g in grown.items())
-        )
+    measured(
+        f"{total} events: published {total / publishing_s:,.0f}/s, handled {total / handled_s:,.0f}/s while "
+        f"publishing, archived after {archived_s:.1f} s ({total / archived_s:,.0f}/s);"
+        f" growth since event {BATCH * 4}: " + ", ".join(f"{n} {g / 1e6:+.1f} MB" for n, g in grown.items())
+    )
     assert max(grown.values()) < MAX_GROWTH_BYTES, grown
