@@ -15,9 +15,9 @@ is (entry id, consumer, delivery count) and each change of hands changes it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from events.connection import mapped
 from events.errors import EventBusError
@@ -81,6 +81,20 @@ class Settlement:
             self.output, lease.event_id, frame.root, frame.depth, len(self.events),
             *(argument for event in self.events for argument in event),
         ]  # fmt: skip
+
+
+class Tended(NamedTuple):
+    """What tending queues found.
+
+    Attributes:
+        promoted: retries brought back.
+        wait_s: seconds until a retry is due or a rate lets the next delivery in; None when neither waits.
+        paused: subscribers whose deliveries are not to be started.
+    """
+
+    promoted: int
+    wait_s: float | None
+    paused: frozenset[str]
 
 
 class Deliveries:
@@ -185,15 +199,27 @@ class Deliveries:
             taken.append(lease)
         return taken
 
-    def promote(self, subscribers: Sequence[str], limit: int = 1000) -> int:
-        """Bring due retries back and let lanes move; return how many retries came back."""
-        return int(self.namespace.call("promote", self.consumer, limit, *subscribers))
+    def promote(self, running: Mapping[str, int], limit: int = 1000, beat: str = "") -> Tended:
+        """Bring due retries back, let lanes move, and say that this consumer lives.
 
-    def leave(self) -> None:
+        Args:
+            running: per subscriber, in the order to tend them, how many of its handlers run here.
+            beat: what this consumer says of itself, JSON; the empty text leaves what it said before.
+        """
+        flat = [part for pair in running.items() for part in pair]
+        promoted, wait_us, paused = self.namespace.call("promote", self.consumer, limit, beat, *flat)
+        wait_s = int(wait_us) / 1e6 if int(wait_us) >= 0 else None
+        return Tended(int(promoted), wait_s, frozenset(name.decode() for name in paused))
+
+    def leave(self, subscribers: Iterable[str] = ()) -> None:
         """Be no longer counted among the workers that live; call when nothing is held."""
-        client = self.namespace.client
-        with mapped(client):
-            client.zrem(self.namespace.keys("workers"), self.consumer)
+        client, keys = self.namespace.client, self.namespace.keys
+        with mapped(client), client.pipeline(transaction=False) as pipe:
+            pipe.zrem(keys("workers"), self.consumer)
+            pipe.hdel(keys("beats"), self.consumer)
+            for name in subscribers:
+                pipe.hdel(keys("running", name), self.consumer)
+            pipe.execute()
 
     def begin(self, lease: Lease) -> int:
         """Count the start of a suspect; return its starts so far, 0 when the lease is lost."""

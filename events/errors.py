@@ -11,6 +11,7 @@
     │   ├── TooManyRoutes                  more subscribers of one type than max_routes
     │   └── HistoryReset                   the namespace lost its epoch and nobody declared it anew
     ├── EventNotFound (LookupError)        no event has that id
+    ├── UnknownSubscriber (LookupError)    nobody declared a subscriber of that name
     ├── MalformedEntry (ValueError)        bytes in Redis are not what this project writes there
     ├── Unavailable (ConnectionError)      a server cannot be reached; the sentence names its URL
     │   ├── RedisUnavailable
@@ -74,6 +75,10 @@ class TooManyRoutes(PublishRefused):
 
 class HistoryReset(PublishRefused):
     """Redis lost the namespace (FLUSHALL, empty replica) and nobody has declared it again."""
+
+
+class UnknownSubscriber(EventBusError, LookupError):
+    """No subscriber of that name is declared."""
 
 
 class EventNotFound(EventBusError, LookupError):

@@ -22,6 +22,7 @@ from events.types import EventType, TypeName, is_well_formed, named
 
 MAX_NAME_CHARS = 200
 MAX_DEPTH = 100
+MAX_PRIORITY = 9
 
 
 def new_event_id() -> str:
@@ -69,7 +70,8 @@ class Event(BaseModel):
         timestamp: when it happened, aware; a naive one is read as UTC.
         payload: a JSON object. Numbers must be finite; text may hold any character but U+0000.
         blackboard_pointer: where larger state lives, if it does.
-        metadata: a JSON object; `cost` and `latency_ms`, when given, are numbers of at least 0.
+        metadata: a JSON object; `cost` and `latency_ms`, when given, are numbers of at least 0, `priority`
+            a whole number from -9 to 9: while events wait, the higher goes first (0 unless given).
 
     Raises:
         InvalidEvent: with one sentence for each bad field.
@@ -147,7 +149,18 @@ class Event(BaseModel):
                 raise ValueError(f"metadata.{name} must be a number of at least 0, not {value!r:.80}")
             if isinstance(value, int | float) and value > 1e12:
                 raise ValueError(f"metadata.{name} must be at most 1e12, not {value!r:.80}")
+        priority = self.metadata.get("priority")
+        if priority is not None and not _is_priority(priority):
+            raise ValueError(
+                f"metadata.priority must be a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}, not {priority!r:.80}"
+            )
         return self
+
+    @property
+    def priority(self) -> int:
+        """How urgent its deliveries are while they wait, -9 to 9; the higher goes first, 0 unless given."""
+        priority = self.metadata.get("priority")
+        return priority if _is_priority(priority) else 0  # type: ignore[return-value]
 
     @property
     def cost(self) -> float | None:
@@ -195,6 +208,10 @@ class Event(BaseModel):
             metadata=measured,
             **given,
         )
+
+
+def _is_priority(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and -MAX_PRIORITY <= value <= MAX_PRIORITY
 
 
 def encode(event: Event) -> bytes:

@@ -24,7 +24,9 @@ class Frame:
         redelivery: 0 unless somebody asked for it again.
         attempts: tries that ended before this lease.
         depth: the event's depth. type: the event's type. root: its correlation id.
-        lane: the lane it waits in. body: the encoded event.
+        lane: the lane it waits in. priority: how urgent it is there, -9 to 9.
+        scopes: the joins that wait for what it causes, comma-separated.
+        body: the encoded event.
     """
 
     position: int
@@ -34,6 +36,8 @@ class Frame:
     type: str
     root: str
     lane: str
+    priority: int
+    scopes: str
     body: bytes
 
     @property
@@ -50,15 +54,17 @@ def parse_frame(raw: bytes) -> Frame:
     """
     header, newline, body = raw.partition(b"\n")
     try:
-        position, redelivery, attempts, depth, kind, root, lane = header.decode().split("\t")
+        position, redelivery, attempts, depth, kind, root, lane, priority, scopes = header.decode().split("\t")
         if not newline:
             raise ValueError
-        return Frame(int(position), int(redelivery), int(attempts), int(depth), kind, root, lane, body)
+        return Frame(
+            int(position), int(redelivery), int(attempts), int(depth), kind, root, lane, int(priority), scopes, body
+        )
     except ValueError:
-        raise MalformedEntry("The queue entry is not a delivery: its header is not the 7 fields of a frame.") from None
+        raise MalformedEntry("The queue entry is not a delivery: its header is not the 9 fields of a frame.") from None
 
 
-UNREADABLE = Frame(0, 0, 0, 0, "", "", "", b"")
+UNREADABLE = Frame(0, 0, 0, 0, "", "", "", 0, "", b"")
 
 
 @dataclass(slots=True, eq=False, repr=False)

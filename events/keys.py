@@ -13,10 +13,12 @@ that every script begins with.
                                `dedupe_s` after the event is archived
     routes:<TYPE>     set      subscribers of a type; `routes:*` those of every type
     subscribers       set      every declared subscriber
-    sub:<S>           hash     a subscriber's record: types, ordering, window, dead, state, turn, ...
+    sub:<S>           hash     a subscriber's record. Declared: types, ordering, concurrency, rate, dead.
+                               Set by an operator: paused, set_concurrency, set_rate. Kept by scripts: state,
+                               turn, tat (of the rate), running (in the fleet), reaped_at, reap_from
     queue:<S>         stream   the window: deliveries ready or leased; group `fleet`; field f, a frame
     lane:<S>:<lane>   list     frames waiting their turn
-    lanes:<S>         zset     lanes that may move next, by turn
+    lanes:<S>         zset     lanes that may move next, by urgency and turn
     held:<S>          hash     ordered lanes: lane -> name of the delivery that holds it
     delayed:<S>       zset     frames of retries, by due time in microseconds
     dead:<S>          stream   dead letters; id `<position>-0`; fields f frame, r reason, t traceback,
@@ -24,6 +26,8 @@ that every script begins with.
     suspects:<S>      hash     delivery name -> starts since a worker died holding it
     outcomes          stream   one record per attempt; id `<position>-0`; field o, tab-separated
     workers           zset     consumer name -> last beat, microseconds
+    beats             hash     consumer name -> what the worker says of itself, JSON
+    running:<S>       hash     consumer name -> how many handlers of the subscriber run in it
 """
 
 from __future__ import annotations
@@ -48,6 +52,8 @@ SUFFIX: dict[str, str] = {
     "suspects": "suspects:",
     "outcomes": "outcomes",
     "workers": "workers",
+    "beats": "beats",
+    "running": "running:",
 }
 
 

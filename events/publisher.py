@@ -129,7 +129,7 @@ class Publisher:
 
 
 def event_arguments(event: Event, max_event_bytes: int) -> list[Argument]:
-    """Return the 8 arguments by which a script publishes the event; the last is its body.
+    """Return the 9 arguments by which a script publishes the event; the last is its body.
 
     Raises:
         EventTooLarge: naming the event's size and the limit, in bytes.
@@ -151,6 +151,7 @@ def event_arguments(event: Event, max_event_bytes: int) -> list[Argument]:
         event.correlation_id or "",
         event.project_id,
         "" if order_key is None else str(order_key).replace("\t", " ").replace("\n", " "),
+        str(event.priority),
         body,
     ]
 

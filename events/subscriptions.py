@@ -32,8 +32,10 @@ class SubscriberOptions:
         min_backoff: seconds before the second try; each further wait is four times as long.
         max_backoff: longest wait, seconds. The defaults spread 5 attempts over about an hour.
         time_limit: seconds one try may take. Default 600.
-        concurrency: most deliveries ready or running across the fleet; 1 is strictly serial. Default 160,
-            which no worker should notice, and few enough that projects take turns.
+        concurrency: most deliveries ready or running across the fleet; 1 is strictly serial. By default
+            as many as the fleet's workers have room for.
+        rate_limit: deliveries a second that may begin across the fleet, e.g. 0.5; a tenth of a second's
+            worth, and one at least, may begin ahead of the even pace. By default there is no limit.
     """
 
     ordering: str | None = None
@@ -42,7 +44,8 @@ class SubscriberOptions:
     min_backoff: float = 45.0
     max_backoff: float = 3600.0
     time_limit: float = 600.0
-    concurrency: int = 160
+    concurrency: int | None = None
+    rate_limit: float | None = None
 
     def __post_init__(self) -> None:
         if (self.ordering or "") not in ORDERINGS:
@@ -51,10 +54,12 @@ class SubscriberOptions:
             )
         if self.on_dead not in ("skip", "block"):
             raise InvalidSubscription(f"on_dead must be 'skip' or 'block', not {self.on_dead!r}.")
-        for name, lowest in (("max_attempts", 1), ("concurrency", 1)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
-                raise InvalidSubscription(f"{name} must be a whole number of at least {lowest}, not {value!r}.")
+        if not _is_whole(self.max_attempts):
+            raise InvalidSubscription(f"max_attempts must be a whole number of at least 1, not {self.max_attempts!r}.")
+        if self.concurrency is not None:
+            check_concurrency(self.concurrency)
+        if self.rate_limit is not None:
+            check_rate(self.rate_limit)
         for name in ("min_backoff", "max_backoff", "time_limit"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
@@ -62,7 +67,38 @@ class SubscriberOptions:
 
     def record(self) -> dict[str, str]:
         """Return the fields that publishers and scripts need, as the record in Redis holds them."""
-        return {"ordering": self.ordering or "", "window": str(self.concurrency), "dead": self.on_dead}
+        return {
+            "ordering": self.ordering or "",
+            "concurrency": "" if self.concurrency is None else str(self.concurrency),
+            "rate": "" if self.rate_limit is None else repr(float(self.rate_limit)),
+            "dead": self.on_dead,
+        }
+
+
+def check_concurrency(value: object) -> int:
+    """Return how many deliveries may be ready or running.
+
+    Raises:
+        InvalidSubscription: unless it is a whole number of at least 1.
+    """
+    if not _is_whole(value):
+        raise InvalidSubscription(f"concurrency must be a whole number of at least 1, not {value!r}.")
+    return value  # type: ignore[return-value]
+
+
+def check_rate(value: object) -> float:
+    """Return how many deliveries a second may begin.
+
+    Raises:
+        InvalidSubscription: unless it is a number from 0.0001 (one in about three hours) to 1e6.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1e-4 <= value <= 1e6:
+        raise InvalidSubscription(f"rate_limit must be deliveries a second from 0.0001 to 1e6, not {value!r}.")
+    return float(value)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def read_options(name: str, given: Mapping[str, Any]) -> SubscriberOptions:

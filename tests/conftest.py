@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,6 +17,12 @@ from tests.valkey_servers import ValkeyServer
 # Shared machines are slow now and then; no property here is about time.
 settings.register_profile("eventbus", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("eventbus")
+
+
+# A shell starts background jobs with SIGINT ignored, and children inherit that: tests that press Ctrl-C
+# would fail there.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -555,7 +555,7 @@ def test_ids_are_unique_across_a_fork() -> None:
 # frames
 
 
-HEADER = b"1763800000000001\t0\t2\t3\tX\tEV-root\tlane"
+HEADER = b"1763800000000001\t0\t2\t3\tX\tEV-root\tlane\t-3\tJoin/5"
 
 
 def test_a_frame_reads_back_as_it_was_written() -> None:
@@ -568,16 +568,17 @@ def test_a_frame_reads_back_as_it_was_written() -> None:
         3,
     )
     assert (frame.type, frame.root, frame.lane, frame.body) == ("X", "EV-root", "lane", b"body with \n and \t")
+    assert (frame.priority, frame.scopes) == (-3, "Join/5")
     assert frame.name == "1763800000000001:0"
 
 
-@given(st.binary() | st.binary().map(lambda body: HEADER + body) | st.binary().map(lambda body: b"1\t" * 7 + body))
+@given(st.binary() | st.binary().map(lambda body: HEADER + body) | st.binary().map(lambda body: b"1\t" * 9 + body))
 @settings(max_examples=150)
 def test_any_bytes_are_a_frame_or_malformed(raw: bytes) -> None:
     try:
         assert parse_frame(raw).position is not None
     except MalformedEntry as error:
-        assert "7 fields" in str(error)
+        assert "9 fields" in str(error)
 
 
 @given(raw=st.none() | st.binary() | st.binary().map(lambda body: HEADER + b"\n" + body), count=st.integers(1, 9))

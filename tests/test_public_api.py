@@ -179,7 +179,8 @@ def test_a_subscriber_has_these_options() -> None:
         "min_backoff": 45.0,
         "max_backoff": 3600.0,
         "time_limit": 600.0,
-        "concurrency": 160,
+        "concurrency": None,
+        "rate_limit": None,
     }
     assert EventSubscriber.__abstractmethods__ == {"handle_event"}
     assert shape(CallbackSubscriber.__init__) == "(self, name, callback)"
@@ -228,6 +229,7 @@ def test_the_error_tree_is_the_one_drawn_in_its_file() -> None:
         "EmbeddedServerError", "EventBusError", "EventIdConflict", "EventNotFound", "EventTooLarge", "HistoryReset",
         "InvalidEvent", "InvalidFilter", "InvalidSettings", "InvalidSubscription", "MalformedEntry", "NotMigrated",
         "PublishRefused", "RedisUnavailable", "ScriptFailed", "StoreUnavailable", "TooManyRoutes", "Unavailable",
+        "UnknownSubscriber",
     ]  # fmt: skip
     assert (actual["Discard"], actual["Retry"]) == ("Exception", "Exception")
 
@@ -240,6 +242,7 @@ def test_the_error_tree_is_the_one_drawn_in_its_file() -> None:
         ("InvalidSettings", ValueError),
         ("InvalidSubscription", ValueError),
         ("EventNotFound", LookupError),
+        ("UnknownSubscriber", LookupError),
         ("MalformedEntry", ValueError),
         ("Unavailable", ConnectionError),
     ],
@@ -270,6 +273,8 @@ def test_the_keys_are_these() -> None:
         "suspects": "suspects:",
         "outcomes": "outcomes",
         "workers": "workers",
+        "beats": "beats",
+        "running": "running:",
     }
     assert GROUP == "fleet"
     assert Keys("eventbus")("lane", "Editor", "P1") == "{eventbus}:lane:Editor:P1"
@@ -285,7 +290,8 @@ def test_every_key_is_in_the_legend() -> None:
 
 def test_the_scripts_are_these_and_each_has_a_file() -> None:
     assert sorted(NAMES) == [
-        "archived", "begin", "declare", "open", "position", "promote", "publish", "reap", "renew", "settle", "tail",
+        "archived", "begin", "declare", "open", "position", "promote", "publish", "reap", "renew", "settle", "steer",
+        "tail",
         "undeclare",
     ]  # fmt: skip
     assert {path.stem for path in (ROOT / "events" / "lua").glob("*.lua")} == {*NAMES, "library"}

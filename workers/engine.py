@@ -12,6 +12,8 @@ It is opened once, by the broker's boot, and drained once, by its shutdown.
 from __future__ import annotations
 
 import asyncio
+import heapq
+import json
 import logging
 import os
 import secrets
@@ -43,6 +45,7 @@ PUT_OFF_US = 5_000_000
 MAX_SUSPECT_STARTS = 2
 LAST_WORDS_S = 2.0
 SAY_AGAIN_S = 60.0
+MAX_SHOWN = 10
 
 log = logging.getLogger("eventbus.worker")
 
@@ -84,6 +87,7 @@ class Engine:
             refused=self._refuse,
             spared=lambda lease: self._settler.put(hand_back(lease)),
             reopen=self._reopen,
+            beat=self._beat,
         )
         self._namespace = namespace
         self._keeper = LeaseKeeper(self._deliveries, self._held, settings.lease_s, self._lost, self._give_up)
@@ -95,6 +99,7 @@ class Engine:
         self._running: dict[int, Attempt] = {}
         self._idle = threading.Condition()
         self._threads = threads
+        self._started_at = time.time()
         self._put_off_said_at = 0.0
         self.draining = False
 
@@ -186,7 +191,7 @@ class Engine:
     def close(self) -> None:
         """End the threads. Call after `drain`."""
         try:
-            self._deliveries.leave()
+            self._deliveries.leave(self.subscriptions)
         except EventBusError as error:
             log.warning("The worker leaves without a word: %s", error)
         self._settler.stop(time.monotonic() + LAST_WORDS_S)
@@ -254,6 +259,35 @@ class Engine:
         """The delivery is settled, or another worker's."""
         self._held.drop(lease)
         self.receiver.settled(lease)
+
+    def _beat(self) -> str:
+        """Say what this process is and what it is busy with, as `Inspection.workers` reads it."""
+        now = time.monotonic()
+        with self._idle:
+            running = [attempt for attempt in self._running.values() if attempt.started_at]
+        longest = heapq.nsmallest(MAX_SHOWN, running, key=lambda attempt: attempt.started_at)
+        return json.dumps(
+            {
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "started_at": self._started_at,
+                "threads": self._threads,
+                "concurrency": self._settings.concurrency,
+                "draining": self.draining,
+                "subscribers": list(self.subscriptions),
+                "running": len(running),
+                "busy": [
+                    {
+                        "subscriber": attempt.lease.subscriber,
+                        "event_id": attempt.lease.event_id,
+                        "type": attempt.lease.frame.type,
+                        "attempt": attempt.lease.attempt,
+                        "for_s": round(now - attempt.started_at, 3),
+                    }
+                    for attempt in longest
+                ],
+            }
+        )
 
     def _reopen(self) -> None:
         self._namespace.forget()

@@ -12,6 +12,7 @@ what then silenced a second worker runs alone, one at a time in a process.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -30,6 +31,7 @@ MANY = 32
 MAX_TAKEN_OVER = 64
 MAX_ALONE = 2
 MAX_PROMOTED = 200
+MIN_DUE_S = 0.02
 SWEEP_EVERY_TICKS = 60
 
 log = logging.getLogger("eventbus.receiver")
@@ -43,6 +45,7 @@ class Receiver:
         refused: called with each delivery that no handler here can take.
         spared: called with each delivery that was read and should go to whoever is free.
         reopen: declares this process's subscribers again after Redis lost them.
+        beat: what this process says of itself, JSON; sent once a tick.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Receiver:
         refused: Callable[[Lease], None],
         spared: Callable[[Lease], None],
         reopen: Callable[[], None],
+        beat: Callable[[], str],
     ) -> None:
         self._deliveries = deliveries
         self._held = held
@@ -65,9 +69,12 @@ class Receiver:
         self._refused = refused
         self._spared = spared
         self._reopen = reopen
+        self._beat = beat
         self._tick_s = min(1.0, lease_s / 4)
         self._next_tick = 0.0
-        self._ticks = 0
+        self._next_due = math.inf
+        self._ticks = self._turns = 0
+        self._paused: frozenset[str] = frozenset()
         self._names: list[str] = []
         self._buffers: dict[str, deque[Lease]] = {name: deque() for name in subscriptions}
         self._alone: dict[str, deque[Lease]] = {name: deque() for name in subscriptions}
@@ -181,14 +188,14 @@ class Receiver:
     def _tend(self) -> None:
         now = time.monotonic()
         names = list(self._names)
-        if now < self._next_tick or not names:
+        if now < min(self._next_tick, self._next_due) or not names:
+            return
+        self._promote(names)
+        self._spare()
+        if now < self._next_tick:
             return
         self._next_tick = now + self._tick_s
         self._ticks += 1
-        turn = self._ticks % len(names)  # so that one subscriber's retries do not use up the budget of all
-        if self._deliveries.promote(names[turn:] + names[:turn], MAX_PROMOTED) >= MAX_PROMOTED:
-            self._next_tick = now
-        self._spare()
         with self._lock:
             could_start = max(self._credits.free(self._subscriptions[name]) for name in names)
             buffered = sum(map(len, self._buffers.values()))
@@ -198,6 +205,19 @@ class Receiver:
         sweep = self._ticks % SWEEP_EVERY_TICKS == 0
         lease_ms = int(self._lease_s * 1000)
         self._accept(self._deliveries.reap(names, lease_ms, limit, held, alone=max(0, alone), sweep=sweep))
+
+    def _promote(self, names: list[str]) -> None:
+        """Bring back what is due, and learn when the next is, and who is paused."""
+        self._turns += 1
+        turn = self._turns % len(names)  # so that one subscriber's retries do not use up the budget of all
+        with self._lock:
+            running = {name: len(self._running[name]) for name in names[turn:] + names[:turn]}
+        tended = self._deliveries.promote(running, MAX_PROMOTED, self._beat())
+        wait_s = math.inf if tended.wait_s is None else max(tended.wait_s, MIN_DUE_S)
+        self._next_due = time.monotonic() + (0.0 if tended.promoted >= MAX_PROMOTED else wait_s)
+        with self._lock:
+            self._paused = tended.paused
+            self._wake_consumers()
 
     def _spare(self) -> None:
         """Hand back what slow handlers will not start soon, from the end, for whoever is free."""
@@ -213,7 +233,7 @@ class Receiver:
         with self._lock:
             rooms = {name: self._room_for(name) for name in self._names}
             open_names = [name for name, room in rooms.items() if room > 0]
-            wait_s = max(0.0, self._next_tick - time.monotonic())
+            wait_s = max(0.0, min(self._next_tick, self._next_due) - time.monotonic())
             if not open_names:
                 self._room.wait(min(wait_s, self._tick_s) or 0.001)
                 return
@@ -243,7 +263,12 @@ class Receiver:
     def _next(self, name: str, subscription: Subscription) -> Lease | None:
         alone, buffer = self._alone[name], self._buffers[name]
         waiting = alone if alone and self._runs_alone is None else buffer
-        if not waiting or not waiting[0].is_surely_ours(self._lease_s) or not self._credits.take(subscription):
+        if (
+            name in self._paused
+            or not waiting
+            or not waiting[0].is_surely_ours(self._lease_s)
+            or not self._credits.take(subscription)
+        ):
             return None
         lease = waiting.popleft()
         if waiting is alone:
@@ -254,6 +279,8 @@ class Receiver:
         return lease
 
     def _target(self, name: str) -> int:
+        if name in self._paused:
+            return 0
         oldest = next(iter(self._running[name].values()), None)
         age_s = time.monotonic() - oldest if oldest is not None else 0.0
         return self._credits.target(self._subscriptions[name], age_s)

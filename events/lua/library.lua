@@ -8,7 +8,7 @@
 --
 -- A delivery as queued is a frame: a header, a newline, the event's body. The header's fields are
 -- separated by tabs, which publishers refuse in names:
---   position, redelivery, attempts so far, depth, type, root, lane
+--   position, redelivery, attempts so far, depth, type, root, lane, priority, scopes
 -- A delivery's name, unique within its subscriber, is `<position>:<redelivery>`.
 
 local ns = string.sub(KEYS[1], 1, -1 - string.len(suffix.meta))
@@ -17,6 +17,8 @@ local ADMIT_LIMIT = 1000
 local MAX_DELIVERIES = 5000 -- of one script call: some 75 ms of a server that does nothing else
 local MAX_WRITTEN = 32000000 -- bytes, likewise
 local MAX_RETURNED = 20000 -- deliveries of what one handler returns, which cannot be split
+local READY_BASE = 128 -- of an unlimited window: what waits for workers beyond twice what they run
+local PRIORITY_STEP = 100000000000000 -- above every turn: a turn never outweighs a priority
 
 local function key(name, part) return ns .. suffix[name] .. (part or '') end
 local function whole(number) return string.format('%.0f', number) end
@@ -78,18 +80,23 @@ end
 
 local records = {}
 
+-- A limit that an operator set goes before the one in code; the empty text is no limit.
+local function limit_of(set, declared) return tonumber(set or declared or '') end
+
 local function record(S)
   local r = records[S]
   if r then return r end
-  local v = redis.call('HMGET', key('sub', S), 'ordering', 'window', 'state', 'dead')
+  local v = redis.call('HMGET', key('sub', S), 'ordering', 'state', 'dead', 'paused', 'running', 'tat',
+                       'concurrency', 'set_concurrency', 'rate', 'set_rate')
   r = {
-    name = S, ordering = v[1] or '', window = tonumber(v[2]) or 160, state = v[3] or 'live',
-    dead_policy = v[4] or 'skip',
+    name = S, ordering = v[1] or '', state = v[2] or 'live', dead_policy = v[3] or 'skip', tat = tonumber(v[6]) or 0,
+    limit = limit_of(v[8], v[7]), rate = limit_of(v[10], v[9]),
     queue = key('queue', S), lanes = key('lanes', S), held = key('held', S),
     delayed = key('delayed', S), dead = key('dead', S), suspects = key('suspects', S), checked = {}, listed = {},
   }
-  r.ordered = r.ordering ~= '' and r.ordering ~= false
-  if r.state ~= 'live' then r.window = 0 end
+  r.ordered = r.ordering ~= ''
+  r.paused = v[4] == '1'
+  r.window = r.paused and 0 or r.limit or READY_BASE + 2 * (tonumber(v[5]) or 0)
   r.used = redis.call('XLEN', r.queue)
   r.waiting = redis.call('ZCARD', r.lanes)
   redis.call('HLEN', r.held)
@@ -107,11 +114,13 @@ local function check_lane(r, lane)
   end
 end
 
--- Which lane an event waits in. Unordered subscribers take turns between projects.
+-- Which lane an event waits in. Unordered subscribers take turns between projects, and what is urgent
+-- has lanes of its own; order goes before urgency, so an ordered lane holds every priority.
 local function lane_of(r, e, root)
   if r.ordering == 'correlation' then return root end
   if r.ordering == 'order_key' then return e.order_key ~= '' and e.order_key or e.id end
-  return e.project
+  if r.ordering == 'project' or e.priority == '0' then return e.project end
+  return e.project .. '\31' .. e.priority
 end
 
 local function name_of(frame)
@@ -119,13 +128,25 @@ local function name_of(frame)
   return position and (position .. ':' .. redelivery) or ''
 end
 
+-- Lane and priority of a frame; nothing and 0 of what is none.
+local LANE = '^%d+\t%d+\t%d+\t%d*\t[^\t\n]*\t[^\t\n]*\t([^\t\n]*)\t?(-?%d*)'
+local function waits_in(frame)
+  local lane, priority = string.match(frame, LANE)
+  return lane or '', tonumber(priority) or 0
+end
+
+local function framed(header, body) return table.concat(header, '\t') .. '\n' .. body end
+
 local function next_turn(r) return redis.call('HINCRBY', key('sub', r.name), 'turn', 1) end
 
 -- Invariant: a lane is in `lanes` exactly when its list has a head that may move: the list is not
--- empty, and (ordered) nobody holds the lane, or its head is the holder come back.
-local function may_move(r, lane)
+-- empty, and (ordered) nobody holds the lane, or its head is the holder come back. The head says how
+-- urgent the lane is; among the equally urgent it is turns.
+local function may_move(r, lane, head)
   if r.listed[lane] then return end
-  if redis.call('ZADD', r.lanes, 'NX', next_turn(r), lane) == 1 then r.waiting = r.waiting + 1 end
+  local _, priority = waits_in(head)
+  local place = whole(next_turn(r) - priority * PRIORITY_STEP)
+  if redis.call('ZADD', r.lanes, 'NX', place, lane) == 1 then r.waiting = r.waiting + 1 end
   r.listed[lane] = true
 end
 
@@ -140,12 +161,40 @@ local function into_window(r, frame, lane, name)
   if r.ordered then redis.call('HSET', r.held, lane, name) end
 end
 
--- The one door. Moves heads of lanes, by turn, into the window while there is room.
+-- A rate is the generic cell rate algorithm: `tat` is when the next delivery would enter at an even
+-- pace, and a tenth of a second's worth (one at least) may enter ahead of it. So in any t seconds at
+-- most rate * t + burst enter. As many as that may be ready, or a fleet that was away would start more.
+-- Source: ITU-T I.371, annex A; virtual scheduling.
+local function burst_of(r) return math.max(1, math.ceil(r.rate / 10)) end
+
+local function open_rate(r)
+  if not r.rate or r.ready then return end
+  local pending = redis.pcall('XPENDING', r.queue, GROUP)
+  r.ready, r.now = r.used - (pending.err and 0 or pending[1]), server_time()
+end
+
+local function may_pass(r)
+  if not r.rate then return true end
+  local burst, interval = burst_of(r), 1000000 / r.rate
+  if r.rate <= 0 or r.ready >= burst then return false end
+  if r.tat > r.now + (burst - 1) * interval then return false end
+  r.tat, r.ready, r.passed = math.max(r.tat, r.now) + interval, r.ready + 1, true
+  return true
+end
+
+-- Microseconds until the rate lets the next delivery in; nil where no rate holds anything back.
+local function opens_in(r)
+  if not r.rate or r.rate <= 0 or r.waiting == 0 or r.used >= r.window then return nil end
+  return math.max(0, r.tat - (burst_of(r) - 1) * 1000000 / r.rate - r.now)
+end
+
+-- The one door. Moves heads of lanes, by urgency and turn, into the window while there is room.
 -- Invariants: XLEN(queue) <= window; an ordered lane has at most one delivery in the window, and
--- `held` names it; moved deliveries of one lane keep their order.
+-- `held` names it; moved deliveries of one lane keep their order; no more enter than the rate allows.
 local function admit(r)
   local moved = 0
-  while r.used < r.window and r.waiting > 0 and moved < ADMIT_LIMIT do
+  open_rate(r)
+  while r.used < r.window and r.waiting > 0 and moved < ADMIT_LIMIT and may_pass(r) do
     local lane = redis.call('ZPOPMIN', r.lanes)[1]
     if not lane then
       r.waiting = 0
@@ -162,21 +211,22 @@ local function admit(r)
       else
         into_window(r, frame, lane, name)
         moved = moved + 1
-        if not r.ordered and redis.call('EXISTS', lane_key(r, lane)) == 1 then may_move(r, lane) end
+        local head = not r.ordered and redis.call('LINDEX', lane_key(r, lane), 0)
+        if head then may_move(r, lane, head) end
       end
     end
   end
+  if r.passed then redis.call('HSET', key('sub', r.name), 'tat', whole(r.tat)) end
 end
 
 -- Offers a new delivery: straight into the window when there is room and nobody waits before it,
 -- else to the end of its lane.
 local function offer(r, frame, lane, name)
   local is_held = r.ordered and redis.call('HEXISTS', r.held, lane) == 1
-  if r.waiting == 0 and r.used < r.window and not is_held then
+  if r.waiting == 0 and r.used < r.window and not is_held and not r.rate then
     into_window(r, frame, lane, name)
-  else
-    redis.call('RPUSH', lane_key(r, lane), frame)
-    if not is_held then may_move(r, lane) end
+  elseif redis.call('RPUSH', lane_key(r, lane), frame) == 1 and not is_held then
+    may_move(r, lane, frame)
   end
 end
 
@@ -184,14 +234,15 @@ end
 -- ordered lane, so the lane may move.
 local function come_back(r, frame, lane)
   redis.call('LPUSH', lane_key(r, lane), frame)
-  may_move(r, lane)
+  may_move(r, lane, frame)
 end
 
 -- Gives up an ordered lane. Only the holder's own name does, so a second settle releases nothing.
 local function let_go(r, lane, name)
   if r.ordered and redis.call('HGET', r.held, lane) == name then
     redis.call('HDEL', r.held, lane)
-    if redis.call('EXISTS', lane_key(r, lane)) == 1 then may_move(r, lane) end
+    local head = redis.call('LINDEX', lane_key(r, lane), 0)
+    if head then may_move(r, lane, head) end
   end
 end
 
@@ -225,12 +276,12 @@ local function routes_of(kind)
   return routes[kind]
 end
 
-local EVENT_FIELDS = 8
+local EVENT_FIELDS = 9
 
--- Reads one event from ARGV at i: id, digest, type, cause, correlation, project, order key, body.
+-- Reads one event from ARGV at i: id, digest, type, cause, correlation, project, order key, priority, body.
 local function event_at(i, origin)
   return { id = ARGV[i], digest = ARGV[i + 1], type = ARGV[i + 2], cause = ARGV[i + 3], correlation = ARGV[i + 4],
-           project = ARGV[i + 5], order_key = ARGV[i + 6], body = ARGV[i + 7], origin = origin }
+           project = ARGV[i + 5], order_key = ARGV[i + 6], priority = ARGV[i + 7], body = ARGV[i + 8], origin = origin }
 end
 
 local function same_fact(old, e)
@@ -282,7 +333,7 @@ local function publish(e)
   for _, S in ipairs(deliveries) do
     local r = record(S)
     local lane = lane_of(r, e, root)
-    local frame = table.concat({ position, '0', '0', whole(depth), e.type, root, lane }, '\t') .. '\n' .. e.body
+    local frame = framed({ position, '0', '0', whole(depth), e.type, root, lane, e.priority, '' }, e.body)
     offer(r, frame, lane, position .. ':0')
   end
   delivered = delivered + #deliveries

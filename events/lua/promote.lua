@@ -1,33 +1,56 @@
--- Brings due retries back to the head of their lanes and lets lanes move; notes that the caller lives.
+-- Tends queues: brings due retries back to the head of their lanes and lets lanes move; notes that the
+-- caller lives, and what it is busy with.
 --
--- ARGV: epoch, consumer, most retries to bring back, then the subscribers' names.
--- Reply: 'EPOCH', or the number of retries brought back.
+-- ARGV: epoch, consumer, most retries to bring back, what the caller says of itself (JSON, opaque here;
+--       the empty text leaves what it said before), then pairs of a subscriber and how many of its
+--       handlers run in the caller.
+-- Reply: 'EPOCH', or the number of retries brought back; microseconds until something is due that
+--        nobody else announces, a retry or a rate (-1: nothing); the subscribers that are paused.
+--
+-- An unlimited window follows what runs: the sum of what the fleet's workers said last, kept in the
+-- record. So slow handlers fill every worker, and fast ones leave projects their turns.
 
 if epoch_differs() then return 'EPOCH' end
-local consumer, budget, promoted = ARGV[2], tonumber(ARGV[3]), 0
+local consumer, budget, beat, promoted, soonest, paused = ARGV[2], tonumber(ARGV[3]), ARGV[4], 0, nil, {}
 local now = server_time()
 redis.call('ZCARD', key('workers'))
+redis.call('HLEN', key('beats'))
 local found = {}
-for i = 4, #ARGV do
-  local r = record(ARGV[i])
-  local due = redis.call('ZRANGEBYSCORE', r.delayed, '-inf', whole(now), 'LIMIT', 0, budget)
+for i = 5, #ARGV, 2 do
+  local S = ARGV[i]
+  local before, running = redis.call('HGETALL', key('running', S)), tonumber(ARGV[i + 1])
+  for f = 1, #before, 2 do
+    if before[f] ~= consumer then running = running + (tonumber(before[f + 1]) or 0) end
+  end
+  local r = record(S)
+  local due = redis.call('ZRANGEBYSCORE', r.delayed, '-inf', whole(now), 'LIMIT', 0, math.max(budget, 0))
   budget = budget - #due
   local lanes = {}
   for n, frame in ipairs(due) do
-    lanes[n] = string.match(frame, '^%d+\t%d+\t%d+\t%d*\t[^\t]*\t[^\t]*\t([^\n]*)\n') or ''
+    lanes[n] = waits_in(frame)
     check_lane(r, lanes[n])
   end
-  found[i] = { r = r, due = due, lanes = lanes }
+  found[#found + 1] = { S = S, mine = ARGV[i + 1], running = running, r = r, due = due, lanes = lanes }
 end
-for i = 4, #ARGV do
-  local r, due, lanes = found[i].r, found[i].due, found[i].lanes
+
+for _, tended in ipairs(found) do
+  local S, r, due = tended.S, tended.r, tended.due
   although_full(r.queue)
   for n = #due, 1, -1 do
     redis.call('ZREM', r.delayed, due[n])
-    come_back(r, due[n], lanes[n])
+    come_back(r, due[n], tended.lanes[n])
   end
   promoted = promoted + #due
+  redis.call('HSET', key('running', S), consumer, tended.mine)
+  redis.call('HSET', key('sub', S), 'running', whole(tended.running))
+  if not r.limit and r.window > 0 then r.window = READY_BASE + 2 * tended.running end
   admit(r)
+  local next_retry = redis.call('ZRANGE', r.delayed, 0, 0, 'WITHSCORES')[2]
+  for _, wait in ipairs({ opens_in(r) or -1, next_retry and math.max(0, tonumber(next_retry) - now) or -1 }) do
+    if wait >= 0 then soonest = math.min(soonest or wait, wait) end
+  end
+  if r.paused then paused[#paused + 1] = S end
 end
 redis.call('ZADD', key('workers'), whole(now), consumer)
-return promoted
+if beat ~= '' then redis.call('HSET', key('beats'), consumer, beat) end
+return { promoted, soonest and math.floor(soonest) or -1, paused }

@@ -109,10 +109,10 @@ def test_it_advises_nothing_that_does_not_exist(place: Place, redis_url: str) ->
     with redis.Redis.from_url(redis_url) as client:
         client.sadd("{eventbus}:subscribers", "Painter")
         client.hset("{eventbus}:sub:Painter", mapping={"types": "WORK", "state": "paused"})
-        client.xadd("{eventbus}:queue:Painter", {"f": "1\t0\t0\t0\tWORK\tr\tlane\n{}"})
+        client.xadd("{eventbus}:queue:Painter", {"f": "1\t0\t0\t0\tWORK\tr\tlane\t0\t\n{}"})
         client.xgroup_create("{eventbus}:queue:Painter", "bus", "0")
-        client.xadd("{eventbus}:dead:Painter", {"f": "1\t0\t0\t0\tWORK\tr\tlane\n{}", "a": "1", "r": "no brush"})
-        client.rpush("{eventbus}:lane:Painter:lane", "1\t0\t0\t0\tWORK\tr\tlane\n{}")
+        client.xadd("{eventbus}:dead:Painter", {"f": "1\t0\t0\t0\tWORK\tr\tlane\t0\t\n{}", "a": "1", "r": "no brush"})
+        client.rpush("{eventbus}:lane:Painter:lane", "1\t0\t0\t0\tWORK\tr\tlane\t0\t\n{}")
     found = place.run("doctor", "--json", REDIS_URL=redis_url).json()["findings"]
 
     advice = " ".join(finding["todo"] for finding in found if finding["about"] == "subscriber Painter")

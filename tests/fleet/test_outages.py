@@ -22,8 +22,9 @@ def test_malformed_entries_become_dead_letters_and_stop_nobody(world: World) -> 
     world.start_fleet(2)
     world.start_archiver()
     queue, history = world.keys("queue", "Plain"), world.keys("history")
-    bad = [{"f": "no frame at all"}, {"x": "y"}, {"f": b"\xff\xfe\x00"}, {"f": "1\t0\t0\t0\tPLAIN_WORK\tr\tlane\n{]"},
-           {"f": "7\t0\t0\t0\tPLAIN_WORK\tr\tlane\n[]"}, {"f": "x" * 100_000}]  # fmt: skip
+    bad = [{"f": "no frame at all"}, {"x": "y"}, {"f": b"\xff\xfe\x00"},
+           {"f": "1\t0\t0\t0\tPLAIN_WORK\tr\tlane\t0\t\n{]"},
+           {"f": "7\t0\t0\t0\tPLAIN_WORK\tr\tlane\t0\t\n[]"}, {"f": "x" * 100_000}]  # fmt: skip
 
     publish(world, make("PLAIN_WORK", n=0))
     for fields in bad:

@@ -66,6 +66,7 @@ class Moves:
         spec = Spec(
             f"e{number}", self.random.choice(TYPES), self.random.choice(PROJECTS), cause,
             f"r{number % 3}" if 0.2 < chance < 0.3 else "", self.random.choice(_KEYS), number,
+            self.random.choice((0, 0, 0, 5, -5)),
         )  # fmt: skip
         self._published.append(spec)
         return spec

@@ -20,8 +20,8 @@ MUTATIONS: dict[str, tuple[Edit, ...]] = {
     "no_holder": (
         Edit("if r.ordered then redis.call('HSET', r.held, lane, name) end", ""),
         Edit(
-            "if not r.ordered and redis.call('EXISTS', lane_key(r, lane)) == 1",
-            "if redis.call('EXISTS', lane_key(r, lane)) == 1",
+            "local head = not r.ordered and redis.call('LINDEX', lane_key(r, lane), 0)",
+            "local head = redis.call('LINDEX', lane_key(r, lane), 0)",
         ),
     ),
     "no_fence": (Edit(f"local mine = lease and {_FENCE}", "local mine = true"),),
@@ -57,8 +57,12 @@ MUTATIONS: dict[str, tuple[Edit, ...]] = {
     "renewal_counts": (Edit("entry, 'IDLE', 0, 'JUSTID')", "entry, 'IDLE', 0)"),),
     "window_ignored": (Edit("while r.used < r.window and r.waiting > 0", "while r.waiting > 0"),),
     "twice_in_one_batch": (Edit("if not mine or taken[S .. '\\t' .. item.entry] then", "if not mine then"),),
-    "lane_forgotten": (Edit("if not r.ordered and redis.call('EXISTS', lane_key(r, lane)) == 1", "if false"),),
-    "next_in_lane_forgotten": (Edit("\n    if redis.call('EXISTS', lane_key(r, lane)) == 1", "\n    if false"),),
+    "lane_forgotten": (
+        Edit("local head = not r.ordered and redis.call('LINDEX', lane_key(r, lane), 0)", "local head"),
+    ),
+    "next_in_lane_forgotten": (
+        Edit("\n    local head = redis.call('LINDEX', lane_key(r, lane), 0)", "\n    local head"),
+    ),
     "overtaking": (Edit("if r.waiting == 0 and r.used < r.window", "if r.used < r.window"),),
     "lost_without_outcome": (
         Edit("  outcome(position or '0', S,", "  local _ = (function() end)(position or '0', S,"),

@@ -298,7 +298,9 @@ def lane_of(ordering: str, fact: Fact) -> str:
         return fact.root
     if ordering == "order_key":
         return fact.spec.key or fact.spec.id
-    return fact.spec.project
+    if ordering or not fact.spec.priority:
+        return fact.spec.project
+    return f"{fact.spec.project}\x1f{fact.spec.priority}"
 
 
 def origin_of(delivery: Delivery) -> str:
@@ -313,5 +315,8 @@ def reason_of(item: Item) -> str:
 
 def frame_of(fact: Fact, delivery: Delivery) -> bytes:
     """Return the bytes in which the delivery waits."""
-    header = (fact.position, 0, delivery.attempts, fact.depth, fact.spec.type, fact.root, delivery.lane)
+    spec = fact.spec
+    header = (
+        fact.position, 0, delivery.attempts, fact.depth, spec.type, fact.root, delivery.lane, spec.priority, ""
+    )  # fmt: skip
     return "\t".join(map(str, header)).encode() + b"\n" + body_of(fact.spec)

@@ -20,13 +20,16 @@ class Role(NamedTuple):
     """A subscriber on stage, as its record in Redis says it."""
 
     types: tuple[str, ...]
-    window: int = 128
+    window: int | None = 128
     ordering: str = ""
     on_dead: str = "skip"
+    rate: float | None = None
 
     def record(self) -> dict[str, str]:
         """Return the record's fields."""
-        return {"ordering": self.ordering, "window": str(self.window), "dead": self.on_dead}
+        limits = {"concurrency": self.window, "rate": self.rate}
+        said = {name: "" if limit is None else str(limit) for name, limit in limits.items()}
+        return {"ordering": self.ordering, "dead": self.on_dead, **said}
 
 
 CAST: dict[str, Role] = {
@@ -66,6 +69,7 @@ class Spec(NamedTuple):
     correlation: str = ""
     key: str = ""
     n: int = 0
+    priority: int = 0
 
     def __str__(self) -> str:
         said = {name: value for name, value in self._asdict().items() if value and name not in ("id", "n")}
@@ -84,7 +88,7 @@ def event_of(spec: Spec) -> Event:
         causation_id=spec.cause or None,
         correlation_id=spec.correlation or None,
         payload={"n": spec.n},
-        metadata={"order_key": spec.key} if spec.key else {},
+        metadata={"priority": spec.priority} | ({"order_key": spec.key} if spec.key else {}),
         timestamp=_WHEN,
     )
 

@@ -10,7 +10,14 @@ import pytest
 import redis
 
 from events.deliveries import Deliveries, Settlement
-from events.errors import EventIdConflict, HistoryReset, InvalidSubscription, ScriptFailed, TooManyRoutes
+from events.errors import (
+    EventIdConflict,
+    HistoryReset,
+    InvalidSubscription,
+    ScriptFailed,
+    TooManyRoutes,
+    UnknownSubscriber,
+)
 from events.event import Event
 from events.frame import Lease
 from events.namespace import Declared, Namespace, Remembered
@@ -18,6 +25,7 @@ from events.publisher import Publisher, Receipt, event_arguments
 from events.records import AttemptState
 from events.routes import declare
 from events.scripts import Argument, Scripts
+from events.steering import steer
 from tests.model.scene import Role
 from tests.valkey_servers import ValkeyServer
 from tests.waiting import wait_until
@@ -191,13 +199,13 @@ def test_a_body_arrives_as_it_was_sent(bench: Bench, payload: dict[str, Any]) ->
 def test_a_body_may_be_any_bytes_and_comes_back_through_every_door(bench: Bench) -> None:
     bench.declare("S")
     body = bytes(range(256)) * 40
-    bench.namespace.call("publish", 100, "publish", "e1", "digest", "A", "", "", "p1", "", body)
+    bench.namespace.call("publish", 100, "publish", "e1", "digest", "A", "", "", "p1", "", "0", body)
 
     (lease,) = bench.read("S")
     assert lease.frame.body == body
     assert lease.fault
     bench.settle(lease, action="again", state=AttemptState.RETRIED, attempts=1, delay_us=-1)
-    assert bench.as_("w").promote(["S"]) == 1
+    assert bench.as_("w").promote({"S": 0}).promoted == 1
     (lease,) = bench.read("S")
     assert lease.frame.body == body
     bench.settle(lease, action="dead", state=AttemptState.DEAD)
@@ -232,6 +240,151 @@ def test_projects_take_turns_where_the_window_is_small(bench: Bench) -> None:
     assert order == ["a0", "a1", "b0", "a2", "b1", "a3", "b2", "a4"]
 
 
+def test_the_urgent_goes_first_while_it_waits_and_the_equally_urgent_take_turns(bench: Bench) -> None:
+    bench.declare("S", window=1)
+    bench.publish(event("running"))
+    for n, priority in enumerate((0, -5, 9, 0, 9)):
+        project = "other" if n == 4 else "p1"
+        bench.publish(event(f"e{n}", project=project, metadata={"priority": priority}))
+
+    order = []
+    for _ in range(6):
+        (lease,) = bench.read("S")
+        order.append(lease.event.event_id)
+        bench.settle(lease)
+
+    assert order == ["running", "e2", "e4", "e0", "e3", "e1"]
+
+
+def test_order_goes_before_urgency_within_a_key(bench: Bench) -> None:
+    bench.declare("S", window=1, ordering="project")
+    bench.publish(event("running", project="other"), event("a0"), event("b0", project="p2"))
+    bench.publish(event("a1", metadata={"priority": 9}), event("b1", project="p2", metadata={"priority": -1}))
+
+    order = []
+    for _ in range(5):
+        (lease,) = bench.read("S")
+        order.append(lease.event.event_id)
+        bench.settle(lease)
+
+    assert order == ["running", "a0", "a1", "b0", "b1"]
+
+
+def test_a_rate_lets_deliveries_in_at_its_pace_and_says_when_the_next_is_due(bench: Bench) -> None:
+    bench.declare("S", window=100, rate=0.5)
+    bench.publish(*(event(f"e{n}") for n in range(5)))
+
+    assert [lease.event.event_id for lease in bench.read("S", 10)] == ["e0"]
+    tended = bench.as_("w").promote({"S": 1})
+    assert tended.wait_s is not None and 1 < tended.wait_s <= 2
+    assert bench.read("S", 10) == []
+
+    bench.client.hset(bench.keys("sub", "S"), "tat", 0)  # two seconds pass
+    bench.as_("w").promote({"S": 1})
+    assert [lease.event.event_id for lease in bench.read("S", 10)] == ["e1"]
+
+
+def test_what_a_fleet_that_was_away_finds_ready_is_no_more_than_the_burst(bench: Bench) -> None:
+    bench.declare("S", window=100, rate=20)
+    for n in range(10):
+        bench.publish(event(f"e{n}"))
+        bench.client.hset(bench.keys("sub", "S"), "tat", 0)  # hours pass, and no worker reads
+
+    assert bench.client.xlen(bench.keys("queue", "S")) == 2, "a tenth of a second's worth"
+
+
+def test_a_paused_subscriber_gets_nothing_more_and_goes_on_in_order(bench: Bench) -> None:
+    bench.declare("S", window=4)
+    bench.publish(*(event(f"e{n}") for n in range(8)))
+    (running,) = bench.read("S")
+
+    assert steer(bench.namespace, "S", paused=True) == 3
+    assert bench.read("S", 10) == []
+    assert bench.as_("w").promote({"S": 1}).paused == {"S"}
+    bench.settle(running)
+    bench.publish(event("late"))
+    assert bench.read("S", 10) == []
+
+    steer(bench.namespace, "S", paused=False)
+    order = []
+    while leases := bench.read("S"):
+        order.append(leases[0].event.event_id)
+        bench.settle(leases[0])
+    assert order == [*(f"e{n}" for n in range(1, 8)), "late"]
+
+
+def test_pausing_takes_back_a_window_of_any_size_and_leaves_what_is_no_delivery(bench: Bench) -> None:
+    bench.declare("S", window=2000)
+    bench.publish(*(event(f"e{n}", project=f"p{n % 7}") for n in range(1200)))
+    bench.client.xadd(bench.keys("queue", "S"), {"f": "no frame"})
+
+    assert steer(bench.namespace, "S", paused=True) == 1200
+    assert bench.client.xlen(bench.keys("queue", "S")) == 1
+    steer(bench.namespace, "S", paused=False)
+    bench.as_("w").promote({"S": 0})  # one call lets a thousand in
+    read = [lease.event.event_id for lease in bench.read("S", 2000) if lease.fault is None]
+    assert sorted(read) == sorted(f"e{n}" for n in range(1200))
+
+
+def test_an_ordered_lane_that_was_paused_keeps_its_holder_and_its_order(bench: Bench) -> None:
+    bench.declare("S", window=4, ordering="project")
+    bench.publish(*(event(f"e{n}") for n in range(3)))
+
+    steer(bench.namespace, "S", paused=True)
+    steer(bench.namespace, "S", paused=False)
+
+    order = []
+    while leases := bench.read("S", 5):
+        assert len(leases) == 1, "one at a time"
+        order.append(leases[0].event.event_id)
+        bench.settle(leases[0])
+    assert order == ["e0", "e1", "e2"]
+
+
+def test_a_limit_that_an_operator_sets_goes_before_the_one_in_code_until_it_is_given_back(bench: Bench) -> None:
+    bench.declare("S", window=1)
+    bench.publish(*(event(f"e{n}") for n in range(8)))
+    queue = bench.keys("queue", "S")
+
+    steer(bench.namespace, "S", concurrency=3)
+    assert bench.client.xlen(queue) == 3
+    bench.declare("S", window=1)
+    bench.publish(event("more"))
+    assert bench.client.xlen(queue) == 3, "a worker that declares again changes nothing"
+
+    steer(bench.namespace, "S", concurrency=None)
+    assert bench.client.xlen(queue) == 9
+    steer(bench.namespace, "S", concurrency="code")
+    bench.settle(*bench.read("S"))
+    assert bench.client.xlen(queue) == 8
+
+
+def test_steering_somebody_whom_nobody_declared_is_an_error_and_writes_nothing(bench: Bench) -> None:
+    before = bench.everything()
+
+    with pytest.raises(UnknownSubscriber, match="'S'"):
+        steer(bench.namespace, "S", paused=True)
+    assert bench.everything() == before
+
+
+def test_an_unlimited_window_follows_what_the_fleet_runs(bench: Bench) -> None:
+    bench.declare("S", window=None)
+    bench.publish(*(event(f"e{n}") for n in range(400)))
+    queue = bench.keys("queue", "S")
+    assert bench.client.xlen(queue) == 128
+
+    bench.read("S", 60, consumer="v")
+    bench.as_("v").promote({"S": 60})
+    assert bench.client.xlen(queue) == 248
+    bench.read("S", 40, consumer="w")
+    bench.as_("w").promote({"S": 40})
+    assert bench.client.xlen(queue) == 328
+
+    bench.as_("v").leave(["S"])
+    bench.as_("w").promote({"S": 40})
+    assert bench.client.hget(bench.keys("sub", "S"), "running") == b"40", "who left does not count"
+
+
 def test_a_retry_does_not_cost_its_project_its_turn(bench: Bench) -> None:
     bench.declare("S", window=1)
     bench.publish(event("a0"), event("a1"), event("b0", project="p2"))
@@ -254,9 +407,9 @@ def test_every_script_that_writes_answers_epoch_to_a_stranger_and_writes_nothing
     calls: dict[str, list[Argument]] = {
         "publish": [100, "publish", *event_arguments(event("e2"), MIB)],
         "settle": ["w", 100], "renew": ["w", "S", "1-1", 1], "reap": ["w", 1, 1, 1, 1, 1, "S"],
-        "promote": ["w", 1, "S"],
+        "promote": ["w", 1, "", "S", 0],
         "begin": ["w", "S", "1-1", 1, "1:0"], "declare": ["T", 100, "", 1, "A"], "undeclare": ["S"],
-        "archived": ["history", 1, 1, 1], "position": [0],
+        "archived": ["history", 1, 1, 1], "position": [0], "steer": ["S", "paused", 1],
     }  # fmt: skip
 
     answers = {name: scripts.call(name, ["another", *arguments]) for name, arguments in calls.items()}
@@ -308,7 +461,7 @@ def test_an_ordering_cannot_change_while_deliveries_are_anywhere(bench: Bench) -
             bench.settle(lease, action="again", state=AttemptState.RETRIED, attempts=1, delay_us=10**9)
     delayed = bench.keys("delayed", "S")
     bench.client.zadd(delayed, dict.fromkeys(bench.client.zrange(delayed, 0, -1), 1))
-    bench.as_("w").promote(["S"])
+    bench.as_("w").promote({"S": 0})
     for _ in range(2):
         bench.settle(bench.read("S", 10)[0])
 
@@ -368,13 +521,20 @@ def _keys_of(call: str) -> list[tuple[str, ...]]:
             *publishing, *window, *other, ("lane", "S", "p1"), ("outcomes",), ("delayed", "S"), ("dead", "S"),
             ("suspects", "S"),
         ],
-        "reap": [("clock",), ("outcomes",), ("workers",), ("queue", "S"), ("sub", "S"), ("queue", "T"), ("sub", "T")],
-        "promote": [("workers",), ("delayed", "S"), ("delayed", "T"), *window, *other[:4], ("lane", "S", "p2")],
+        "reap": [
+            ("clock",), ("outcomes",), ("workers",), ("running", "T"), ("queue", "S"), ("sub", "S"), ("queue", "T"),
+            ("sub", "T"),
+        ],
+        "promote": [
+            ("workers",), ("beats",), ("running", "T"), ("delayed", "S"), ("delayed", "T"), *window, *other[:4],
+            ("lane", "S", "p2"),
+        ],
         "declare": [("subscribers",), ("routes", "A"), ("routes", "B"), ("routes", "*"), ("delayed", "S"), *window],
         "begin": [("suspects", "S"), ("queue", "S")],
         "archived": [("archived",), ("history",)],
         "position": [("clock",)],
         "undeclare": [("sub", "S"), ("routes", "A")],
+        "steer": [*window, ("lane", "S", "p3")],
     }  # fmt: skip
     return [*everywhere, *written[call]]
 
@@ -383,7 +543,18 @@ def _keys_of(call: str) -> list[tuple[str, ...]]:
     ("call", "parts"),
     [
         (call, parts)
-        for call in ("publish", "settle", "reap", "promote", "declare", "begin", "archived", "position", "undeclare")
+        for call in (
+            "publish",
+            "settle",
+            "reap",
+            "promote",
+            "declare",
+            "begin",
+            "archived",
+            "position",
+            "undeclare",
+            "steer",
+        )
         for parts in _keys_of(call)
     ],
 )
@@ -406,12 +577,13 @@ def test_a_wrong_type_is_an_error_before_the_first_write(bench: Bench, call: str
         "publish": [100, "publish", *event_arguments(event("before", "Z"), MIB), *returned],
         "settle": ["w", 100, *ended.arguments()],
         "reap": ["v", LEASE_MS, 10, 1, 2, "S", "T"],
-        "promote": ["w", 10, "S", "T"],
-        "declare": ["S", 100, "project", 2, "A", "B", "window", "5"],
+        "promote": ["w", 10, "", "S", 0, "T", 0],
+        "declare": ["S", 100, "project", 2, "A", "B", "concurrency", "5"],
         "begin": ["w", "S", first.entry_id, 1, first.frame.name],
         "archived": ["history", 1, 1, 1, "e1"],
         "position": [0],
         "undeclare": ["S"],
+        "steer": ["S", "paused", "1"],
     }
 
     with pytest.raises(ScriptFailed):
@@ -445,7 +617,7 @@ def test_a_full_server_refuses_a_publish_whole_and_lets_deliveries_settle(bench:
     assert bench.settle(dead, action="dead", state=AttemptState.DEAD) == "settled"
     assert bench.settle(ordered) == "settled"
 
-    assert bench.as_("w").promote(["S"]) == 1
+    assert bench.as_("w").promote({"S": 0}).promoted == 1
     assert {lease.event.event_id for lease in bench.read("S", 10)} == {"e5", "e2"}
     assert [lease.event.event_id for lease in bench.read("O", 10)] == ["e2"]
 
@@ -457,7 +629,7 @@ def test_a_full_server_still_lets_workers_beat_take_over_and_begin(bench: Bench)
     bench.is_silent(lease)
     full(bench.client)
 
-    assert bench.as_("v").promote(["S"]) == 0
+    assert bench.as_("v").promote({"S": 0}).promoted == 0
     (taken,) = bench.as_("v").reap(["S"], LEASE_MS, 10)
     assert bench.as_("v").renew([taken]) == []
     assert bench.as_("v").begin(taken) == 1
@@ -567,7 +739,7 @@ def test_the_sweep_removes_only_consumers_that_hold_nothing_and_have_been_idle(b
     bench.publish(event(), event("e2"))
     (lease,) = bench.read("S", consumer="holds")
     bench.settle(bench.read("S", consumer="idle")[0], consumer="idle")
-    bench.as_("idle").promote(["S"])
+    bench.as_("idle").promote({"S": 0})
 
     def names() -> set[bytes]:
         return {info["name"] for info in bench.client.xinfo_consumers(bench.keys("queue", "S"), "fleet")}

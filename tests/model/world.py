@@ -184,7 +184,7 @@ class World:
                 worker.held.pop(item.ref, None)
 
     def promote(self, who: str, subscribers: Sequence[str], limit: int) -> None:
-        said = self.deliveries(self.workers[who]).promote(subscribers, limit)
+        said = self.deliveries(self.workers[who]).promote(dict.fromkeys(subscribers, 0), limit).promoted
         wanted = self.oracle.promote(subscribers, limit)
         demand(said == wanted, f"{said} retries came back, the model says {wanted}")
 
@@ -238,7 +238,7 @@ class World:
     def poison(self, subscriber: str, number: int, lane: str) -> None:
         """Somebody writes into a queue by hand: a frame that no publish made, or no frame at all."""
         position = 1000 + number if lane else 0
-        raw = f"{position}\t0\t0\t0\tA\tnobody\t{lane}\nnot an event".encode() if lane else b"garbage %d" % number
+        raw = f"{position}\t0\t0\t0\tA\tnobody\t{lane}\t0\t\nnot an event".encode() if lane else b"garbage %d" % number
         event_id = f"poison {number}"
         if (subscriber, event_id) in self.oracle.ended or event_id in self.oracle.live[subscriber]:
             return
