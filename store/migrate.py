@@ -15,7 +15,7 @@ from events.errors import NotMigrated
 from store.engine import reading, writing
 from store.failures import is_missing_schema, name_of, not_migrated
 
-HEAD = "0001"
+HEAD = "0002"
 VERSION_TABLE = "eventbus_version"  # not Alembic's default: an application in the same database has its own
 
 _SCRIPTS = Path(__file__).parent / "migrations"
@@ -98,7 +98,7 @@ def _run(engine: Engine, direction: str, revision: str) -> list[str]:
     done: list[str] = []
 
     def applied(step: Any, **_: Any) -> None:
-        done.extend(revision for revision in step.source_revision_ids + step.destination_revision_ids)
+        done.append(step.up_revision_id)
 
     with writing(engine, wait_s=_LOCK_WAIT_S) as connection:
         _only_one(connection)

@@ -8,6 +8,7 @@ microseconds. Text is `text`: lengths are checked where events are made.
                    position, and a partitioned table cannot hold a unique id)
     outcomes       one row per attempt; never updated
     deliveries     one row per delivery: what became of it, folded from events and outcomes
+    dead_letters   one row per delivery given up: why, in full, and what was done about it
     rejected       entries of a stream that cannot be stored, with the reason
     archive        one row per stream: how far it is archived; its lock makes one writer
     subscriptions  who is subscribed to what, to declare a lost Redis namespace again
@@ -158,6 +159,28 @@ deliveries = Table(
     Index("deliveries_state", "namespace", "subscriber", "state"),
 )
 
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("namespace", Text, primary_key=True),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),  # of the outcome that gave it up
+    Column("event_position", BigInteger, nullable=False),  # 0: the entry was too malformed to tell
+    Column("subscriber", Text, nullable=False),
+    Column("redelivery", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("worker", Text, nullable=False),
+    Column("reason", Text, nullable=False),  # one line
+    Column("traceback", Text, nullable=False),
+    Column("output", Text, nullable=False),  # returned events that could not be published, JSON; or empty
+    Column("raw", Text, nullable=False),  # what was queued, when it could not be read; else empty
+    Column("resolution", Text, nullable=False),  # open, retried, discarded, purged
+    Column("resolved_position", BigInteger),  # of the outcome that says so
+    # the dead letters of one event
+    Index("dead_letters_delivery", "namespace", "event_position", "subscriber"),
+    # those that nobody has decided about
+    Index("dead_letters_resolution", "namespace", "resolution", "position"),
+)
+
 rejected = Table(
     "rejected",
     metadata,
@@ -183,5 +206,7 @@ subscriptions = Table(
     Column("namespace", Text, primary_key=True),
     Column("subscriber", Text, primary_key=True),
     Column("types", JsonText, nullable=False),  # names, a sorted list
-    Column("options", JsonText, nullable=False),  # the record, an object
+    Column("options", JsonText, nullable=False),  # what its code declares of the record, an object
+    # what operators set, and where a back-fill began: fields of the record, an object
+    Column("steering", JsonText, nullable=False, server_default="{}"),
 )
