@@ -20,6 +20,7 @@ from events.backend import Backend
 from events.context import handling
 from events.errors import EventBusError, InvalidFilter, InvalidSubscription
 from events.event import Event
+from events.joining import Join
 from events.publisher import Receipt
 from events.records import RecordedEvent
 from events.routes import undeclare
@@ -135,6 +136,33 @@ class EventBus:
             return function
 
         return decorate
+
+    def join(
+        self,
+        name: str,
+        after: Iterable[object],
+        of: Iterable[object],
+        *,
+        timeout: float = 86_400.0,
+        partial: str = "run",
+        **options: Any,
+    ) -> Callable[[T], T]:
+        """Decorate a function that is called once all is there that an event has set off.
+
+        It is called with the event and a `Joined`: the events of the types `of` that it caused, directly
+        or through others, when nothing of it is under way any more. Decided once, whatever crashes.
+
+        Args:
+            after: types of the events that begin a join each.
+            of: types of the events to wait for; their number need not be known.
+            timeout: seconds after the event until it goes with what there is.
+            partial: `run` or `dead`: what to do when something became a dead letter, or the time was over.
+            options: as `subscribe`'s.
+
+        Raises:
+            InvalidSubscription: naming what is wrong.
+        """
+        return self.subscriber(name, after, join=Join(check_types(of), timeout, partial), **options)
 
     def unsubscribe(self, agent: Any, types: Iterable[object] | None = None) -> None:
         """Remove an agent's durable routes, all of them unless types are given.

@@ -21,7 +21,9 @@ from typing import Any, Literal, NamedTuple
 
 from events.connection import mapped
 from events.errors import EventBusError
-from events.frame import Lease, lease_of
+from events.event import decode
+from events.frame import Lease, lease_of, parse_frame
+from events.joining import Joined
 from events.keys import GROUP
 from events.namespace import Namespace
 from events.publisher import refusal
@@ -78,7 +80,7 @@ class Settlement:
             lease.subscriber, lease.entry_id, lease.count, self.action, self.state.value if self.state else "",
             frame.position, frame.redelivery, lease.attempt, frame.lane, self.attempts, self.delay_us,
             self.elapsed_us, _bytes(" ".join(self.reason.split())[:2000]), _bytes(self.traceback[-16_000:]),
-            self.output, lease.event_id, frame.root, frame.depth, len(self.events),
+            self.output, lease.event_id, frame.root, frame.depth, frame.scopes, len(self.events),
             *(argument for event in self.events for argument in event),
         ]  # fmt: skip
 
@@ -220,6 +222,17 @@ class Deliveries:
             for name in subscribers:
                 pipe.hdel(keys("running", name), self.consumer)
             pipe.execute()
+
+    def joined(self, lease: Lease) -> Joined:
+        """Return what the join whose delivery this is has seen so far."""
+        client, keys = self.namespace.client, self.namespace.keys
+        part = str(lease.frame.position)
+        with mapped(client), client.pipeline(transaction=True) as pipe:
+            pipe.hmget(keys("join", lease.subscriber, part), "why", "dead", "left")
+            pipe.lrange(keys("joined", lease.subscriber, part), 0, -1)
+            (why, dead, left), frames = pipe.execute()
+        events = tuple(decode(frame.body, frame.root) for frame in map(parse_frame, frames))
+        return Joined(events, why.decode() if why else "lost", int(dead or 0), int(left or 0))
 
     def begin(self, lease: Lease) -> int:
         """Count the start of a suspect; return its starts so far, 0 when the lease is lost."""

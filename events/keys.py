@@ -9,8 +9,8 @@ that every script begins with.
     history           stream   every event once, in order; id `<position>-0`; fields
                                e body, r root, d depth, s subscribers (tab-separated), o origin
     archived          string   position up to which SQL has everything
-    id:<event_id>     string   position, root, depth, digest, origin (tab-separated); expires
-                               `dedupe_s` after the event is archived
+    id:<event_id>     string   position, root, depth, digest, origin, the joins that wait for what it
+                               causes (tab-separated); expires `dedupe_s` after the event is archived
     routes:<TYPE>     set      subscribers of a type; `routes:*` those of every type
     subscribers       set      every declared subscriber
     sub:<S>           hash     a subscriber's record. Declared: types, ordering, concurrency, rate, dead.
@@ -24,6 +24,12 @@ that every script begins with.
     dead:<S>          stream   dead letters; id `<position>-0`; fields f frame, r reason, t traceback,
                                a attempts, w worker, o returned events that could not be published
     suspects:<S>      hash     delivery name -> starts since a worker died holding it
+    join:<S>:<position>
+                      hash     a join: deliveries under way (open), ended as dead letters (dead), events
+                               not kept (left), the parked delivery (frame), why it went (why)
+    joined:<S>:<position>
+                      list     frames of the events that a join has seen, in history order
+    joins:<S>         zset     position of the event that opened a join -> when it goes anyway, microseconds
     outcomes          stream   one record per attempt; id `<position>-0`; field o, tab-separated
     workers           zset     consumer name -> last beat, microseconds
     beats             hash     consumer name -> what the worker says of itself, JSON
@@ -50,6 +56,9 @@ SUFFIX: dict[str, str] = {
     "delayed": "delayed:",
     "dead": "dead:",
     "suspects": "suspects:",
+    "join": "join:",
+    "joined": "joined:",
+    "joins": "joins:",
     "outcomes": "outcomes",
     "workers": "workers",
     "beats": "beats",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from events.errors import InvalidSubscription
-from events.event import Event
+from events.joining import Join
 from events.namespace import Declared
 from events.types import is_well_formed
 
@@ -36,6 +36,7 @@ class SubscriberOptions:
             as many as the fleet's workers have room for.
         rate_limit: deliveries a second that may begin across the fleet, e.g. 0.5; a tenth of a second's
             worth, and one at least, may begin ahead of the even pace. By default there is no limit.
+        join: get an event only when nothing is under way any more of what it set off.
     """
 
     ordering: str | None = None
@@ -46,6 +47,7 @@ class SubscriberOptions:
     time_limit: float = 600.0
     concurrency: int | None = None
     rate_limit: float | None = None
+    join: Join | None = None
 
     def __post_init__(self) -> None:
         if (self.ordering or "") not in ORDERINGS:
@@ -60,6 +62,10 @@ class SubscriberOptions:
             check_concurrency(self.concurrency)
         if self.rate_limit is not None:
             check_rate(self.rate_limit)
+        if self.join is not None and self.ordering:
+            raise InvalidSubscription(
+                f"A join cannot have the ordering {self.ordering!r}: it gets events when what they set off has ended."
+            )
         for name in ("min_backoff", "max_backoff", "time_limit"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
@@ -72,6 +78,7 @@ class SubscriberOptions:
             "concurrency": "" if self.concurrency is None else str(self.concurrency),
             "rate": "" if self.rate_limit is None else repr(float(self.rate_limit)),
             "dead": self.on_dead,
+            **(self.join.record() if self.join else {"join_of": "", "join_timeout": ""}),
         }
 
 
@@ -157,15 +164,15 @@ class Subscription:
     Attributes:
         name: the subscriber; its queue has the same name.
         types: type names; `*` stands for every type.
-        handler: called with the event. A coroutine function or an async generator function runs on
-            an event loop, any other in a worker thread.
+        handler: called with the event, and a join's with what it has joined too. A coroutine function or an
+            async generator function runs on an event loop, any other in a worker thread.
         is_async: which of the two.
         options: how its deliveries are treated.
     """
 
     name: str
     types: tuple[str, ...]
-    handler: Callable[[Event], Any]
+    handler: Callable[..., Any]
     is_async: bool
     options: SubscriberOptions
 

@@ -79,6 +79,7 @@ def test_the_bus_has_these_methods() -> None:
         "publish_many_sync": "(self, events)",
         "subscribe": "(self, agent, types, **options)",
         "subscriber": "(self, name, types, **options)",
+        "join": "(self, name, after, of, *, timeout=86400.0, partial='run', **options)",
         "unsubscribe": "(self, agent, types=None)",
         "subscriptions": "property",
         "start_consuming": "(self, *, threads=None, archive=True)",
@@ -181,6 +182,7 @@ def test_a_subscriber_has_these_options() -> None:
         "time_limit": 600.0,
         "concurrency": None,
         "rate_limit": None,
+        "join": None,
     }
     assert EventSubscriber.__abstractmethods__ == {"handle_event"}
     assert shape(CallbackSubscriber.__init__) == "(self, name, callback)"
@@ -274,6 +276,9 @@ def test_the_keys_are_these() -> None:
         "outcomes": "outcomes",
         "workers": "workers",
         "beats": "beats",
+        "join": "join:",
+        "joined": "joined:",
+        "joins": "joins:",
         "running": "running:",
     }
     assert GROUP == "fleet"
@@ -313,9 +318,13 @@ def test_the_tables_are_these() -> None:
         "deliveries": [
             "namespace", "event_position", "subscriber", "redelivery", "state", "attempts", "settled_position",
         ],
+        "dead_letters": [
+            "namespace", "position", "event_position", "subscriber", "redelivery", "attempts", "worker", "reason",
+            "traceback", "output", "raw", "resolution", "resolved_position",
+        ],
         "rejected": ["namespace", "stream", "entry_id", "reason", "raw"],
         "archive": ["namespace", "stream", "position", "last_entry"],
-        "subscriptions": ["namespace", "subscriber", "types", "options"],
+        "subscriptions": ["namespace", "subscriber", "types", "options", "steering"],
     }  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from events.deliveries import Settlement
 from events.errors import Discard, EventBusError, EventTooLarge, Retry
 from events.event import Event, encode
 from events.frame import Lease
+from events.joining import Joined
 from events.publisher import event_arguments
 from events.records import AttemptState
 from events.subscriptions import Subscription
@@ -47,6 +48,10 @@ class KilledItsWorker(EventBusError):
     """A delivery was started as a suspect twice and its worker died both times, three in all."""
 
 
+class JoinIncomplete(EventBusError):
+    """A join does not have all that it waits for, and its subscriber wants all or nothing."""
+
+
 class NotAnEvent(EventBusError, TypeError):
     """A handler returned something that cannot be published."""
 
@@ -65,6 +70,7 @@ class Attempt:
         cancelled: this process does not want it to start, or asked its handler to stop.
         finished: its settlement is on its way.
         task: the running task of an async handler.
+        joined: what a join has seen; None of a subscriber that joins nothing.
     """
 
     lease: Lease
@@ -77,6 +83,7 @@ class Attempt:
     cancelled: bool = False
     finished: bool = False
     task: asyncio.Task[None] | None = None
+    joined: Joined | None = None
     handling: Handling = field(init=False)
 
     def __post_init__(self) -> None:
@@ -85,6 +92,13 @@ class Attempt:
 
     def __repr__(self) -> str:
         return repr(self.lease)
+
+    def call(self) -> object:
+        """Call the handler."""
+        event = self.lease.event
+        return (
+            self.subscription.handler(event) if self.joined is None else self.subscription.handler(event, self.joined)
+        )
 
     @property
     def elapsed_us(self) -> int:
@@ -110,7 +124,7 @@ def conclude(attempt: Attempt, max_event_bytes: int) -> Settlement:
         )
     if isinstance(error, Interrupted):
         return hand_back(attempt.lease, started=attempt.started_at > 0, elapsed_us=attempt.elapsed_us)
-    if isinstance(error, KilledItsWorker):
+    if isinstance(error, KilledItsWorker | JoinIncomplete):
         return dead(attempt.lease, str(error))
     return failed(attempt, error)
 

@@ -12,8 +12,6 @@ It is opened once, by the broker's boot, and drained once, by its shutdown.
 from __future__ import annotations
 
 import asyncio
-import heapq
-import json
 import logging
 import os
 import secrets
@@ -32,8 +30,19 @@ from events.namespace import Namespace
 from events.records import AttemptState
 from events.settings import Settings
 from events.subscriptions import Subscription
-from workers.attempt import Attempt, Interrupted, KilledItsWorker, conclude, dead, failed, hand_back, materialized
+from workers.attempt import (
+    Attempt,
+    Interrupted,
+    JoinIncomplete,
+    KilledItsWorker,
+    conclude,
+    dead,
+    failed,
+    hand_back,
+    materialized,
+)
 from workers.credits import Credits
+from workers.heart import Heart
 from workers.held import Held
 from workers.keeper import LeaseKeeper
 from workers.limits import Interrupter
@@ -45,7 +54,6 @@ PUT_OFF_US = 5_000_000
 MAX_SUSPECT_STARTS = 2
 LAST_WORDS_S = 2.0
 SAY_AGAIN_S = 60.0
-MAX_SHOWN = 10
 
 log = logging.getLogger("eventbus.worker")
 
@@ -99,7 +107,7 @@ class Engine:
         self._running: dict[int, Attempt] = {}
         self._idle = threading.Condition()
         self._threads = threads
-        self._started_at = time.time()
+        self._heart = Heart(self.subscriptions, threads, settings.concurrency)
         self._put_off_said_at = 0.0
         self.draining = False
 
@@ -131,7 +139,12 @@ class Engine:
         Raises:
             BaseException: what a plain handler raised.
         """
-        if self.draining or not self._is_wanted(attempt) or not self._may_start(attempt):
+        if (
+            self.draining
+            or not self._is_wanted(attempt)
+            or not self._may_start(attempt)
+            or not self._has_joined(attempt)
+        ):
             attempt.cancelled = True
             return
         attempt.started_at = time.monotonic()
@@ -241,6 +254,24 @@ class Engine:
             )
         return True
 
+    def _has_joined(self, attempt: Attempt) -> bool:
+        """Fetch what a join has seen. Retried from the dead letters it runs with what there is.
+
+        Raises:
+            JoinIncomplete: something is missing, and the subscriber wants all or nothing.
+        """
+        join, lease = attempt.subscription.options.join, attempt.lease
+        if join is None:
+            return True
+        try:
+            attempt.joined = self._deliveries.joined(lease)
+        except EventBusError as error:
+            log.warning("%r waits: %s", attempt, error)
+            return False
+        if join.partial == "dead" and not attempt.joined.complete and not lease.frame.redelivery:
+            raise JoinIncomplete(f"The join is not complete: {attempt.joined.lack}.")
+        return True
+
     def _refuse(self, lease: Lease) -> None:
         """Settle a delivery that no handler here can take."""
         if lease.fault is not None:
@@ -261,33 +292,9 @@ class Engine:
         self.receiver.settled(lease)
 
     def _beat(self) -> str:
-        """Say what this process is and what it is busy with, as `Inspection.workers` reads it."""
-        now = time.monotonic()
         with self._idle:
             running = [attempt for attempt in self._running.values() if attempt.started_at]
-        longest = heapq.nsmallest(MAX_SHOWN, running, key=lambda attempt: attempt.started_at)
-        return json.dumps(
-            {
-                "host": socket.gethostname(),
-                "pid": os.getpid(),
-                "started_at": self._started_at,
-                "threads": self._threads,
-                "concurrency": self._settings.concurrency,
-                "draining": self.draining,
-                "subscribers": list(self.subscriptions),
-                "running": len(running),
-                "busy": [
-                    {
-                        "subscriber": attempt.lease.subscriber,
-                        "event_id": attempt.lease.event_id,
-                        "type": attempt.lease.frame.type,
-                        "attempt": attempt.lease.attempt,
-                        "for_s": round(now - attempt.started_at, 3),
-                    }
-                    for attempt in longest
-                ],
-            }
-        )
+        return self._heart.beat(running, draining=self.draining)
 
     def _reopen(self) -> None:
         self._namespace.forget()
@@ -371,7 +378,7 @@ def _call(attempt: Attempt) -> object:
     """Call a plain handler with its context set."""
     token = handling.set(attempt.handling)
     try:
-        return materialized(attempt.subscription.handler(attempt.lease.event))
+        return materialized(attempt.call())
     except SkipMessage as error:  # Dramatiq would take a message that was skipped for one that went well
         raise Discard(f"{type(error).__name__}: {error}") from error
     finally:

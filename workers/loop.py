@@ -103,7 +103,7 @@ class AsyncHandlers:
             async with timeout:
                 if begun is None and not self._is_wanted(attempt):
                     raise Interrupted
-                attempt.result = await collected(begun if begun is not None else self._call(attempt))
+                attempt.result = await collected(begun if begun is not None else attempt.call())
         except TimeoutError as error:
             attempt.error = (
                 TimeLimitExceeded(f"the handler ran longer than {limit_s:g} s") if timeout.expired() else error
@@ -115,10 +115,6 @@ class AsyncHandlers:
         except BaseException as error:
             attempt.error = error
         self._finished(attempt)
-
-    @staticmethod
-    def _call(attempt: Attempt) -> object:
-        return attempt.subscription.handler(attempt.lease.event)
 
 
 async def collected(result: object) -> object:

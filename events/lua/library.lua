@@ -87,7 +87,7 @@ local function record(S)
   local r = records[S]
   if r then return r end
   local v = redis.call('HMGET', key('sub', S), 'ordering', 'state', 'dead', 'paused', 'running', 'tat',
-                       'concurrency', 'set_concurrency', 'rate', 'set_rate')
+                       'concurrency', 'set_concurrency', 'rate', 'set_rate', 'join_of', 'join_timeout')
   r = {
     name = S, ordering = v[1] or '', state = v[2] or 'live', dead_policy = v[3] or 'skip', tat = tonumber(v[6]) or 0,
     limit = limit_of(v[8], v[7]), rate = limit_of(v[10], v[9]),
@@ -95,6 +95,7 @@ local function record(S)
     delayed = key('delayed', S), dead = key('dead', S), suspects = key('suspects', S), checked = {}, listed = {},
   }
   r.ordered = r.ordering ~= ''
+  if v[11] and v[11] ~= '' then r.join_of, r.join_timeout = '\t' .. v[11] .. '\t', tonumber(v[12]) end
   r.paused = v[4] == '1'
   r.window = r.paused and 0 or r.limit or READY_BASE + 2 * (tonumber(v[5]) or 0)
   r.used = redis.call('XLEN', r.queue)
@@ -246,6 +247,120 @@ local function let_go(r, lane, name)
   end
 end
 
+-- joins ---------------------------------------------------------------------------------------
+-- A subscriber that joins gets an event only when nothing is under way any more of what that event set
+-- off. Until then its delivery is parked in the join's hash, which counts the deliveries that are.
+--
+--   parked ──nobody is under way: complete, or dead ones among them──> a delivery like any other
+--          ──timeout────────────────────────────────────────────────>
+--
+-- A scope is a join that is open, named `<subscriber>/<position>`. An event is in the scopes of its
+-- cause, and in those that it opens itself; its deliveries count in all of these, and carry them in
+-- their frames. The delivery of a join counts in the scopes of its event's cause, not in those that
+-- its own event opened: joins of one event do not wait for each other.
+-- Invariants: `open` is the number of deliveries in the scope that have not ended. What an attempt
+-- returns is counted in the step that ends the attempt, so `open` is 0 only when nothing follows. The
+-- delivery leaves the hash in one step, once. What joins at that moment, and later as long as the hash
+-- is there (until the delivery is done or discarded), is kept in the list, in order.
+
+local MAX_JOINED = 10000
+local scopes = {} -- token -> what this call knows of it; false when there is no such join
+
+local function scope(token)
+  if scopes[token] == nil then
+    local S, position = string.match(token, '^([^/]+)/(%d+)$')
+    local part = S and (S .. ':' .. position)
+    local v = S and redis.call('HMGET', key('join', part), 'open', 'dead', 'left', 'frame') or {}
+    if v[1] then
+      local s = { name = S, position = position, hash = key('join', part), list = key('joined', part), frame = v[4],
+                  open = tonumber(v[1]), dead = tonumber(v[2]) or 0, left = tonumber(v[3]) or 0 }
+      s.kept = redis.call('LLEN', s.list)
+      redis.call('ZCARD', key('joins', S))
+      if s.frame then check_lane(record(S), waits_in(s.frame)) else record(S) end
+      scopes[token] = s
+    else
+      scopes[token] = false
+    end
+  end
+  return scopes[token]
+end
+
+-- The scopes of a frame or of a cause that are still there.
+local function scopes_in(text)
+  local found = {}
+  for token in string.gmatch(text or '', '[^,]+') do
+    if scope(token) then found[#found + 1] = token end
+  end
+  return found
+end
+
+local function open_scope(r, position, frame)
+  local token, part = r.name .. '/' .. position, r.name .. ':' .. position
+  local s = { name = r.name, position = position, hash = key('join', part), list = key('joined', part),
+              frame = frame, open = 0, dead = 0, left = 0, kept = 0, changed = true }
+  redis.call('HSET', s.hash, 'frame', frame, 'open', 0)
+  redis.call('ZADD', key('joins', r.name), whole(server_time() + r.join_timeout), position)
+  scopes[token] = s
+  return token
+end
+
+local function enter_scopes(tokens)
+  for _, token in ipairs(tokens) do
+    local s = scopes[token]
+    s.open, s.changed = s.open + 1, true
+  end
+end
+
+local function leave_scopes(text, is_dead)
+  for _, token in ipairs(scopes_in(text)) do
+    local s = scopes[token]
+    s.open, s.dead, s.changed = math.max(0, s.open - 1), s.dead + (is_dead and 1 or 0), true
+  end
+end
+
+-- Keeps an event that a scope waits for. What is too much for one handler is counted instead.
+local function join_event(tokens, kind, header, body)
+  for _, token in ipairs(tokens) do
+    local s = scopes[token]
+    local of = records[s.name] and records[s.name].join_of
+    if of and string.find(of, '\t' .. kind .. '\t', 1, true) then
+      if s.kept < MAX_JOINED then
+        s.kept = redis.call('RPUSH', s.list, framed(header, body))
+      else
+        s.left, s.changed = s.left + 1, true
+      end
+    end
+  end
+end
+
+local function decide(s, why)
+  redis.call('HDEL', s.hash, 'frame')
+  redis.call('HSET', s.hash, 'why', why)
+  redis.call('ZREM', key('joins', s.name), s.position)
+  local frame, lane = s.frame, waits_in(s.frame)
+  s.frame = false
+  offer(record(s.name), frame, lane, name_of(frame))
+end
+
+-- Writes the counts, and lets go of the joins for which nothing is under way. Called once, before the
+-- last `admit`.
+local function keep_scopes()
+  for _, s in pairs(scopes) do
+    if s and s.changed then
+      redis.call('HSET', s.hash, 'open', s.open, 'dead', s.dead, 'left', s.left)
+      if s.open == 0 and s.frame then decide(s, s.dead + s.left > 0 and 'dead' or 'complete') end
+    end
+  end
+end
+
+-- The delivery of a join has ended for good: nobody asks for what was kept.
+local function forget_join(r, position)
+  if not r.join_of then return end
+  redis.call('DEL', key('join', r.name .. ':' .. position), key('joined', r.name .. ':' .. position))
+  redis.call('ZREM', key('joins', r.name), position)
+  scopes[r.name .. '/' .. position] = false
+end
+
 -- publishing ----------------------------------------------------------------------------------
 
 local known, routes = {}, {}
@@ -256,9 +371,10 @@ local function remember(id)
   if known[id] == nil then
     local value = redis.call('GET', key('id', id))
     if value then
-      local position, root, depth, digest, origin = string.match(value, '^(%d+)\t([^\t]*)\t(%d+)\t([^\t]*)\t([^\t]*)$')
+      local position, root, depth, digest, origin, within =
+        string.match(value, '^(%d+)\t([^\t]*)\t(%d+)\t([^\t]*)\t([^\t]*)\t?([^\t]*)$')
       known[id] = { position = position, root = root ~= '' and root or id, depth = tonumber(depth) or 0,
-                    digest = digest, origin = origin }
+                    digest = digest, origin = origin, scopes = within }
     else
       known[id] = false
     end
@@ -296,6 +412,13 @@ local function root_of(e, batch)
   return e.correlation ~= '' and e.correlation or e.id, 0
 end
 
+-- The scopes that an event is in because of its cause. A cause of the same call is known when it is written.
+local function inherited(e)
+  if e.cause == '' then return {} end
+  local cause = remember(e.cause) or handled[e.cause]
+  return cause and scopes_in(cause.scopes) or {}
+end
+
 -- Reads all that publishing the event will touch. Returns nil, or why it is refused. `batch`
 -- collects ids of the same call, so that two events of one call cannot take one id.
 local function refusal(e, max_routes, batch)
@@ -307,9 +430,11 @@ local function refusal(e, max_routes, batch)
   local subscribers = routes_of(e.type)
   if #subscribers > max_routes then return table.concat({ 'ROUTES', e.type, #subscribers }, '\t') end
   e.root, e.depth = root_of(e, batch)
+  inherited(e)
   for _, S in ipairs(subscribers) do
     local r = record(S)
     check_lane(r, lane_of(r, e, e.root))
+    if r.join_of then redis.call('ZCARD', key('joins', S)) end
   end
   batch[e.id] = e
   return nil
@@ -327,14 +452,30 @@ local function publish(e)
   end
   local position = whole(append(key('history'), 'e', e.body, 'r', root, 'd', whole(depth),
                                 's', table.concat(deliveries, '\t'), 'o', e.origin))
-  redis.call('SET', key('id', e.id), table.concat(
-    { position, root ~= e.id and root or '', whole(depth), e.digest, e.origin }, '\t'))
-  known[e.id] = { position = position, root = root, depth = depth, digest = e.digest, origin = e.origin }
+  local from_cause = inherited(e)
+  local within = { unpack(from_cause) }
+  local function frame_for(r, tokens)
+    return framed({ position, '0', '0', whole(depth), e.type, root, lane_of(r, e, root), e.priority,
+                    table.concat(tokens, ',') }, e.body)
+  end
   for _, S in ipairs(deliveries) do
     local r = record(S)
-    local lane = lane_of(r, e, root)
-    local frame = framed({ position, '0', '0', whole(depth), e.type, root, lane, e.priority, '' }, e.body)
-    offer(r, frame, lane, position .. ':0')
+    if r.join_of then
+      within[#within + 1] = open_scope(r, position, frame_for(r, from_cause))
+      enter_scopes(from_cause)
+    end
+  end
+  join_event(from_cause, e.type, { position, '0', '0', whole(depth), e.type, root, '', e.priority, '' }, e.body)
+  local scopes_text = table.concat(within, ',')
+  redis.call('SET', key('id', e.id), table.concat(
+    { position, root ~= e.id and root or '', whole(depth), e.digest, e.origin, scopes_text }, '\t'))
+  known[e.id] = { position = position, root = root, depth = depth, digest = e.digest, origin = e.origin, scopes = scopes_text }
+  for _, S in ipairs(deliveries) do
+    local r = record(S)
+    if not r.join_of then
+      enter_scopes(within)
+      offer(r, frame_for(r, within), lane_of(r, e, root), position .. ':0')
+    end
   end
   delivered = delivered + #deliveries
   written = written + (1 + #deliveries) * string.len(e.body)

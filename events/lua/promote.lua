@@ -1,5 +1,5 @@
--- Tends queues: brings due retries back to the head of their lanes and lets lanes move; notes that the
--- caller lives, and what it is busy with.
+-- Tends queues: brings due retries back to the head of their lanes, lets go of joins that have waited for
+-- too long, and lets lanes move; notes that the caller lives, and what it is busy with.
 --
 -- ARGV: epoch, consumer, most retries to bring back, what the caller says of itself (JSON, opaque here;
 --       the empty text leaves what it said before), then pairs of a subscriber and how many of its
@@ -30,7 +30,9 @@ for i = 5, #ARGV, 2 do
     lanes[n] = waits_in(frame)
     check_lane(r, lanes[n])
   end
-  found[#found + 1] = { S = S, mine = ARGV[i + 1], running = running, r = r, due = due, lanes = lanes }
+  local late = r.join_of and redis.call('ZRANGEBYSCORE', key('joins', S), '-inf', whole(now), 'LIMIT', 0, 100) or {}
+  for _, position in ipairs(late) do scope(S .. '/' .. position) end
+  found[#found + 1] = { S = S, mine = ARGV[i + 1], running = running, r = r, due = due, lanes = lanes, late = late }
 end
 
 for _, tended in ipairs(found) do
@@ -41,6 +43,10 @@ for _, tended in ipairs(found) do
     come_back(r, due[n], tended.lanes[n])
   end
   promoted = promoted + #due
+  for _, position in ipairs(tended.late) do
+    local s = scope(S .. '/' .. position)
+    if s and s.frame then decide(s, 'timeout') else redis.call('ZREM', key('joins', S), position) end
+  end
   redis.call('HSET', key('running', S), consumer, tended.mine)
   redis.call('HSET', key('sub', S), 'running', whole(tended.running))
   if not r.limit and r.window > 0 then r.window = READY_BASE + 2 * tended.running end

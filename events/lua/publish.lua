@@ -29,5 +29,6 @@ for n, e in ipairs(events) do
   end
 end
 keep_clock()
+keep_scopes()
 for _, r in pairs(records) do admit(r) end
 return replies

@@ -1,7 +1,7 @@
 -- Ends attempts: acknowledges, publishes what the handler returned, records the outcome and lets
 -- the lane move, in one step for each item.
 --
--- ARGV: epoch, consumer, max_routes, then per item 19 fields and its events (8 fields each):
+-- ARGV: epoch, consumer, max_routes, then per item 20 fields and its events (see event_at):
 --   subscriber, entry id, delivery count   the lease's token, with the consumer
 --   action     end | again | dead
 --   state      the outcome's word; empty writes no outcome
@@ -9,7 +9,7 @@
 --   attempts   (again) attempts so far for the next try
 --   delay      (again) microseconds from now, by the server's clock; 0 is not at all
 --   elapsed    microseconds; reason, one line; traceback; output, kept with a dead letter
---   event, root, depth   of the handled event, for what it caused when Redis has forgotten its id
+--   event, root, depth, scopes   of the handled event, for what it caused when Redis has forgotten its id
 --   events     how many returned events follow
 -- Reply: 'EPOCH', or per item `settled`, `refused` (the lease is not the caller's any more: another
 -- worker has it, or an earlier send of this item settled it), or why its events were refused
@@ -23,7 +23,7 @@
 
 if epoch_differs() then return 'EPOCH' end
 local consumer, max_routes = ARGV[2], tonumber(ARGV[3])
-local ITEM_FIELDS = 19
+local ITEM_FIELDS = 20
 local now = server_time()
 read_clock()
 check_stream(key('history'))
@@ -38,8 +38,9 @@ while i <= #ARGV do
     redelivery = ARGV[i + 6], attempt = ARGV[i + 7], lane = ARGV[i + 8], attempts = ARGV[i + 9], delay = ARGV[i + 10],
     elapsed = ARGV[i + 11], reason = ARGV[i + 12], traceback = ARGV[i + 13], output = ARGV[i + 14], events = {},
   }
-  handled[ARGV[i + 15]] = { root = ARGV[i + 16], depth = tonumber(ARGV[i + 17]) or 0 }
-  local events, routed = tonumber(ARGV[i + 18]), 0
+  item.scopes = ARGV[i + 18]
+  handled[ARGV[i + 15]] = { root = ARGV[i + 16], depth = tonumber(ARGV[i + 17]) or 0, scopes = item.scopes }
+  local events, routed = tonumber(ARGV[i + 19]), 0
   i = i + ITEM_FIELDS
   item.name = item.position .. ':' .. item.redelivery
 
@@ -54,6 +55,8 @@ while i <= #ARGV do
     redis.call('ZCARD', r.delayed)
     if item.action == 'dead' then check_stream(r.dead) end
     redis.call('HLEN', r.suspects)
+    scopes_in(item.scopes)
+    if r.join_of then redis.call('ZCARD', key('joins', S)) end
     for n = 1, events do
       local e = event_at(i + (n - 1) * EVENT_FIELDS, item.position .. ':' .. S .. ':' .. item.redelivery)
       local reason = refusal(e, max_routes, batch)
@@ -110,12 +113,15 @@ for n, item in ipairs(items) do
       else
         redis.call('ZADD', r.delayed, whole(now + tonumber(item.delay)), frame)
       end
-    elseif item.action == 'end' or r.dead_policy ~= 'block' then
-      let_go(r, item.lane, item.name)
+    else
+      leave_scopes(item.scopes, item.action == 'dead')
+      if item.action == 'end' then forget_join(r, item.position) end
+      if item.action == 'end' or r.dead_policy ~= 'block' then let_go(r, item.lane, item.name) end
     end
     redis.call('HDEL', r.suspects, item.name)
   end
 end
 keep_clock()
+keep_scopes()
 for _, r in pairs(records) do admit(r) end
 return replies

@@ -1,0 +1,84 @@
+"""Joins: an agent that waits for all events of some types that one event set off.
+
+Their number need not be known: a join ends when nothing of what the event set off is under way any
+more, which the scripts count (`events/lua/library.lua`, joins), or when its time is over.
+
+    PROJECT_CREATED ──> SHOT_PLANNED, SHOT_PLANNED ──> IMAGE_GENERATED, IMAGE_GENERATED
+          │                                                        │
+          └── the join's delivery waits ──nothing is under way─────┴──> handler(event, joined)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from events.errors import InvalidSubscription
+from events.event import Event
+
+MAX_TIMEOUT_S = 365 * 86_400.0
+Why = Literal["complete", "dead", "timeout", "lost"]
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """What a joining subscriber waits for.
+
+    Attributes:
+        of: names of the event types that are kept for it.
+        timeout: seconds after the event until it goes with what there is.
+        partial: when something of what was set off became a dead letter, or the time was over: `run`
+            hands over what there is, `dead` makes a dead letter; retried, that runs with what there
+            is then.
+    """
+
+    of: tuple[str, ...]
+    timeout: float = 86_400.0
+    partial: str = "run"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.timeout, bool) or not isinstance(self.timeout, int | float):
+            raise InvalidSubscription(f"A join's timeout must be seconds, not {self.timeout!r}.")
+        if not 0 < self.timeout <= MAX_TIMEOUT_S:
+            raise InvalidSubscription(f"A join's timeout must be seconds up to a year, not {self.timeout!r}.")
+        if self.partial not in ("run", "dead"):
+            raise InvalidSubscription(f"A join's partial must be 'run' or 'dead', not {self.partial!r}.")
+        if "*" in self.of:
+            raise InvalidSubscription("A join waits for events of named types; '*' cannot be one of them.")
+
+    def record(self) -> dict[str, str]:
+        """Return the fields that scripts need."""
+        return {"join_of": "\t".join(self.of), "join_timeout": str(int(self.timeout * 1e6))}
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What a join has seen when it goes.
+
+    Attributes:
+        events: of the types it waits for, in history order.
+        why: `complete` when everything that was set off has ended well; `dead` when some of it became dead
+            letters, or was more than a join keeps; `timeout`; `lost` when Redis had lost the join.
+        dead: deliveries that became dead letters. left_out: events beyond those that a join keeps.
+    """
+
+    events: tuple[Event, ...]
+    why: Why
+    dead: int = 0
+    left_out: int = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is missing."""
+        return self.why == "complete"
+
+    @property
+    def lack(self) -> str:
+        """What is missing, in words; empty when nothing is."""
+        if self.why == "timeout":
+            return f"its time was over, with {len(self.events)} events there"
+        if self.why == "lost":
+            return "Redis had lost what it had seen"
+        parts = [f"{self.dead} deliveries of what was set off are dead letters"] if self.dead else []
+        parts += [f"{self.left_out} events were more than it keeps"] if self.left_out else []
+        return " and ".join(parts)
