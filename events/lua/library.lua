@@ -183,10 +183,14 @@ local function may_pass(r)
   return true
 end
 
--- Microseconds until the rate lets the next delivery in; nil where no rate holds anything back.
+-- Microseconds until the rate lets the next delivery in; nil where no rate holds anything back. While
+-- enough are ready nobody knows when they will be read: then it is worth a look now and then.
+local LOOK_AGAIN = 50000
 local function opens_in(r)
   if not r.rate or r.rate <= 0 or r.waiting == 0 or r.used >= r.window then return nil end
-  return math.max(0, r.tat - (burst_of(r) - 1) * 1000000 / r.rate - r.now)
+  local burst = burst_of(r)
+  local wait = r.tat - (burst - 1) * 1000000 / r.rate - r.now
+  return math.max(wait, r.ready >= burst and LOOK_AGAIN or 0)
 end
 
 -- The one door. Moves heads of lanes, by urgency and turn, into the window while there is room.
