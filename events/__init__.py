@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from events.errors import Discard as Discard
     from events.errors import EventBusError as EventBusError
     from events.errors import Retry as Retry
+    from events.errors import TimeLimitExceeded as TimeLimitExceeded
     from events.event import Event as Event
     from events.settings import Settings as Settings
     from events.subscriber import CallbackSubscriber as CallbackSubscriber
@@ -31,6 +32,7 @@ _HOMES = {
     "EventType": "events.types",
     "Retry": "events.errors",
     "Settings": "events.settings",
+    "TimeLimitExceeded": "events.errors",
     "publish": "events.default",
 }
 __all__ = sorted(_HOMES)

@@ -20,13 +20,18 @@
     ├── NotMigrated                        the database has no schema, or an older or newer one
     └── EmbeddedServerError                the embedded Valkey did not start
 
-Control flow that a handler may raise, not errors: `Discard` and `Retry`.
+Not errors of this project: `Discard` and `Retry`, which a handler raises to say how its delivery goes
+on, and `TimeLimitExceeded`, which is raised inside it.
 
 Each message is a sentence that carries its data: what was wrong, with what value, what to do.
 Driver exceptions are mapped to these at the floor where the driver lives.
 """
 
 from __future__ import annotations
+
+from datetime import timedelta
+
+MAX_AFTER_S = 1e9
 
 
 class EventBusError(Exception):
@@ -125,20 +130,57 @@ class EmbeddedServerError(EventBusError):
 
 
 class Discard(Exception):
-    """Raised by a handler: end this delivery now, without a retry and without a dead letter."""
+    """Raised by a handler: end this delivery now, without a retry and without a dead letter.
 
-    def __init__(self, reason: str = "") -> None:
-        self.reason = reason
-        super().__init__(reason)
+    Args:
+        reason: why, for the outcome; anything else than text is shown as `str` shows it.
+    """
+
+    reason = ""
+
+    def __init__(self, reason: object = "") -> None:
+        self.reason = str(reason)
+        super().__init__(self.reason)
 
 
 class Retry(Exception):
-    """Raised by a handler: try again.
+    """Raised by a handler: try again. The attempt counts; the last one makes a dead letter as any failure does.
+
+    `retry_on` and `give_up_on` do not apply: who raises this has decided.
 
     Args:
-        after: seconds until the next attempt; None lets the subscriber's backoff decide.
+        after: seconds or a timedelta until the next attempt, at most 1e9 s; a time that has passed means at
+            once. None lets the subscriber's backoff decide.
+        reason: why, for the outcome.
+
+    Raises:
+        TypeError, ValueError: `after` is not a time, or too long. Inside a handler that is a failure like
+            any other.
     """
 
-    def __init__(self, after: float | None = None) -> None:
-        self.after = after
-        super().__init__(f"retry after {after} s" if after is not None else "retry")
+    after: float | None = None
+
+    def __init__(self, after: float | timedelta | None = None, reason: object = "") -> None:
+        self.after = None if after is None else _seconds(after)
+        self.reason = str(reason)
+        how = "retry" if self.after is None else f"retry after {self.after:g} s"
+        super().__init__(f"{self.reason}; {how}" if self.reason else how)
+
+
+class TimeLimitExceeded(BaseException):
+    """Raised inside a plain handler that ran longer than its subscriber's `time_limit`.
+
+    An async handler is cancelled instead: it sees `asyncio.CancelledError`. Either way the attempt has failed
+    with this, unless the handler catches it and returns. Not an `Exception`, so that `except Exception` in a
+    handler does not swallow it; `retry_on` and `give_up_on` may name it.
+    """
+
+
+def _seconds(after: object) -> float:
+    if isinstance(after, timedelta):
+        after = after.total_seconds()
+    if isinstance(after, bool) or not isinstance(after, int | float):
+        raise TypeError(f"Retry(after=...) must be seconds or a timedelta, not {after!r:.100}.")
+    if not after <= MAX_AFTER_S:
+        raise ValueError(f"Retry(after=...) must be at most {MAX_AFTER_S:g} seconds, not {after!r:.100}.")
+    return max(float(after), 0.0)

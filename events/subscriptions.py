@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from events.errors import InvalidSubscription
+from events.errors import Discard, InvalidSubscription, Retry
 from events.joining import Join
 from events.namespace import Declared
 from events.types import is_well_formed
 
 ORDERINGS = ("", "project", "correlation", "order_key")
+Exceptions = tuple[type[BaseException], ...]
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,99}\Z")
 
 
@@ -28,9 +29,17 @@ class SubscriberOptions:
             `metadata.order_key`) hands out one at a time per key, in history order.
         on_dead: what a dead letter does to an ordered key: `skip` lets the next event go on,
             `block` holds it until somebody decides.
-        max_attempts: tries before a delivery becomes a dead letter. Default 5.
+        max_attempts: tries before a delivery becomes a dead letter; one that ended with its worker's death
+            counts, also when the worker held the delivery ready and had not started it. Default 5.
         min_backoff: seconds before the second try; each further wait is four times as long.
-        max_backoff: longest wait, seconds. The defaults spread 5 attempts over about an hour.
+        max_backoff: longest wait, seconds, before jitter. The defaults spread 5 attempts over about an hour.
+        jitter: how far a wait is spread at random, either way, as a fraction of it, 0 to 1, so that what
+            failed together does not come back together. Default 0.25.
+        retry_on: exception types after which a delivery is tried again; after every other it becomes a dead
+            letter at once. None, the default, tries again after any.
+        give_up_on: exception types after which it becomes a dead letter at once; wins over `retry_on`. Both
+            are asked about `TimeLimitExceeded` too, and about every exception in an exception group; never
+            about a stopping worker, a crash, `Retry` or `Discard`. They are code: Redis does not know them.
         time_limit: seconds one try may take. Default 600.
         concurrency: most deliveries ready or running across the fleet; 1 is strictly serial. By default
             as many as the fleet's workers have room for.
@@ -44,6 +53,9 @@ class SubscriberOptions:
     max_attempts: int = 5
     min_backoff: float = 45.0
     max_backoff: float = 3600.0
+    jitter: float = 0.25
+    retry_on: Exceptions | None = None
+    give_up_on: Exceptions = ()
     time_limit: float = 600.0
     concurrency: int | None = None
     rate_limit: float | None = None
@@ -70,6 +82,13 @@ class SubscriberOptions:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
                 raise InvalidSubscription(f"{name} must be seconds from 0 to 1e9, not {value!r}.")
+        if isinstance(self.jitter, bool) or not isinstance(self.jitter, int | float) or not 0 <= self.jitter <= 1:
+            raise InvalidSubscription(f"jitter must be a fraction from 0 to 1, not {self.jitter!r}.")
+        if self.retry_on is not None:
+            object.__setattr__(self, "retry_on", _exceptions("retry_on", self.retry_on))
+            if not self.retry_on:
+                raise InvalidSubscription("retry_on names nothing: write max_attempts=1, or leave it out to retry all.")
+        object.__setattr__(self, "give_up_on", _exceptions("give_up_on", self.give_up_on))
 
     def record(self) -> dict[str, str]:
         """Return the fields that publishers and scripts need, as the record in Redis holds them."""
@@ -106,6 +125,17 @@ def check_rate(value: object) -> float:
 
 def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _exceptions(option: str, given: object) -> Exceptions:
+    """Return exception types as a tuple; one alone may stand without it."""
+    types = tuple(given) if isinstance(given, tuple | list | set | frozenset) else (given,)
+    for kind in types:
+        if not isinstance(kind, type) or not issubclass(kind, BaseException):
+            raise InvalidSubscription(f"{option} must be a tuple of exception types, and {kind!r:.80} is none.")
+        if issubclass(kind, Retry | Discard):
+            raise InvalidSubscription(f"{option} cannot name {kind.__name__}: a handler that raises it has decided.")
+    return types
 
 
 def read_options(name: str, given: Mapping[str, Any]) -> SubscriberOptions:

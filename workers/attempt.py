@@ -5,8 +5,10 @@ running ── returned ──────────────────> 
         ── Retry, any exception, time limit:
              attempts left ───────────> again  retried, after a backoff
              none left ───────────────> dead
+             retry_on, give_up_on ────> dead   at the first failure
         ── the worker stops ──────────> again  interrupted, at once, not counted
         ── returned what cannot be published -> dead, output kept: paid work is not repeated
+not started ── killed three workers, or a worker's death was the last attempt -> dead
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from events.joining import Joined
 from events.publisher import event_arguments
 from events.records import AttemptState
 from events.subscriptions import Subscription
-from workers.backoff import delay_s
+from workers.backoff import delay_s, giving_up
 
 MAX_RETURNED_EVENTS = 1000
 MAX_RETURNED_BYTES = 16_000_000
@@ -40,12 +42,8 @@ class Interrupted(Interrupt):
     """Raised inside a handler whose worker stops, or whose delivery another worker has taken over."""
 
 
-class TimeLimitExceeded(Interrupt):
-    """Raised inside a plain handler that ran longer than its subscriber's time limit."""
-
-
-class KilledItsWorker(EventBusError):
-    """A delivery was started as a suspect twice and its worker died both times, three in all."""
+class NotStartedAgain(EventBusError):
+    """A delivery's workers died too often; it becomes a dead letter and its handler is not called."""
 
 
 class JoinIncomplete(EventBusError):
@@ -68,6 +66,7 @@ class Attempt:
         deferred: the attempt is settled by the event loop, not by Dramatiq's acknowledgement.
         abandoned: another worker owns the delivery now; whatever comes of this is void.
         cancelled: this process does not want it to start, or asked its handler to stop.
+        expired: its async handler was cancelled because of its time limit.
         finished: its settlement is on its way.
         task: the running task of an async handler.
         joined: what a join has seen; None of a subscriber that joins nothing.
@@ -81,6 +80,7 @@ class Attempt:
     deferred: bool = False
     abandoned: bool = False
     cancelled: bool = False
+    expired: bool = False
     finished: bool = False
     task: asyncio.Task[None] | None = None
     joined: Joined | None = None
@@ -105,6 +105,20 @@ class Attempt:
         return int((time.monotonic() - self.started_at) * 1e6) if self.started_at else 0
 
 
+def require_an_attempt(attempt: Attempt) -> None:
+    """Check that an attempt is left. A crash counts as one: nobody knows whether the dead worker had started it.
+
+    Raises:
+        NotStartedAgain: when the attempts that ended with their workers were the last ones.
+    """
+    most = attempt.subscription.options.max_attempts
+    if attempt.lease.attempt > most:
+        how = "max_attempts was lowered since, or the last one's worker died or fell silent"
+        if attempt.lease.suspect:
+            how = "the last one's worker died, or fell silent, while it held the delivery"
+        raise NotStartedAgain(f"Not started again: max_attempts={most} are used up, and {how}.")
+
+
 def conclude(attempt: Attempt, max_event_bytes: int) -> Settlement:
     """Decide how the attempt ends.
 
@@ -120,29 +134,38 @@ def conclude(attempt: Attempt, max_event_bytes: int) -> Settlement:
         return _done(attempt, returned, max_event_bytes)
     if isinstance(error, Discard):
         return Settlement(
-            attempt.lease, "end", AttemptState.DISCARDED, elapsed_us=attempt.elapsed_us, reason=error.reason
+            attempt.lease, "end", AttemptState.DISCARDED, elapsed_us=attempt.elapsed_us, reason=str(error.reason)
         )
     if isinstance(error, Interrupted):
         return hand_back(attempt.lease, started=attempt.started_at > 0, elapsed_us=attempt.elapsed_us)
-    if isinstance(error, KilledItsWorker | JoinIncomplete):
+    if isinstance(error, NotStartedAgain | JoinIncomplete):
         return dead(attempt.lease, str(error))
     return failed(attempt, error)
 
 
 def failed(attempt: Attempt, error: BaseException) -> Settlement:
-    """Try again after a backoff, or give up when no attempts are left."""
+    """Try again after a backoff, or give up: no attempts are left, or an option says so."""
     lease, options = attempt.lease, attempt.subscription.options
-    reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    text = "".join(traceback.format_exception(error))
-    if lease.attempt >= options.max_attempts:
-        return Settlement(
-            lease, "dead", AttemptState.DEAD, elapsed_us=attempt.elapsed_us, reason=reason, traceback=text
-        )
+    reason, clause = described(error), giving_up(error, options)
+    if clause is not None:
+        reason = f"Given up at once, because {clause}: {reason}"
+    if clause is not None or lease.attempt >= options.max_attempts:
+        text = "".join(traceback.format_exception(error))
+        return dead(lease, reason, elapsed_us=attempt.elapsed_us, text=text)
     after = error.after if isinstance(error, Retry) and error.after is not None else delay_s(lease.attempt, options)
     return Settlement(
-        lease, "again", AttemptState.RETRIED, attempts=lease.attempt, delay_us=max(int(after * 1e6), 0),
+        lease, "again", AttemptState.RETRIED, attempts=lease.attempt, delay_us=int(after * 1e6),
         elapsed_us=attempt.elapsed_us, reason=reason,
     )  # fmt: skip
+
+
+def described(error: BaseException) -> str:
+    """Return an exception's type and text; one whose text cannot be made is named by its type alone."""
+    try:
+        text = str(error)
+    except BaseException:
+        text = "its text cannot be shown"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def hand_back(lease: Lease, *, started: bool = False, elapsed_us: int = 0, delay_us: int = 0) -> Settlement:

@@ -18,7 +18,7 @@ import dramatiq
 from dramatiq.broker import Broker, Consumer, MessageProxy
 from dramatiq.middleware import CurrentMessage, Interrupt, Middleware, MiddlewareError
 
-from events.errors import EventBusError, ScriptFailed, Unavailable
+from events.errors import EventBusError, ScriptFailed, TimeLimitExceeded, Unavailable
 from events.subscriptions import Subscription
 from workers.actors import actor_name, declare_actors
 from workers.attempt import Attempt
@@ -143,7 +143,7 @@ class DeliveryProxy(MessageProxy):
 
 
 # Whatever a handler raises: the engine logs it once, with what follows.
-_EXPECTED = (Exception, Interrupt)
+_EXPECTED = (Exception, Interrupt, TimeLimitExceeded)
 
 
 class BootFailed(EventBusError, MiddlewareError):

@@ -34,19 +34,21 @@ from workers.attempt import (
     Attempt,
     Interrupted,
     JoinIncomplete,
-    KilledItsWorker,
+    NotStartedAgain,
     conclude,
     dead,
     failed,
     hand_back,
     materialized,
+    require_an_attempt,
 )
 from workers.credits import Credits
+from workers.eviction import warn_of_eviction
 from workers.heart import Heart
 from workers.held import Held
 from workers.keeper import LeaseKeeper
 from workers.limits import Interrupter
-from workers.loop import AsyncHandlers, LoopThread
+from workers.loop import CANCEL_AGAIN_S, AsyncHandlers, LoopThread
 from workers.receiver import Receiver
 from workers.settler import Settler
 
@@ -103,7 +105,8 @@ class Engine:
         self._own_loop = None if loop is not None else LoopThread()
         handlers_loop = self._own_loop.loop if self._own_loop else loop
         assert handlers_loop is not None
-        self._async = AsyncHandlers(handlers_loop, self._is_wanted, self.finish)
+        patience_s = min(CANCEL_AGAIN_S, settings.lease_s / 2)  # to end before the handler counts as hanging
+        self._async = AsyncHandlers(handlers_loop, self._is_wanted, self.finish, patience_s)
         self._running: dict[int, Attempt] = {}
         self._idle = threading.Condition()
         self._threads = threads
@@ -112,13 +115,14 @@ class Engine:
         self.draining = False
 
     def open(self) -> None:
-        """Declare the subscribers and start the threads.
+        """Declare the subscribers, look at the server's policy, and start the threads.
 
         Raises:
             Unavailable: when Redis or the store cannot be reached.
             EventBusError: when a subscriber cannot be declared.
         """
         self._declare()
+        warn_of_eviction(self._namespace)
         for part in (self._settler, self._keeper, self._interrupter, self._own_loop):
             if part is not None:
                 part.start()
@@ -237,7 +241,9 @@ class Engine:
         return not lost and attempt.lease.is_surely_ours(self._settings.lease_s)
 
     def _may_start(self, attempt: Attempt) -> bool:
-        """Count the start of a suspect; one that killed its worker before is not started again."""
+        """Count the start of a suspect; what killed its workers, or has no attempt left, is not started again."""
+        if attempt.lease.starts < MAX_SUSPECT_STARTS:
+            require_an_attempt(attempt)
         if not attempt.lease.suspect:
             return True
         try:
@@ -249,7 +255,7 @@ class Engine:
             attempt.abandoned = True
             return False
         if starts > MAX_SUSPECT_STARTS:
-            raise KilledItsWorker(
+            raise NotStartedAgain(
                 "It killed its worker three times: each time the process died, or fell silent, while it ran."
             )
         return True

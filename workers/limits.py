@@ -13,12 +13,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dramatiq.middleware import Interrupt
 from dramatiq.threading import raise_thread_exception
 
-from workers.attempt import Attempt, Interrupted, TimeLimitExceeded
+from events.errors import TimeLimitExceeded
+from workers.attempt import Attempt, Interrupted
 
 CHECK_S = 0.25
+Interrupt = (Interrupted, TimeLimitExceeded)
 _raise: Callable[[int, type[BaseException]], None] = raise_thread_exception
 
 
@@ -64,6 +65,8 @@ class Interrupter:
                 running.returned = True
             except BaseException as error:
                 running.error = error
+                if isinstance(error, TimeLimitExceeded) and not error.args:
+                    error.args = (f"the handler ran longer than {limit_s:g} s",)
             self._forget(attempt)
             self._await_one_on_its_way(running)
         except Interrupt as late:

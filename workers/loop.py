@@ -15,7 +15,10 @@ import threading
 from collections.abc import Callable
 
 from events.context import handling
-from workers.attempt import Attempt, Interrupted, TimeLimitExceeded, materialized
+from events.errors import TimeLimitExceeded
+from workers.attempt import Attempt, Interrupted, materialized
+
+CANCEL_AGAIN_S = 5.0
 
 log = logging.getLogger("eventbus.worker")
 
@@ -52,6 +55,8 @@ class AsyncHandlers:
     Args:
         is_wanted: asked on the loop, at the last moment, whether the handler may still be started.
         finished: called on the loop with each attempt that ended, its result or error set.
+        cancel_again_s: how long a cancelled handler may clean up, or ignore that it was cancelled, before it is
+            cancelled again.
     """
 
     def __init__(
@@ -59,8 +64,10 @@ class AsyncHandlers:
         loop: asyncio.AbstractEventLoop,
         is_wanted: Callable[[Attempt], bool],
         finished: Callable[[Attempt], None],
+        cancel_again_s: float = CANCEL_AGAIN_S,
     ) -> None:
         self._loop = loop
+        self._cancel_again_s = cancel_again_s
         self._is_wanted = is_wanted
         self._finished = finished
 
@@ -76,7 +83,7 @@ class AsyncHandlers:
         self._loop.call_soon_threadsafe(self._start, attempt, begun)
 
     def cancel(self, attempt: Attempt) -> None:
-        """Cancel the attempt's task, if it runs; from any thread."""
+        """Cancel the attempt's task until it ends, if it runs; from any thread."""
         attempt.cancelled = True
         with contextlib.suppress(RuntimeError):  # the loop has ended, and its tasks with it
             self._loop.call_soon_threadsafe(self._cancel, attempt)
@@ -86,10 +93,16 @@ class AsyncHandlers:
         """Whether the loop is closed: nothing on it will ever finish."""
         return self._loop.is_closed()
 
-    @staticmethod
-    def _cancel(attempt: Attempt) -> None:
-        if attempt.task is not None:
+    def _cancel(self, attempt: Attempt) -> None:
+        """Cancel, and again: one that a handler swallows would leave it running for as long as it likes."""
+        if attempt.task is not None and not attempt.task.done():
             attempt.task.cancel()
+            self._loop.call_later(self._cancel_again_s, self._cancel, attempt)
+
+    def _expire(self, attempt: Attempt) -> None:
+        if not attempt.cancelled:
+            attempt.expired = True
+            self._cancel(attempt)
 
     def _start(self, attempt: Attempt, begun: object) -> None:
         context = contextvars.copy_context()
@@ -98,22 +111,23 @@ class AsyncHandlers:
 
     async def _run(self, attempt: Attempt, begun: object) -> None:
         limit_s = attempt.subscription.options.time_limit
-        timeout = asyncio.timeout(limit_s)
+        limit = self._loop.call_later(limit_s, self._expire, attempt)
         try:
-            async with timeout:
-                if begun is None and not self._is_wanted(attempt):
-                    raise Interrupted
-                attempt.result = await collected(begun if begun is not None else attempt.call())
-        except TimeoutError as error:
-            attempt.error = (
-                TimeLimitExceeded(f"the handler ran longer than {limit_s:g} s") if timeout.expired() else error
-            )
+            if begun is None and not self._is_wanted(attempt):
+                raise Interrupted
+            attempt.result = await collected(begun if begun is not None else attempt.call())
         except asyncio.CancelledError as error:
-            attempt.error = (
-                Interrupted() if attempt.cancelled else RuntimeError(f"The handler was cancelled: {error!r}")
-            )
+            if attempt.expired:
+                late = TimeLimitExceeded(f"the handler ran longer than {limit_s:g} s")
+                attempt.error = late.with_traceback(error.__traceback__)
+            elif attempt.cancelled:
+                attempt.error = Interrupted()
+            else:
+                attempt.error = RuntimeError(f"The handler was cancelled: {error!r}")
         except BaseException as error:
             attempt.error = error
+        finally:
+            limit.cancel()
         self._finished(attempt)
 
 
