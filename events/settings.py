@@ -35,7 +35,8 @@ class Settings:
         max_routes: `EVENTBUS_MAX_ROUTES`, most subscribers of one event type. Default 100.
         reset_wait_s: `EVENTBUS_RESET_WAIT_S`, seconds a publisher waits for workers to declare a lost
             namespace again. Default 10.
-        timeout_s: `EVENTBUS_TIMEOUT_S`, seconds before a server that does not answer is given up. Default 5.
+        timeout_s: `EVENTBUS_TIMEOUT_S`, seconds before a server that does not answer is given up. Default 5;
+            at least 2, because a worker's read of idle queues is answered after up to 0.9 s.
         grace_s: `EVENTBUS_GRACE_S`, seconds a stopping worker gives running handlers. Hosts kill after
             30. Default 25.
         processes: `EVENTBUS_PROCESSES`, worker processes of `eventbus worker`. Default 2.
@@ -135,7 +136,7 @@ _LOWEST: dict[str, float] = {
     "max_event_bytes": 1024,
     "max_routes": 1,
     "reset_wait_s": 0,
-    "timeout_s": 0.1,
+    "timeout_s": 2,
     "grace_s": 0,
     "processes": 1,
     "threads": 1,

@@ -25,12 +25,13 @@ class FaultProxy:
 
     Attributes:
         port: the same from start to end, also after `refuse`.
-        dropped: replies lost so far.
+        requests: commands passed on so far. dropped: replies lost so far.
     """
 
     def __init__(self, target_host: str, target_port: int) -> None:
         self.target = (target_host, target_port)
         self.port = 0
+        self.requests = 0
         self.dropped = 0
         self._to_drop = 0
         self._matching = b""
@@ -149,6 +150,7 @@ class FaultProxy:
             if lost:
                 self._to_drop -= 1
             pair.lost.append(lost)
+            self.requests += pair.framed
             await pair.send(pair.server, frame)
         pair.cut()
 
