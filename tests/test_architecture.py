@@ -228,6 +228,22 @@ def test_no_script_spells_a_redis_key(script: Path) -> None:
     assert [text for pair in literals for text in pair if text.startswith(prefixes)] == []
 
 
+# Of what Redis 7.0 and Valkey 8 both have. XACKDEL, XDELEX, XNACK, HEXPIRE, HGETDEL and SET IFEQ are newer.
+COMMANDS = """
+    DEL EXISTS GET HDEL HEXISTS HGET HGETALL HINCRBY HLEN HMGET HSCAN HSET HSETNX INCR INCRBY LINDEX LLEN LPOP LPUSH
+    LRANGE LREM MGET PEXPIRE RPOP RPUSH SADD SCARD SET SISMEMBER SMEMBERS SREM SUNION TIME TYPE XACK XADD XCLAIM XDEL
+    XGROUP XINFO XLEN XPENDING XRANGE XREVRANGE XSETID XTRIM ZADD ZCARD ZCOUNT ZINCRBY ZPOPMIN ZRANGE ZRANGEBYSCORE
+    ZREM ZREMRANGEBYSCORE ZSCORE
+"""
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "events" / "lua").glob("*.lua")), ids=lambda path: path.name)
+def test_scripts_call_only_commands_that_redis_7_0_has(script: Path) -> None:
+    called = re.findall(r"redis\.p?call\(\s*(?:'(\w+)'|([^'\s]))", script.read_text())
+
+    assert {name or "not a literal" for name, _ in called} <= set(COMMANDS.split())
+
+
 @EVERY
 def test_only_settings_reads_our_variables_from_the_environment(source: Source) -> None:
     if source.name == "events.settings":

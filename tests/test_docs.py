@@ -20,6 +20,8 @@ from typing import Any
 
 import pytest
 
+from tests.model.mutations import MUTATIONS
+
 ROOT = Path(__file__).parent.parent
 FILES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if path.exists()]
 ONLY_COMPILED = "# not run:"
@@ -180,6 +182,41 @@ def test_links_to_files_lead_somewhere(path: Path) -> None:
     assert [t for t in targets if t and ":" not in t and not (path.parent / t).exists()] == []
 
 
+TEST_NAMES = {
+    node.name
+    for path in (ROOT / "tests").rglob("test_*.py")
+    for node in ast.walk(ast.parse(path.read_text()))
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+}
+
+
+def unknown_tests(text: str) -> list[str]:
+    """Return the tests, and the mutations of `test_the_checker_catches[...]`, that a document names and nobody has."""
+    unknown = []
+    for line in text.splitlines():
+        catches = "test_the_checker_catches[" in line
+        for code in re.findall(r"`([^`]+)`", line):
+            named = re.fullmatch(r"(test_\w+)?(?:\[(\w+)\])?", code)
+            if named and named[1] and named[1] not in TEST_NAMES:
+                unknown.append(named[1])
+            if named and catches and named[2] and named[2] not in MUTATIONS:
+                unknown.append(code)
+    return unknown
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_every_test_that_a_document_names_exists(path: Path) -> None:
+    assert unknown_tests(path.read_text()) == []
+
+
+def test_each_trap_has_a_test() -> None:
+    table = (ROOT / "docs" / "testing.md").read_text().partition("## Traps")[2].partition("\n## ")[0]
+    rows = [line.split(" | ") for line in table.splitlines() if line.startswith("| ")][2:]
+
+    assert len(rows) > 30
+    assert [row[0] for row in rows if len(row) != 2 or "`test_" not in row[1]] == []
+
+
 # the rules themselves
 
 
@@ -236,6 +273,13 @@ def test_commands_are_found_in_pipes_and_checked() -> None:
     assert commands_of(block) == [["worker", "--processes", "2"], ["demo"], ["fly", "--high"]]
     assert [complaint(words) for words in commands_of(block)] == [None, None, "eventbus has no command 'fly'"]
     assert complaint(["worker", "--wings"]) == "eventbus worker has no option --wings"
+
+
+def test_a_test_that_nobody_has_is_named() -> None:
+    text = "`test_that_never_was`, `test_the_readme_has_code`, `tests/test_docs.py` and `[]`\n"
+    text += "`test_the_checker_catches[no_fence]`, `[no_such_fault]`"
+
+    assert unknown_tests(text) == ["test_that_never_was", "[no_such_fault]"]
 
 
 def test_a_block_that_is_not_closed_is_named() -> None:

@@ -51,7 +51,7 @@ def public_methods(cls: type) -> dict[str, str]:
 def test_the_package_gives_these_names() -> None:
     assert sorted(events.__all__) == [
         "CallbackSubscriber", "Discard", "Event", "EventBus", "EventBusError", "EventSubscriber", "EventType", "Retry",
-        "Settings", "publish",
+        "Settings", "TimeLimitExceeded", "publish",
     ]  # fmt: skip
     assert set(events.__all__) <= set(dir(events))
     assert all(getattr(events, name) is not None for name in events.__all__)
@@ -179,6 +179,9 @@ def test_a_subscriber_has_these_options() -> None:
         "max_attempts": 5,
         "min_backoff": 45.0,
         "max_backoff": 3600.0,
+        "jitter": 0.25,
+        "retry_on": None,
+        "give_up_on": (),
         "time_limit": 600.0,
         "concurrency": None,
         "rate_limit": None,
@@ -234,6 +237,9 @@ def test_the_error_tree_is_the_one_drawn_in_its_file() -> None:
         "UnknownSubscriber",
     ]  # fmt: skip
     assert (actual["Discard"], actual["Retry"]) == ("Exception", "Exception")
+    assert events.errors.TimeLimitExceeded.__bases__ == (BaseException,)
+    assert shape(events.errors.Retry.__init__) == "(self, after=None, reason='')"
+    assert shape(events.errors.Discard.__init__) == "(self, reason='')"
 
 
 @pytest.mark.parametrize(
