@@ -19,7 +19,7 @@ from events.errors import TimeLimitExceeded
 from workers.attempt import Attempt, Interrupted
 
 CHECK_S = 0.25
-Interrupt = (Interrupted, TimeLimitExceeded)
+INTERRUPTS = (Interrupted, TimeLimitExceeded)
 _raise: Callable[[int, type[BaseException]], None] = raise_thread_exception
 
 
@@ -69,7 +69,7 @@ class Interrupter:
                     error.args = (f"the handler ran longer than {limit_s:g} s",)
             self._forget(attempt)
             self._await_one_on_its_way(running)
-        except Interrupt as late:
+        except INTERRUPTS as late:
             self._forget(attempt)  # the only one has arrived: nothing interrupts this
             if not running.returned and running.error is None:
                 running.error = late
@@ -91,7 +91,7 @@ class Interrupter:
 
     @staticmethod
     def _await_one_on_its_way(running: _Running) -> None:
-        if running.raised and not isinstance(running.error, Interrupt):
+        if running.raised and not isinstance(running.error, INTERRUPTS):
             deadline = time.monotonic() + 1
             while time.monotonic() < deadline:
                 time.sleep(0.001)
