@@ -346,15 +346,18 @@ local function decide(s, why)
   offer(record(s.name), frame, lane, name_of(frame))
 end
 
--- Writes the counts, and lets go of the joins for which nothing is under way. Called once, before the
--- last `admit`.
+-- Writes the counts, and lets go of the joins for which nothing is under way, in history order. Called once,
+-- before the last `admit`.
 local function keep_scopes()
+  local over = {}
   for _, s in pairs(scopes) do
     if s and s.changed then
       redis.call('HSET', s.hash, 'open', s.open, 'dead', s.dead, 'left', s.left)
-      if s.open == 0 and s.frame then decide(s, s.dead + s.left > 0 and 'dead' or 'complete') end
+      if s.open == 0 and s.frame then over[#over + 1] = s end
     end
   end
+  table.sort(over, function(a, b) return tonumber(a.position) < tonumber(b.position) end)
+  for _, s in ipairs(over) do decide(s, s.dead + s.left > 0 and 'dead' or 'complete') end
 end
 
 -- The delivery of a join has ended for good: nobody asks for what was kept.

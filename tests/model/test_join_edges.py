@@ -1,0 +1,36 @@
+"""Joins at their edges: many at once, many around one event, records that change, too much to keep, forgotten ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from events.deliveries import Settlement
+from events.records import AttemptState
+from tests.model.test_joins import Bench
+from tests.valkey_servers import ValkeyServer
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[redis.Redis]:
+    with ValkeyServer() as server, server.client() as client:
+        yield client
+
+
+@pytest.fixture
+def bench(client: redis.Redis) -> Bench:
+    return Bench(client)
+
+
+def test_joins_that_end_in_one_step_go_in_history_order(bench: Bench) -> None:
+    bench.declare("Painter", "SCRIPT")
+    bench.join("Editor", "SCRIPT", "IMAGE")
+    names = [f"script{n}" for n in range(12)]
+    for name in names:
+        bench.publish(name, "SCRIPT")
+
+    bench.deliveries.settle([Settlement(lease, "end", AttemptState.DONE) for lease in bench.read("Painter", count=20)])
+
+    assert [lease.event.event_id for lease in bench.read("Editor", count=20)] == names
