@@ -17,7 +17,8 @@ def declare(namespace: Namespace, declared: Declared, max_routes: int) -> None:
 
     Raises:
         TooManyRoutes: when a type has `max_routes` other subscribers.
-        InvalidSubscription: when the ordering differs from the declared one while deliveries wait.
+        InvalidSubscription: when the ordering differs from the declared one, or a join becomes none or
+            is made of what was none, while deliveries wait.
     """
     options = dict(declared.options)
     ordering = options.pop("ordering", "")
@@ -36,6 +37,12 @@ def declare(namespace: Namespace, declared: Declared, max_routes: int) -> None:
         raise InvalidSubscription(
             f"{declared.name!r} is declared with ordering {rest} and has deliveries waiting; its ordering cannot "
             f"change to {ordering or 'none'} until they are settled. Let it drain, or use another name."
+        )
+    if word == "JOIN":
+        was, now = ("no join", "one") if options.get("join_of") else ("a join", "none")
+        raise InvalidSubscription(
+            f"{declared.name!r} is declared as {was} and has deliveries waiting; it cannot become {now} until they "
+            "are settled. Let it drain, or use another name."
         )
 
 

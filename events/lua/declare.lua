@@ -1,8 +1,9 @@
 -- Declares a subscriber: routes, record and group, in one step.
 --
 -- ARGV: epoch, subscriber, max_routes, ordering, number of types, types, then option pairs.
--- Reply: 'EPOCH', 'OK', `ROUTES type count` (a type has too many subscribers), or `ORDERING current`
--- (the ordering cannot change while deliveries wait: they were put into lanes by the old one).
+-- Reply: 'EPOCH', 'OK', `ROUTES type count` (a type has too many subscribers), `ORDERING current`
+-- (the ordering cannot change while deliveries wait: they were put into lanes by the old one), or `JOIN`
+-- (nobody becomes a join, or stops being one, while deliveries wait: those of a join have what it has seen).
 
 if epoch_differs() then return 'EPOCH' end
 local S, max_routes, ordering, n = ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
@@ -22,10 +23,16 @@ for kind in pairs(counted) do
   for _, name in ipairs(routes_of(kind)) do mine = mine or name == S end
   if not mine and count >= max_routes then return 'ROUTES ' .. kind .. ' ' .. (count + 1) end
 end
-for o = 6 + n, #ARGV do options[#options + 1] = ARGV[o] end
+local becomes_join = false
+for o = 6 + n, #ARGV do
+  options[#options + 1] = ARGV[o]
+  if ARGV[o] == 'join_of' then becomes_join = (ARGV[o + 1] or '') ~= '' end
+end
 local declared = redis.call('EXISTS', key('sub', S)) == 1
 local busy = r.used + r.waiting + redis.call('ZCARD', r.delayed) + redis.call('HLEN', r.held) > 0
 if declared and busy and r.ordering ~= ordering then return 'ORDERING ' .. (r.ordering ~= '' and r.ordering or 'none') end
+local parks = redis.call('ZCARD', key('joins', S)) > 0
+if declared and (busy or parks) and (r.join_of ~= nil) ~= becomes_join then return 'JOIN' end
 
 -- Nothing is written when nothing differs, so that workers boot on a server that is full.
 local same = declared and redis.call('SISMEMBER', key('subscribers'), S) == 1 and has_group(r.queue)

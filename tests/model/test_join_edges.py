@@ -8,6 +8,7 @@ import pytest
 import redis
 
 from events.deliveries import Settlement
+from events.errors import InvalidSubscription
 from events.records import AttemptState
 from tests.model.test_joins import Bench
 from tests.valkey_servers import ValkeyServer
@@ -34,3 +35,23 @@ def test_joins_that_end_in_one_step_go_in_history_order(bench: Bench) -> None:
     bench.deliveries.settle([Settlement(lease, "end", AttemptState.DONE) for lease in bench.read("Painter", count=20)])
 
     assert [lease.event.event_id for lease in bench.read("Editor", count=20)] == names
+
+
+def test_a_join_stays_one_and_nothing_else_becomes_one_while_deliveries_wait(bench: Bench) -> None:
+    bench.declare("Painter", "SCRIPT")
+    bench.declare("Plain", "SCRIPT")
+    bench.join("Editor", "SCRIPT", "IMAGE")
+    bench.publish("script", "SCRIPT")
+
+    with pytest.raises(InvalidSubscription, match="'Editor' is declared as a join .* cannot become none"):
+        bench.declare("Editor", "SCRIPT")
+    with pytest.raises(InvalidSubscription, match="'Editor' is declared as a join"):
+        bench.declare("Editor", "SCRIPT", ordering="project")
+    with pytest.raises(InvalidSubscription, match="'Plain' is declared as no join .* cannot become one"):
+        bench.join("Plain", "SCRIPT", "IMAGE")
+    bench.join("Editor", "SCRIPT", "IMAGE", "SOUND", timeout=60)
+
+    for name in ("Painter", "Plain", "Editor"):
+        bench.settle(*bench.read(name))
+    bench.declare("Editor", "SCRIPT", ordering="project")
+    bench.join("Plain", "SCRIPT", "IMAGE")
