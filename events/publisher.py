@@ -178,6 +178,12 @@ def refusal(reply: bytes, max_routes: int) -> EventBusError | None:
             f"The type {rest[0]!r} has {rest[1]} subscribers, over the limit of {max_routes} (EVENTBUS_MAX_ROUTES). "
             "Nothing was published: let one subscriber pass the event on, or raise the limit."
         )
+    if word == "JOINS":
+        return PublishRefused(
+            f"An event of the type {rest[0]!r} would be in {rest[1]} open joins at once, over the limit of {rest[2]}: "
+            "joins around joins, as when what is joined begins anew again and again. Nothing was published: publish "
+            "it without a cause in them, or let fewer types begin a join."
+        )
     if word == "DELIVERIES":
         return PublishRefused(
             f"The returned events make {rest[0]} deliveries, over the limit of {rest[1]} for one handler. "

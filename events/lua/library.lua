@@ -251,6 +251,8 @@ local function let_go(r, lane, name)
   end
 end
 
+local delivered, written = 0, 0 -- deliveries and bytes of this call; at the maximum the rest is answered LATER
+
 -- joins ---------------------------------------------------------------------------------------
 -- A subscriber that joins gets an event only when nothing is under way any more of what that event set
 -- off. Until then its delivery is parked in the join's hash, which counts the deliveries that are.
@@ -268,6 +270,7 @@ end
 -- is there (until the delivery is done or discarded), is kept in the list, in order.
 
 local MAX_JOINED = 10000
+local MAX_SCOPES = 32 -- of one event: each costs every delivery in it a few commands, and every event a copy
 local scopes = {} -- token -> what this call knows of it; false when there is no such join
 
 local function scope(token)
@@ -330,6 +333,7 @@ local function join_event(tokens, kind, header, body)
     if of and string.find(of, '\t' .. kind .. '\t', 1, true) then
       if s.kept < MAX_JOINED then
         s.kept = redis.call('RPUSH', s.list, framed(header, body))
+        delivered, written = delivered + 1, written + string.len(body)
       else
         s.left, s.changed = s.left + 1, true
       end
@@ -372,7 +376,6 @@ end
 
 local known, routes = {}, {}
 local handled = {} -- events whose handlers settle in this call: id -> root and depth, as their frames say
-local delivered, written = 0, 0 -- deliveries and bytes of this call; at the maximum the rest is answered LATER
 
 local function remember(id)
   if known[id] == nil then
@@ -437,12 +440,16 @@ local function refusal(e, max_routes, batch)
   local subscribers = routes_of(e.type)
   if #subscribers > max_routes then return table.concat({ 'ROUTES', e.type, #subscribers }, '\t') end
   e.root, e.depth = root_of(e, batch)
-  inherited(e)
+  e.width = batch[e.cause] and batch[e.cause].width or #inherited(e)
   for _, S in ipairs(subscribers) do
     local r = record(S)
     check_lane(r, lane_of(r, e, e.root))
-    if r.join_of then redis.call('ZCARD', key('joins', S)) end
+    if r.join_of then
+      redis.call('ZCARD', key('joins', S))
+      e.width = e.width + 1
+    end
   end
+  if e.width > MAX_SCOPES then return table.concat({ 'JOINS', e.type, e.width, MAX_SCOPES }, '\t') end
   batch[e.id] = e
   return nil
 end
@@ -459,8 +466,7 @@ local function publish(e)
   end
   local position = whole(append(key('history'), 'e', e.body, 'r', root, 'd', whole(depth),
                                 's', table.concat(deliveries, '\t'), 'o', e.origin))
-  local from_cause = inherited(e)
-  local within = { unpack(from_cause) }
+  local from_cause, within = inherited(e), inherited(e)
   local function frame_for(r, tokens)
     return framed({ position, '0', '0', whole(depth), e.type, root, lane_of(r, e, root), e.priority,
                     table.concat(tokens, ',') }, e.body)

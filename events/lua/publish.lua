@@ -1,9 +1,9 @@
 -- Publishes a batch of events, each atomically with its deliveries; all or none of one event.
 --
--- ARGV: epoch, max_routes, origin, then 8 per event (see event_at).
+-- ARGV: epoch, max_routes, origin, then 9 per event (see event_at).
 -- Reply: 'EPOCH', or per event `<position>\t<1 new | 0 known>` or a refusal: `CONFLICT id position`
--- (the id says something else), `ROUTES type count` (too many subscribers), or `LATER`: the call has
--- done enough for one step, send this one again.
+-- (the id says something else), `ROUTES type count` (too many subscribers), `JOINS type count limit` (in too
+-- many joins at once), or `LATER`: the call has done enough for one step, send this one again.
 -- A refused event writes nothing and does not keep its neighbours from being published.
 
 if epoch_differs() then return 'EPOCH' end

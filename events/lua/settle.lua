@@ -13,8 +13,9 @@
 --   events     how many returned events follow
 -- Reply: 'EPOCH', or per item `settled`, `refused` (the lease is not the caller's any more: another
 -- worker has it, or an earlier send of this item settled it), or why its events were refused
--- (`CONFLICT ...`, `ROUTES ...`, `DELIVERIES count limit`, tab-separated), in which case nothing of the item was written; `LATER`, nothing was
--- written either: the call has done enough for one step, send the item again.
+-- (`CONFLICT ...`, `ROUTES ...`, `JOINS ...`, `DELIVERIES count limit`, tab-separated), in which case nothing
+-- of the item was written; `LATER`, nothing was written either: the call has done enough for one step, send
+-- the item again.
 --
 -- The token is (entry id, consumer, delivery count). Name alone would let an attempt settle that
 -- lost the lease and whose process got it again. Settling goes on when memory is full, because it is

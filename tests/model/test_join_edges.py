@@ -8,9 +8,10 @@ import pytest
 import redis
 
 from events.deliveries import Settlement
-from events.errors import InvalidSubscription
+from events.errors import InvalidSubscription, PublishRefused
+from events.publisher import Publisher, Receipt
 from events.records import AttemptState
-from tests.model.test_joins import Bench
+from tests.model.test_joins import MIB, Bench, make
 from tests.valkey_servers import ValkeyServer
 
 
@@ -55,3 +56,29 @@ def test_a_join_stays_one_and_nothing_else_becomes_one_while_deliveries_wait(ben
         bench.settle(*bench.read(name))
     bench.declare("Editor", "SCRIPT", ordering="project")
     bench.join("Plain", "SCRIPT", "IMAGE")
+
+
+def test_what_is_in_too_many_joins_at_once_is_refused_whole_and_kept_with_a_dead_letter(bench: Bench) -> None:
+    bench.declare("Painter", "SCRIPT")
+    bench.join("Editor", "SCRIPT", "IMAGE")
+    bench.publish("script0", "SCRIPT")
+    for n in range(31):
+        (painting,) = bench.read("Painter")
+        assert bench.settle(painting, (f"script{n + 1}", "SCRIPT")) == "settled"
+
+    (painting,) = bench.read("Painter")
+    refused = bench.settle(painting, ("image", "IMAGE"), ("script32", "SCRIPT"))
+    assert "'SCRIPT' would be in 33 open joins at once, over the limit of 32" in refused
+    in_one_call = [make("a", "IMAGE", "script31"), make("b", "SCRIPT", "a"), make("c", "IMAGE", "b")]
+    answers = Publisher(bench.namespace, MIB, 100).publish_many(in_one_call)
+    assert [type(answer) for answer in answers] == [Receipt, PublishRefused, Receipt]
+    assert bench.client.exists(bench.keys("id", "script32"), bench.keys("id", "image")) == 0
+
+    bench.settle(painting, action="dead", state=AttemptState.DEAD)
+    went = []
+    while joining := bench.read("Editor"):
+        went += [lease.event.event_id for lease in joining]
+        for lease in joining:
+            bench.settle(lease)
+    assert sorted(went) == sorted(f"script{n}" for n in range(32))
+    assert bench.left_over() == []
