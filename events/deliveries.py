@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from events.connection import mapped
-from events.errors import EventBusError
-from events.event import decode
+from events.errors import EventBusError, MalformedEntry
+from events.event import Event, decode
 from events.frame import Lease, lease_of, parse_frame
 from events.joining import Joined
 from events.keys import GROUP
@@ -83,6 +83,14 @@ class Settlement:
             self.output, lease.event_id, frame.root, frame.depth, frame.scopes, len(self.events),
             *(argument for event in self.events for argument in event),
         ]  # fmt: skip
+
+
+def _event_in(frame: bytes) -> Event | None:
+    try:
+        read = parse_frame(frame)
+        return decode(read.body, read.root)
+    except MalformedEntry:
+        return None
 
 
 class Tended(NamedTuple):
@@ -224,15 +232,19 @@ class Deliveries:
             pipe.execute()
 
     def joined(self, lease: Lease) -> Joined:
-        """Return what the join whose delivery this is has seen so far."""
+        """Return what the join whose delivery this is has seen so far; what cannot be read counts as left out."""
         client, keys = self.namespace.client, self.namespace.keys
         part = str(lease.frame.position)
         with mapped(client), client.pipeline(transaction=True) as pipe:
             pipe.hmget(keys("join", lease.subscriber, part), "why", "dead", "left")
             pipe.lrange(keys("joined", lease.subscriber, part), 0, -1)
             (why, dead, left), frames = pipe.execute()
-        events = tuple(decode(frame.body, frame.root) for frame in map(parse_frame, frames))
-        return Joined(events, why.decode() if why else "lost", int(dead or 0), int(left or 0))
+        events = tuple(event for event in map(_event_in, frames) if event is not None)
+        unreadable = len(frames) - len(events)
+        reason = why.decode() if why else "lost"
+        return Joined(
+            events, "dead" if unreadable and reason == "complete" else reason, int(dead or 0), int(left or 0) + unreadable
+        )
 
     def begin(self, lease: Lease) -> int:
         """Count the start of a suspect; return its starts so far, 0 when the lease is lost."""

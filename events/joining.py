@@ -59,7 +59,8 @@ class Joined:
         events: of the types it waits for, in history order.
         why: `complete` when everything that was set off has ended well; `dead` when some of it became dead
             letters, or was more than a join keeps; `timeout`; `lost` when Redis had lost the join.
-        dead: deliveries that became dead letters. left_out: events beyond those that a join keeps.
+        dead: deliveries that became dead letters.
+        left_out: events beyond the 10,000, or the 32 MB, that a join keeps, and those that cannot be read.
     """
 
     events: tuple[Event, ...]
@@ -80,5 +81,5 @@ class Joined:
         if self.why == "lost":
             return "Redis had lost what it had seen"
         parts = [f"{self.dead} deliveries of what was set off are dead letters"] if self.dead else []
-        parts += [f"{self.left_out} events were more than it keeps"] if self.left_out else []
+        parts += [f"{self.left_out} events were more than it keeps, or cannot be read"] if self.left_out else []
         return " and ".join(parts)

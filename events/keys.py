@@ -13,7 +13,8 @@ that every script begins with.
                                causes (tab-separated); expires `dedupe_s` after the event is archived
     routes:<TYPE>     set      subscribers of a type; `routes:*` those of every type
     subscribers       set      every declared subscriber
-    sub:<S>           hash     a subscriber's record. Declared: types, ordering, concurrency, rate, dead.
+    sub:<S>           hash     a subscriber's record. Declared: types, ordering, concurrency, rate, dead,
+                               join_of (tab-separated), join_timeout (microseconds).
                                Set by an operator: paused, set_concurrency, set_rate. Kept by scripts: state,
                                turn, tat (of the rate), running (in the fleet), reaped_at, reap_from
     queue:<S>         stream   the window: deliveries ready or leased; group `fleet`; field f, a frame
@@ -26,7 +27,8 @@ that every script begins with.
     suspects:<S>      hash     delivery name -> starts since a worker died holding it
     join:<S>:<position>
                       hash     a join: deliveries under way (open), ended as dead letters (dead), events
-                               not kept (left), the parked delivery (frame), why it went (why)
+                               not kept (left), bytes of those kept (bytes), the parked delivery
+                               (frame), why it went (why)
     joined:<S>:<position>
                       list     frames of the events that a join has seen, in history order
     joins:<S>         zset     position of the event that opened a join -> when it goes anyway, microseconds

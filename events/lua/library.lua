@@ -266,10 +266,11 @@ local delivered, written = 0, 0 -- deliveries and bytes of this call; at the max
 -- its own event opened: joins of one event do not wait for each other.
 -- Invariants: `open` is the number of deliveries in the scope that have not ended. What an attempt
 -- returns is counted in the step that ends the attempt, so `open` is 0 only when nothing follows. The
--- delivery leaves the hash in one step, once. What joins at that moment, and later as long as the hash
--- is there (until the delivery is done or discarded), is kept in the list, in order.
+-- delivery leaves the hash in one step, once. What joins until then is kept in the list, in order; where
+-- something was missing, also what comes later, until the delivery is done or discarded. What is complete
+-- stays as it is: every attempt sees the same.
 
-local MAX_JOINED = 10000
+local MAX_JOINED, MAX_JOINED_BYTES = 10000, 32000000
 local MAX_SCOPES = 32 -- of one event: each costs every delivery in it a few commands, and every event a copy
 local scopes = {} -- token -> what this call knows of it; false when there is no such join
 
@@ -277,10 +278,11 @@ local function scope(token)
   if scopes[token] == nil then
     local S, position = string.match(token, '^([^/]+)/(%d+)$')
     local part = S and (S .. ':' .. position)
-    local v = S and redis.call('HMGET', key('join', part), 'open', 'dead', 'left', 'frame') or {}
+    local v = S and redis.call('HMGET', key('join', part), 'open', 'dead', 'left', 'bytes', 'why', 'frame') or {}
     if v[1] then
-      local s = { name = S, position = position, hash = key('join', part), list = key('joined', part), frame = v[4],
-                  open = tonumber(v[1]), dead = tonumber(v[2]) or 0, left = tonumber(v[3]) or 0 }
+      local s = { name = S, position = position, hash = key('join', part), list = key('joined', part),
+                  open = tonumber(v[1]), dead = tonumber(v[2]) or 0, left = tonumber(v[3]) or 0,
+                  bytes = tonumber(v[4]) or 0, is_complete = v[5] == 'complete', frame = v[6] }
       s.kept = redis.call('LLEN', s.list)
       redis.call('ZCARD', key('joins', S))
       if s.frame then check_lane(record(S), waits_in(s.frame)) else record(S) end
@@ -304,7 +306,7 @@ end
 local function open_scope(r, position, frame)
   local token, part = r.name .. '/' .. position, r.name .. ':' .. position
   local s = { name = r.name, position = position, hash = key('join', part), list = key('joined', part),
-              frame = frame, open = 0, dead = 0, left = 0, kept = 0, changed = true }
+              frame = frame, open = 0, dead = 0, left = 0, bytes = 0, kept = 0, changed = true }
   redis.call('HSET', s.hash, 'frame', frame, 'open', 0)
   redis.call('ZADD', key('joins', r.name), whole(server_time() + r.join_timeout), position)
   scopes[token] = s
@@ -330,13 +332,15 @@ local function join_event(tokens, kind, header, body)
   for _, token in ipairs(tokens) do
     local s = scopes[token]
     local of = records[s.name] and records[s.name].join_of
-    if of and string.find(of, '\t' .. kind .. '\t', 1, true) then
-      if s.kept < MAX_JOINED then
-        s.kept = redis.call('RPUSH', s.list, framed(header, body))
-        delivered, written = delivered + 1, written + string.len(body)
+    if of and not s.is_complete and string.find(of, '\t' .. kind .. '\t', 1, true) then
+      local size = string.len(body)
+      if s.kept < MAX_JOINED and s.bytes + size <= MAX_JOINED_BYTES then
+        s.kept, s.bytes = redis.call('RPUSH', s.list, framed(header, body)), s.bytes + size
+        delivered, written = delivered + 1, written + size
       else
-        s.left, s.changed = s.left + 1, true
+        s.left = s.left + 1
       end
+      s.changed = true
     end
   end
 end
@@ -356,7 +360,7 @@ local function keep_scopes()
   local over = {}
   for _, s in pairs(scopes) do
     if s and s.changed then
-      redis.call('HSET', s.hash, 'open', s.open, 'dead', s.dead, 'left', s.left)
+      redis.call('HSET', s.hash, 'open', s.open, 'dead', s.dead, 'left', s.left, 'bytes', s.bytes)
       if s.open == 0 and s.frame then over[#over + 1] = s end
     end
   end

@@ -82,3 +82,50 @@ def test_what_is_in_too_many_joins_at_once_is_refused_whole_and_kept_with_a_dead
             bench.settle(lease)
     assert sorted(went) == sorted(f"script{n}" for n in range(32))
     assert bench.left_over() == []
+
+
+def test_a_complete_join_stays_as_it_is_and_every_attempt_sees_the_same(bench: Bench) -> None:
+    bench.declare("Painter", "SCRIPT")
+    bench.join("Editor", "SCRIPT", "IMAGE")
+    bench.publish("script", "SCRIPT")
+    bench.settle(*bench.read("Painter"), ("i1", "IMAGE"))
+    (joining,) = bench.read("Editor")
+    first = bench.deliveries.joined(joining)
+
+    bench.publish("own", "IMAGE", "script", origin=joining.delivery)
+    bench.settle(joining, action="again", state=AttemptState.RETRIED, attempts=1)
+
+    (joining,) = bench.read("Editor")
+    assert bench.deliveries.joined(joining) == first
+    assert [event.event_id for event in first.events] == ["i1"]
+
+
+def test_a_join_keeps_no_more_bytes_than_a_handler_can_take(bench: Bench) -> None:
+    bench.declare("Painter", "SCRIPT")
+    bench.join("Editor", "SCRIPT", "IMAGE")
+    bench.publish("script", "SCRIPT")
+    images = [make(f"i{n}", "IMAGE", "script").model_copy(update={"payload": {"x": "y" * 990_000}}) for n in range(34)]
+    assert all(isinstance(a, Receipt) for a in Publisher(bench.namespace, MIB, 100).publish_many(images))
+
+    bench.settle(*bench.read("Painter"), ("last", "IMAGE"))
+
+    (joining,) = bench.read("Editor")
+    joined = bench.deliveries.joined(joining)
+    assert [event.event_id for event in joined.events] == [*(f"i{n}" for n in range(32)), "last"]
+    assert (joined.why, joined.dead, joined.left_out) == ("dead", 0, 2)
+    assert joined.lack == "2 events were more than it keeps, or cannot be read"
+
+
+def test_an_event_that_cannot_be_read_is_left_out_and_the_join_is_told(bench: Bench) -> None:
+    bench.declare("Painter", "SCRIPT")
+    bench.join("Editor", "SCRIPT", "IMAGE")
+    bench.publish("script", "SCRIPT")
+    bad = ["bad", "digest", "IMAGE", "script", "", "p1", "", "0", b"no JSON"]
+    bench.namespace.call("publish", 100, "publish", *bad)
+
+    bench.settle(*bench.read("Painter"), ("i1", "IMAGE"))
+
+    (joining,) = bench.read("Editor")
+    joined = bench.deliveries.joined(joining)
+    assert [event.event_id for event in joined.events] == ["i1"]
+    assert (joined.why, joined.left_out, joined.complete) == ("dead", 1, False)
