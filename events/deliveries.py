@@ -241,10 +241,10 @@ class Deliveries:
             (why, dead, left), frames = pipe.execute()
         events = tuple(event for event in map(_event_in, frames) if event is not None)
         unreadable = len(frames) - len(events)
-        reason = why.decode() if why else "lost"
-        return Joined(
-            events, "dead" if unreadable and reason == "complete" else reason, int(dead or 0), int(left or 0) + unreadable
-        )
+        reason: Any = why.decode() if why else "lost"
+        if unreadable and reason == "complete":
+            reason = "dead"
+        return Joined(events, reason, int(dead or 0), int(left or 0) + unreadable)
 
     def begin(self, lease: Lease) -> int:
         """Count the start of a suspect; return its starts so far, 0 when the lease is lost."""

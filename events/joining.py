@@ -10,11 +10,13 @@ more, which the scripts count (`events/lua/library.lua`, joins), or when its tim
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from events.errors import InvalidSubscription
 from events.event import Event
+from events.types import is_well_formed
 
 MAX_TIMEOUT_S = 365 * 86_400.0
 Why = Literal["complete", "dead", "timeout", "lost"]
@@ -25,7 +27,7 @@ class Join:
     """What a joining subscriber waits for.
 
     Attributes:
-        of: names of the event types that are kept for it.
+        of: names of the event types that are kept for it, one at least.
         timeout: seconds after the event until it goes with what there is.
         partial: when something of what was set off became a dead letter, or the time was over: `run`
             hands over what there is, `dead` makes a dead letter; retried, that runs with what there
@@ -43,12 +45,23 @@ class Join:
             raise InvalidSubscription(f"A join's timeout must be seconds up to a year, not {self.timeout!r}.")
         if self.partial not in ("run", "dead"):
             raise InvalidSubscription(f"A join's partial must be 'run' or 'dead', not {self.partial!r}.")
-        if "*" in self.of:
-            raise InvalidSubscription("A join waits for events of named types; '*' cannot be one of them.")
+        object.__setattr__(self, "of", _names(self.of))
 
     def record(self) -> dict[str, str]:
         """Return the fields that scripts need."""
         return {"join_of": "\t".join(self.of), "join_timeout": str(int(self.timeout * 1e6))}
+
+
+def _names(of: object) -> tuple[str, ...]:
+    """Return the types' names, without repeats."""
+    if isinstance(of, str) or not isinstance(of, Iterable):
+        raise InvalidSubscription(f"A join waits for a list of event types, not {of!r:.80}.")
+    names = tuple(dict.fromkeys(str(getattr(kind, "value", kind)) for kind in of))
+    wrong = next((name for name in names if not is_well_formed(name)), None)
+    if wrong is not None or not names:
+        shown = "nothing" if wrong is None else repr(wrong[:100])
+        raise InvalidSubscription(f"A join waits for events of named types, one at least; {shown} cannot be one.")
+    return names
 
 
 @dataclass(frozen=True, slots=True)

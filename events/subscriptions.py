@@ -74,6 +74,8 @@ class SubscriberOptions:
             check_concurrency(self.concurrency)
         if self.rate_limit is not None:
             check_rate(self.rate_limit)
+        if self.join is not None and not isinstance(self.join, Join):
+            raise InvalidSubscription(f"join must be a Join, not {self.join!r:.80}.")
         if self.join is not None and self.ordering:
             raise InvalidSubscription(
                 f"A join cannot have the ordering {self.ordering!r}: it gets events when what they set off has ended."

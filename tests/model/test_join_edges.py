@@ -9,8 +9,11 @@ import redis
 
 from events.deliveries import Settlement
 from events.errors import InvalidSubscription, PublishRefused
+from events.joining import Join
 from events.publisher import Publisher, Receipt
 from events.records import AttemptState
+from events.subscriptions import SubscriberOptions
+from events.types import EventType
 from tests.model.test_joins import MIB, Bench, make
 from tests.valkey_servers import ValkeyServer
 
@@ -44,11 +47,11 @@ def test_a_join_stays_one_and_nothing_else_becomes_one_while_deliveries_wait(ben
     bench.join("Editor", "SCRIPT", "IMAGE")
     bench.publish("script", "SCRIPT")
 
-    with pytest.raises(InvalidSubscription, match="'Editor' is declared as a join .* cannot become none"):
+    with pytest.raises(InvalidSubscription, match=r"'Editor' is declared as a join .* cannot become none"):
         bench.declare("Editor", "SCRIPT")
     with pytest.raises(InvalidSubscription, match="'Editor' is declared as a join"):
         bench.declare("Editor", "SCRIPT", ordering="project")
-    with pytest.raises(InvalidSubscription, match="'Plain' is declared as no join .* cannot become one"):
+    with pytest.raises(InvalidSubscription, match=r"'Plain' is declared as no join .* cannot become one"):
         bench.join("Plain", "SCRIPT", "IMAGE")
     bench.join("Editor", "SCRIPT", "IMAGE", "SOUND", timeout=60)
 
@@ -129,3 +132,12 @@ def test_an_event_that_cannot_be_read_is_left_out_and_the_join_is_told(bench: Be
     joined = bench.deliveries.joined(joining)
     assert [event.event_id for event in joined.events] == ["i1"]
     assert (joined.why, joined.left_out, joined.complete) == ("dead", 1, False)
+
+
+def test_a_join_names_its_types_and_takes_nothing_else_for_them() -> None:
+    for of in ((), "IMAGE", 7, ("IMAGE", "*"), ("no type",)):
+        with pytest.raises(InvalidSubscription, match="A join waits for"):
+            Join(of)  # type: ignore[arg-type]
+    with pytest.raises(InvalidSubscription, match="join must be a Join, not 'IMAGE'"):
+        SubscriberOptions(join="IMAGE")  # type: ignore[arg-type]
+    assert Join((EventType.QA_REPORT, "QA_REPORT", "MINE")).record()["join_of"] == "QA_REPORT\tMINE"

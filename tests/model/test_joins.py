@@ -277,7 +277,7 @@ def test_effects_whose_causes_redis_has_forgotten_stay_in_the_join(bench: Bench)
 def test_a_join_has_no_ordering_and_waits_for_named_types() -> None:
     with pytest.raises(InvalidSubscription, match="cannot have the ordering 'project'"):
         SubscriberOptions(join=Join(("A",)), ordering="project")
-    with pytest.raises(InvalidSubscription, match=r"'\*' cannot be one of them"):
+    with pytest.raises(InvalidSubscription, match=r"'\*' cannot be one"):
         Join(("*",))
     for timeout in (0, -1, float("nan"), float("inf"), "soon", True):
         with pytest.raises(InvalidSubscription, match="timeout must be seconds"):
