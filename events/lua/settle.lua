@@ -39,8 +39,9 @@ while i <= #ARGV do
     redelivery = ARGV[i + 6], attempt = ARGV[i + 7], lane = ARGV[i + 8], attempts = ARGV[i + 9], delay = ARGV[i + 10],
     elapsed = ARGV[i + 11], reason = ARGV[i + 12], traceback = ARGV[i + 13], output = ARGV[i + 14], events = {},
   }
-  item.scopes = ARGV[i + 18]
-  handled[ARGV[i + 15]] = { root = ARGV[i + 16], depth = tonumber(ARGV[i + 17]) or 0, scopes = item.scopes }
+  item.event, item.scopes = ARGV[i + 15], ARGV[i + 18]
+  item.handled = { root = ARGV[i + 16], depth = tonumber(ARGV[i + 17]) or 0, scopes = item.scopes }
+  handled[item.event] = item.handled
   local events, routed = tonumber(ARGV[i + 19]), 0
   i = i + ITEM_FIELDS
   item.name = item.position .. ':' .. item.redelivery
@@ -96,6 +97,7 @@ for n, item in ipairs(items) do
   elseif replies[n] == 'settled' then
     local r = record(item.S)
     although_full(r.queue)
+    handled[item.event] = item.handled -- its join, if it settles here too, is in fewer scopes
     for _, e in ipairs(item.events) do publish(e) end
     if item.action == 'dead' then
       append(r.dead, 'f', item.frame, 'r', item.reason, 't', item.traceback, 'a', item.attempt, 'w', consumer,

@@ -10,7 +10,7 @@ import redis
 from events.deliveries import Settlement
 from events.errors import InvalidSubscription, PublishRefused
 from events.joining import Join
-from events.publisher import Publisher, Receipt
+from events.publisher import Publisher, Receipt, event_arguments
 from events.records import AttemptState
 from events.subscriptions import SubscriberOptions
 from events.types import EventType
@@ -141,3 +141,25 @@ def test_a_join_names_its_types_and_takes_nothing_else_for_them() -> None:
     with pytest.raises(InvalidSubscription, match="join must be a Join, not 'IMAGE'"):
         SubscriberOptions(join="IMAGE")  # type: ignore[arg-type]
     assert Join((EventType.QA_REPORT, "QA_REPORT", "MINE")).record()["join_of"] == "QA_REPORT\tMINE"
+
+
+def test_a_forgotten_cause_is_told_by_its_own_handler_and_not_by_its_join(bench: Bench) -> None:
+    bench.declare("Painter", "SCRIPT", "SHOT")
+    bench.join("Hasty", "SCRIPT", "IMAGE", timeout=1e-6)
+    bench.join("Patient", "SCRIPT", "IMAGE")
+    bench.publish("script", "SCRIPT")
+    bench.deliveries.promote({"Hasty": 0})
+    painting, hasty = bench.read("Painter", "Hasty")
+    bench.client.delete(bench.keys("id", "script"))
+
+    shot = event_arguments(make("shot", "SHOT", "script"), MIB)
+    bench.deliveries.settle(
+        [
+            Settlement(painting, "end", AttemptState.DONE, events=[shot]),
+            Settlement(hasty, "end", AttemptState.DONE),
+        ]
+    )
+
+    assert bench.read("Patient") == [], "the shot is under way"
+    bench.settle(*bench.read("Painter"))
+    assert len(bench.read("Patient")) == 1
