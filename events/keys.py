@@ -10,7 +10,8 @@ that every script begins with.
                                e body, r root, d depth, s subscribers (tab-separated), o origin
     archived          string   position up to which SQL has everything
     id:<event_id>     string   position, root, depth, digest, origin, the joins that wait for what it
-                               causes (tab-separated); expires `dedupe_s` after the event is archived
+                               causes (comma-separated); expires `dedupe_s` after the event is archived and
+                               the last of these joins is over
     routes:<TYPE>     set      subscribers of a type; `routes:*` those of every type
     subscribers       set      every declared subscriber
     sub:<S>           hash     a subscriber's record. Declared: types, ordering, concurrency, rate, dead,

@@ -5,6 +5,8 @@
 -- Reply: 'EPOCH', '0' when the position was never given here (nothing is written), or the position
 -- archived.
 --
+-- An id lives longer where a join still waits for what its event causes: it says which.
+--
 -- Invariant: nothing is trimmed that SQL does not have. `archived` only goes forward, and is set
 -- in the same step, so that a reader who sees a trimmed history also sees why. The trim is the first
 -- write: a full server allows it, and it is how one gets out of that.
@@ -20,8 +22,25 @@ if stream == 'outcomes' then
   redis.call('XTRIM', key('outcomes'), 'MINID', whole(trim))
   return ARGV[3]
 end
+local expiry, now, due_at = tonumber(ARGV[5]), server_time(), {} -- token of a join -> when it goes anyway; 0: it went
+
+local function expires_in(id)
+  local value, longest = redis.pcall('GET', key('id', id)), expiry
+  for token in string.gmatch(type(value) == 'string' and string.match(value, '\t([^\t]*)$') or '', '[^,]+') do
+    if not due_at[token] then
+      local S, opened = string.match(token, '^([^/]+)/(%d+)$')
+      local due = S and redis.pcall('ZSCORE', key('joins', S), opened)
+      due_at[token] = type(due) == 'string' and tonumber(due) or 0
+    end
+    longest = math.max(longest, expiry + (due_at[token] - now) / 1000)
+  end
+  return whole(longest)
+end
+
+local expires = {}
+for i = 6, #ARGV do expires[i] = expires_in(ARGV[i]) end
 local archived = math.max(position, tonumber(redis.call('GET', key('archived')) or '0'))
 redis.call('XTRIM', key('history'), 'MINID', whole(trim))
 redis.call('SET', key('archived'), whole(archived))
-for i = 6, #ARGV do redis.call('PEXPIRE', key('id', ARGV[i]), ARGV[5]) end
+for i = 6, #ARGV do redis.call('PEXPIRE', key('id', ARGV[i]), expires[i]) end
 return whole(archived)

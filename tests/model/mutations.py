@@ -79,7 +79,7 @@ MUTATIONS: dict[str, tuple[Edit, ...]] = {
     ),
     "suspicion_never_ends": (Edit("    redis.call('HDEL', r.suspects, item.name)\n", ""),),
     "archive_goes_back": (Edit("math.max(position, tonumber(redis.call('GET', key('archived')) or '0'))", "position"),),
-    "ids_never_expire": (Edit("redis.call('PEXPIRE', key('id', ARGV[i]), ARGV[5])", ""),),
+    "ids_never_expire": (Edit("redis.call('PEXPIRE', key('id', ARGV[i]), expires[i])", ""),),
     "second_body_refused": (Edit("e.origin ~= 'publish' and old.origin == e.origin", "false"),),
     "any_body_goes": (Edit("return old.digest == e.digest or", "return true or"),),
     "early_retries": (Edit("r.delayed, '-inf', whole(now), 'LIMIT'", "r.delayed, '-inf', '+inf', 'LIMIT'"),),

@@ -16,6 +16,7 @@ from events.subscriptions import SubscriberOptions
 from events.types import EventType
 from tests.model.test_joins import MIB, Bench, make
 from tests.valkey_servers import ValkeyServer
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -163,3 +164,24 @@ def test_a_forgotten_cause_is_told_by_its_own_handler_and_not_by_its_join(bench:
     assert bench.read("Patient") == [], "the shot is under way"
     bench.settle(*bench.read("Painter"))
     assert len(bench.read("Patient")) == 1
+
+
+def test_an_id_is_remembered_as_long_as_a_join_waits_for_what_its_event_causes(bench: Bench) -> None:
+    bench.declare("Painter", "SCRIPT", "SHOT")
+    bench.join("Editor", "SCRIPT", "IMAGE", timeout=3600)
+    bench.publish("alone", "NOTE")
+    bench.publish("script", "SCRIPT")
+    (painting,) = bench.read("Painter")
+    position = painting.frame.position
+
+    bench.namespace.call("archived", "history", position, 0, 20, "alone", "script", "nobody's")
+
+    assert 3_500_000 < bench.client.pttl(bench.keys("id", "script")) <= 3_600_020
+    wait_until(lambda: not bench.client.exists(bench.keys("id", "alone")), 20, "an id that no join waits for expires")
+    bench.publish("shot", "SHOT", "script", origin=painting.delivery)
+    bench.settle(painting)
+    assert bench.read("Editor") == [], "what the handler has published itself is under way"
+    bench.settle(*bench.read("Painter"))
+    assert len(bench.read("Editor")) == 1
+    bench.namespace.call("archived", "history", position, 0, 20, "script")
+    wait_until(lambda: not bench.client.exists(bench.keys("id", "script")), 20, "nobody waits for it any more")
