@@ -165,22 +165,29 @@ end
 -- A rate is the generic cell rate algorithm: `tat` is when the next delivery would enter at an even
 -- pace, and a tenth of a second's worth (one at least) may enter ahead of it. So in any t seconds at
 -- most rate * t + burst enter. As many as that may be ready, or a fleet that was away would start more.
+-- A `tat` further ahead than a whole burst is another rate's, or another time's of the server's clock.
 -- Source: ITU-T I.371, annex A; virtual scheduling.
-local function burst_of(r) return math.max(1, math.ceil(r.rate / 10)) end
+local function burst_of(rate) return math.max(1, math.ceil(rate / 10)) end
 
 local function open_rate(r)
   if not r.rate or r.ready then return end
   local pending = redis.pcall('XPENDING', r.queue, GROUP)
   r.ready, r.now = r.used - (pending.err and 0 or pending[1]), server_time()
+  if r.rate > 0 then r.tat = math.min(r.tat, r.now + burst_of(r.rate) * 1000000 / r.rate) end
 end
 
 local function may_pass(r)
   if not r.rate then return true end
-  local burst, interval = burst_of(r), 1000000 / r.rate
+  local burst, interval = burst_of(r.rate), 1000000 / r.rate
   if r.rate <= 0 or r.ready >= burst then return false end
   if r.tat > r.now + (burst - 1) * interval then return false end
   r.tat, r.ready, r.passed = math.max(r.tat, r.now) + interval, r.ready + 1, true
   return true
+end
+
+-- What has passed and was never started has cost nothing: its place is given back.
+local function give_back_places(r, count)
+  if r.rate and r.rate > 0 and count > 0 then r.tat, r.passed = r.tat - count * 1000000 / r.rate, true end
 end
 
 -- Microseconds until the rate lets the next delivery in; nil where no rate holds anything back. While
@@ -188,7 +195,7 @@ end
 local LOOK_AGAIN = 50000
 local function opens_in(r)
   if not r.rate or r.rate <= 0 or r.waiting == 0 or r.used >= r.window then return nil end
-  local burst = burst_of(r)
+  local burst = burst_of(r.rate)
   local wait = r.tat - (burst - 1) * 1000000 / r.rate - r.now
   return math.max(wait, r.ready >= burst and LOOK_AGAIN or 0)
 end

@@ -111,6 +111,7 @@ for n, item in ipairs(items) do
     r.used = r.used - 1
     if item.action == 'again' then
       local frame = next_frame(item)
+      if item.state == '' then give_back_places(r, 1) end
       if item.delay == '0' then
         come_back(r, frame, item.lane)
       else

@@ -293,6 +293,34 @@ def test_what_a_fleet_that_was_away_finds_ready_is_no_more_than_the_burst(bench:
     assert bench.client.xlen(bench.keys("queue", "S")) == 2, "a tenth of a second's worth"
 
 
+def test_a_new_rate_and_a_clock_that_was_set_back_hold_nothing_up_for_longer_than_the_rate_does(bench: Bench) -> None:
+    bench.declare("S", window=100, rate=0.001)
+    bench.publish(*(event(f"e{n}") for n in range(5)))
+    assert len(bench.read("S", 10)) == 1, "the next in a quarter of an hour"
+
+    steer(bench.namespace, "S", rate_limit=0.5)
+    wait_s = bench.as_("w").promote({"S": 1}).wait_s
+    assert wait_s is not None and wait_s <= 2
+
+    bench.client.hset(bench.keys("sub", "S"), "tat", (bench.client.time()[0] + 86_400) * 1_000_000)
+    wait_s = bench.as_("w").promote({"S": 1}).wait_s
+    assert wait_s is not None and wait_s <= 2
+
+
+def test_what_was_never_started_costs_no_place_so_a_type_that_nobody_knows_starves_nobody(bench: Bench) -> None:
+    bench.declare("S", window=100, rate=0.1)
+    bench.publish(event("unknown"), event("known"))
+    (unknown,) = bench.read("S", 10)
+    assert unknown.event.event_id == "unknown"
+
+    bench.settle(unknown, action="again", state=None, attempts=0, delay_us=5_000_000)
+
+    (known,) = bench.read("S", 10)
+    assert known.event.event_id == "known", "at once, and not the unknown again after ten seconds"
+    bench.settle(known, action="again", state=AttemptState.RETRIED, attempts=1)
+    assert bench.read("S", 10) == [], "what was started has cost one"
+
+
 def test_a_paused_subscriber_gets_nothing_more_and_goes_on_in_order(bench: Bench) -> None:
     bench.declare("S", window=4)
     bench.publish(*(event(f"e{n}") for n in range(8)))
