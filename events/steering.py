@@ -27,7 +27,7 @@ def steer(namespace: Namespace, name: str, **changes: Any) -> int:
             second that may begin. A limit of None is no limit, of `CODE` what the code says.
 
     Returns:
-        How many deliveries that were ready for workers a pause has put back to wait.
+        How many deliveries that were ready for workers were put back to wait, by a pause or a lower limit.
 
     Raises:
         UnknownSubscriber: nobody has declared it; nothing was changed.
@@ -56,6 +56,8 @@ def steering(changes: Mapping[str, Any]) -> dict[str, str]:
     fields: dict[str, str] = {}
     for change, value in changes.items():
         if change == "paused":
+            if not isinstance(value, bool):
+                raise InvalidSubscription(f"paused must be True or False, not {value!r:.80}.")
             fields["paused"] = "1" if value else "0"
         elif change == "concurrency":
             fields["set_concurrency"] = _limit(value, lambda given: str(check_concurrency(given)))
