@@ -19,16 +19,17 @@ for i = 8 + n, #ARGV, 2 do held[ARGV[i] .. '\t' .. ARGV[i + 1]] = true end
 read_clock()
 check_stream(key('outcomes'))
 redis.call('ZCARD', key('workers'))
-local found = { gone = {} }
+local found = { gone = {}, everybody = {} }
 if sweep == '1' then
   found.gone = redis.call('ZRANGEBYSCORE', key('workers'), '-inf', whole(now - 10000 * lease_ms), 'LIMIT', 0, 100)
   redis.call('HLEN', key('beats'))
+  if found.gone[1] then found.everybody = redis.call('SMEMBERS', key('subscribers')) end
+  for _, S in ipairs(found.everybody) do redis.call('HLEN', key('running', S)) end
 end
 
 for s = 8, 7 + n do
   local S = ARGV[s]
   local queue = key('queue', S)
-  redis.call('HLEN', key('running', S))
   local v = redis.call('HMGET', key('sub', S), 'reaped_at', 'reap_from')
   local reaped_at, reap_from = tonumber(v[1]) or 0, tonumber(v[2]) or 0
   if now - reaped_at > lease_ms * 500 then reap_from = now + lease_ms * 1000 end
@@ -84,7 +85,8 @@ end
 for _, gone in ipairs(found.gone) do
   redis.call('ZREM', key('workers'), gone)
   redis.call('HDEL', key('beats'), gone)
-  for s = 8, 7 + n do redis.call('HDEL', key('running', ARGV[s]), gone) end
+  -- Of every subscriber: whoever tends it has nobody to ask for once the worker is not in `workers`.
+  for _, S in ipairs(found.everybody) do redis.call('HDEL', key('running', S), gone) end
 end
 if #taken > 0 then keep_clock() end
 return taken
