@@ -151,15 +151,28 @@ local function may_move(r, lane, head)
   r.listed[lane] = true
 end
 
+-- Puts a delivery that came back (retry, hand-back) at the head of its lane. It still holds an
+-- ordered lane, so the lane may move.
+local function come_back(r, frame, lane)
+  redis.call('LPUSH', lane_key(r, lane), frame)
+  may_move(r, lane, frame)
+end
+
+-- Adds to the window; false, and the window is closed, behind an entry with the last of all ids, which
+-- somebody wrote by hand: nothing can follow it. When all is settled the queue begins anew.
 local function into_window(r, frame, lane, name)
   if type(redis.pcall('XADD', r.queue, '*', 'f', frame)) == 'table' then
-    -- An entry with the last of all ids was written by hand, and dead-lettered since: start ids anew.
-    local last = redis.call('XREVRANGE', r.queue, '+', '-', 'COUNT', 1)[1]
-    redis.call('XSETID', r.queue, last and last[1] or '0-1')
+    if redis.call('XLEN', r.queue) > 0 then
+      r.window = 0
+      return false
+    end
+    redis.call('DEL', r.queue)
+    redis.call('XGROUP', 'CREATE', r.queue, GROUP, '0', 'MKSTREAM')
     redis.call('XADD', r.queue, '*', 'f', frame)
   end
   r.used = r.used + 1
   if r.ordered then redis.call('HSET', r.held, lane, name) end
+  return true
 end
 
 -- A rate is the generic cell rate algorithm: `tat` is when the next delivery would enter at an even
@@ -220,11 +233,12 @@ local function admit(r)
       local holder = r.ordered and redis.call('HGET', r.held, lane)
       if holder and holder ~= name then
         redis.call('LPUSH', lane_key(r, lane), frame)
-      else
-        into_window(r, frame, lane, name)
+      elseif into_window(r, frame, lane, name) then
         moved = moved + 1
         local head = not r.ordered and redis.call('LINDEX', lane_key(r, lane), 0)
         if head then may_move(r, lane, head) end
+      else
+        come_back(r, frame, lane)
       end
     end
   end
@@ -235,18 +249,8 @@ end
 -- else to the end of its lane.
 local function offer(r, frame, lane, name)
   local is_held = r.ordered and redis.call('HEXISTS', r.held, lane) == 1
-  if r.waiting == 0 and r.used < r.window and not is_held and not r.rate then
-    into_window(r, frame, lane, name)
-  elseif redis.call('RPUSH', lane_key(r, lane), frame) == 1 and not is_held then
-    may_move(r, lane, frame)
-  end
-end
-
--- Puts a delivery that came back (retry, hand-back) at the head of its lane. It still holds an
--- ordered lane, so the lane may move.
-local function come_back(r, frame, lane)
-  redis.call('LPUSH', lane_key(r, lane), frame)
-  may_move(r, lane, frame)
+  if r.waiting == 0 and r.used < r.window and not is_held and not r.rate and into_window(r, frame, lane, name) then return end
+  if redis.call('RPUSH', lane_key(r, lane), frame) == 1 and not is_held then may_move(r, lane, frame) end
 end
 
 -- Gives up an ordered lane. Only the holder's own name does, so a second settle releases nothing.

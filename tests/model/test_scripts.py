@@ -560,6 +560,22 @@ def test_an_entry_written_by_hand_with_a_later_id_lifts_the_clock(bench: Bench, 
     assert bench.client.xlen(bench.keys("outcomes")) == (2 if stream == "outcomes" else 1)
 
 
+@pytest.mark.parametrize("ordering", ["", "project"])
+def test_a_queue_begins_anew_after_somebody_wrote_the_last_of_all_ids_into_it(bench: Bench, ordering: str) -> None:
+    bench.declare("S", ordering=ordering)
+    bench.publish(event())
+    bench.client.xadd(bench.keys("queue", "S"), {"x": "y"}, id="18446744073709551615-18446744073709551615")
+
+    receipts = bench.publish(event("e2", project="p2"), event("e3"))
+    assert [type(receipt) for receipt in receipts] == [Receipt, Receipt]
+    first, foreign = bench.read("S", 10)
+    bench.settle(foreign, action="dead", state=AttemptState.DEAD)
+    assert bench.read("S", 10) == []
+    bench.settle(first)
+
+    assert {lease.event.event_id for lease in bench.read("S", 10)} == {"e2", "e3"}
+
+
 @pytest.mark.parametrize("stream", ["history", "outcomes", "dead"])
 def test_an_entry_beyond_the_year_2255_is_refused_before_anything_is_written(bench: Bench, stream: str) -> None:
     bench.declare("S")
@@ -827,6 +843,19 @@ def test_the_sweep_removes_only_consumers_that_hold_nothing_and_have_been_idle(b
 
     wait_until(swept, 10, "the idle consumer to be swept")
     assert bench.settle(lease, consumer="holds") == "settled"
+
+
+def test_a_worker_that_died_is_forgotten_for_every_subscriber_whoever_sweeps(bench: Bench) -> None:
+    bench.declare("S", window=None)
+    bench.declare("T", window=None)
+    bench.as_("dead").promote({"T": 500}, beat="{}")
+    bench.client.zadd(bench.keys("workers"), {"dead": 1})
+
+    bench.as_("w").reap(["S"], LEASE_MS, 10, sweep=True)
+
+    assert bench.client.hgetall(bench.keys("running", "T")) == {}
+    bench.as_("w").promote({"T": 2})
+    assert bench.client.hget(bench.keys("sub", "T"), "running") == b"2"
 
 
 def test_a_refused_settlement_keeps_no_id_from_its_neighbours_and_a_settled_one_does(bench: Bench) -> None:
