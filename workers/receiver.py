@@ -240,7 +240,8 @@ class Receiver:
         many = [name for name in open_names if rooms[name] >= MANY]
         if many and len(many) < len(open_names):
             self._accept(self._deliveries.read(many, min(rooms[name] for name in many), None))
-        longest = MAX_BLOCK_MS if len(open_names) == len(rooms) else SATURATED_BLOCK_MS
+        is_saturated = any(room <= 0 and name not in self._paused for name, room in rooms.items())
+        longest = SATURATED_BLOCK_MS if is_saturated else MAX_BLOCK_MS
         count = min(rooms[name] for name in open_names)
         self._accept(self._deliveries.read(open_names, count, max(1, min(longest, int(wait_s * 1000)))))
 
