@@ -148,6 +148,7 @@ class Engine:
             or not self._is_wanted(attempt)
             or not self._may_start(attempt)
             or not self._has_joined(attempt)
+            or not self._is_wanted(attempt)  # again: Redis was asked in between
         ):
             attempt.cancelled = True
             return
