@@ -9,9 +9,14 @@
 --
 -- An unlimited window follows what runs: the sum of what the fleet's workers said last, kept in the
 -- record. So slow handlers fill every worker, and fast ones leave projects their turns.
+--
+-- All workers together come some 200 times a second, however many they are: without that, each would come
+-- whenever anything is due.
 
+local EVERY_US = 5000
 if epoch_differs() then return 'EPOCH' end
 local consumer, budget, beat, promoted, soonest, paused = ARGV[2], tonumber(ARGV[3]), ARGV[4], 0, nil, {}
+local workers = 1
 local now = server_time()
 redis.call('ZCARD', key('workers'))
 redis.call('HLEN', key('beats'))
@@ -19,6 +24,7 @@ local found = {}
 for i = 5, #ARGV, 2 do
   local S = ARGV[i]
   local before, running = redis.call('HGETALL', key('running', S)), tonumber(ARGV[i + 1])
+  workers = math.max(workers, #before / 2)
   for f = 1, #before, 2 do
     if before[f] ~= consumer then running = running + (tonumber(before[f + 1]) or 0) end
   end
@@ -59,4 +65,6 @@ for _, tended in ipairs(found) do
 end
 redis.call('ZADD', key('workers'), whole(now), consumer)
 if beat ~= '' then redis.call('HSET', key('beats'), consumer, beat) end
+-- The last digits of the time keep workers apart that began together.
+if soonest then soonest = math.max(soonest, EVERY_US * workers * (0.5 + now % 1000 / 1000)) end
 return { promoted, soonest and math.floor(soonest) or -1, paused }

@@ -284,6 +284,18 @@ def test_a_rate_lets_deliveries_in_at_its_pace_and_says_when_the_next_is_due(ben
     assert [lease.event.event_id for lease in bench.read("S", 10)] == ["e1"]
 
 
+def test_a_large_fleet_does_not_ask_for_every_place_of_a_rate(bench: Bench) -> None:
+    bench.declare("S", window=1000, rate=1000)
+    bench.publish(*(event(f"e{n}") for n in range(300)))
+    for n in range(100):
+        bench.as_(f"w{n}").promote({"S": 0})
+
+    waits = [bench.as_("w7").promote({"S": 0}).wait_s for _ in range(20)]
+
+    assert all(wait is not None and 0.25 <= wait <= 0.76 for wait in waits), waits
+    assert len(set(waits)) > 1, "they do not all come back at once"
+
+
 def test_what_a_fleet_that_was_away_finds_ready_is_no_more_than_the_burst(bench: Bench) -> None:
     bench.declare("S", window=100, rate=20)
     for n in range(10):
