@@ -1,8 +1,10 @@
-"""What `worker`, `dev` and `demo` share: the arguments of worker processes, and logs."""
+"""What `worker`, `dev` and `demo` share: the arguments of worker processes, their directory, and logs."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,7 @@ def worker_arguments(
     threads: int | None = None,
     subscribers: str | None = None,
     grace_s: float | None = None,
+    max_events: int | None = None,
     level: str = "info",
     probes: bool = True,
 ) -> list[str]:
@@ -42,6 +45,8 @@ def worker_arguments(
     arguments = ["--app", target, "--log-level", log_level(level)]
     arguments += ["--threads", str(threads or settings.threads)]
     arguments += ["--grace", str(settings.grace_s if grace_s is None else grace_s)]
+    limit = settings.max_events_per_process if max_events is None else max_events
+    arguments += ["--max-events-per-process", str(limit)]
     names: list[str] = []
     if subscribers is not None:
         names = [name for name in (part.strip() for part in subscribers.split(",")) if name]
@@ -51,6 +56,19 @@ def worker_arguments(
     if probes:
         require_loadable(target, names)
     return arguments
+
+
+def working_directory() -> str:
+    """Return the current directory under the name that it was entered by.
+
+    A deploy that points a symbolic link to a new release leaves the name as it is: processes that are started
+    under it run the new release, while the directory of this process is still the old one.
+    """
+    name = os.environ.get("PWD", "")
+    with contextlib.suppress(OSError):
+        if os.path.isabs(name) and os.path.samefile(name, "."):
+            return name
+    return os.getcwd()
 
 
 def log_to_stderr(level: str, prefix: str = "") -> None:

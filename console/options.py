@@ -37,6 +37,16 @@ Processes = Annotated[
         "--processes", min=1, metavar="N", help="Worker processes.", show_default="EVENTBUS_PROCESSES, else 2"
     ),
 ]
+MaxEvents = Annotated[
+    int | None,
+    typer.Option(
+        "--max-events-per-process",
+        min=0,
+        metavar="N",
+        help="Replace a process that has handled N events.",
+        show_default="EVENTBUS_MAX_EVENTS_PER_PROCESS, else never",
+    ),
+]
 Threads = Annotated[
     int | None,
     typer.Option(

@@ -206,6 +206,7 @@ def test_the_settings_are_these() -> None:
         "timeout_s": 5.0,
         "grace_s": 25.0,
         "processes": 2,
+        "max_events_per_process": 0,
         "threads": 8,
         "concurrency": 400,
         "history_margin_s": 60.0,

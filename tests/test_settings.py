@@ -27,6 +27,7 @@ EXAMPLES: dict[str, tuple[str, object]] = {
     "timeout_s": ("1e1", 10.0),
     "grace_s": ("3", 3.0),
     "processes": ("4", 4),
+    "max_events_per_process": ("1000", 1000),
     "threads": ("16", 16),
     "concurrency": ("9", 9),
     "history_margin_s": ("0.5", 0.5),

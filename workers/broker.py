@@ -18,7 +18,7 @@ import dramatiq
 from dramatiq.broker import Broker, Consumer, MessageProxy
 from dramatiq.middleware import CurrentMessage, Interrupt, Middleware, MiddlewareError
 
-from events.errors import EventBusError, ScriptFailed, TimeLimitExceeded, Unavailable
+from events.errors import EmbeddedServerError, EventBusError, ScriptFailed, TimeLimitExceeded, Unavailable
 from events.subscriptions import Subscription
 from workers.actors import actor_name, declare_actors
 from workers.attempt import Attempt
@@ -150,6 +150,10 @@ class BootFailed(EventBusError, MiddlewareError):
     """The worker cannot start; Dramatiq lets this error of a middleware pass. Its cause says why."""
 
 
+class BootRefused(BootFailed, dramatiq.BrokerConnectionError):
+    """A server refuses the worker: what Dramatiq's command answers with its code for that, 3."""
+
+
 class Lifecycle(Middleware):
     """Opens the engine when the worker boots and drains it before the worker stops."""
 
@@ -165,7 +169,8 @@ class Lifecycle(Middleware):
         try:
             broker.engine = self._opened(threads)
         except EventBusError as error:
-            raise BootFailed(f"The worker cannot start: {error}") from error
+            refused = isinstance(error, (Unavailable, ScriptFailed, EmbeddedServerError))
+            raise (BootRefused if refused else BootFailed)(f"The worker cannot start: {error}") from error
 
     def _opened(self, threads: int) -> Engine:
         while True:

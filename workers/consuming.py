@@ -105,6 +105,16 @@ class Consuming:
                 self._stop(0.0)
 
     @property
+    def reads(self) -> bool:
+        """Whether every subscriber's queue is read."""
+        return self._broker.engine.receiver.reads
+
+    @property
+    def handled(self) -> int:
+        """How many attempts have run here and ended, however they did."""
+        return self._broker.engine.handled
+
+    @property
     def hangs(self) -> bool:
         """Whether handlers that cannot be interrupted hold every thread: only a new process helps."""
         return self._broker.engine.hangs
@@ -117,6 +127,18 @@ class Consuming:
         self._is_unwanted = True
         with self._lock:
             self._stop(grace_s)
+
+    def retire(self) -> None:
+        """Stop, and let what runs end first: it has as long as its time limit gives it.
+
+        A handler that outlives its limit by a lease hangs, and is left behind.
+        """
+        limits = [subscription.options.time_limit for subscription in self._broker.subscriptions.values()]
+        self.stop(max(limits, default=0.0) + self._settings.lease_s)
+
+    def hurry(self, grace_s: float) -> None:
+        """Let a `stop` or `retire` that goes on wait that many seconds from now, and no longer; from any thread."""
+        self._broker.engine.hurry(grace_s)
 
     def _boot(self) -> None:
         try:

@@ -24,10 +24,9 @@ from dramatiq.middleware import SkipMessage
 
 from events.context import handling
 from events.deliveries import Deliveries, Settlement
-from events.errors import Discard, EventBusError, Retry
+from events.errors import Discard, EventBusError
 from events.frame import Lease
 from events.namespace import Namespace
-from events.records import AttemptState
 from events.settings import Settings
 from events.subscriptions import Subscription
 from workers.attempt import (
@@ -50,6 +49,7 @@ from workers.keeper import LeaseKeeper
 from workers.limits import Interrupter
 from workers.loop import CANCEL_AGAIN_S, AsyncHandlers, LoopThread
 from workers.receiver import Receiver
+from workers.saying import say
 from workers.settler import Settler
 
 PUT_OFF_US = 5_000_000
@@ -112,7 +112,9 @@ class Engine:
         self._threads = threads
         self._heart = Heart(self.subscriptions, threads, settings.concurrency)
         self._put_off_said_at = 0.0
+        self._drained_by = float("inf")
         self.draining = False
+        self.handled = 0  # attempts that have run here and ended, however they did
 
     def open(self) -> None:
         """Declare the subscribers, look at the server's policy, and start the threads.
@@ -176,11 +178,12 @@ class Engine:
             else:
                 settlement = self._conclusion(attempt)
                 self._settler.put(settlement)
-                _say(attempt, settlement)
+                say(attempt, settlement)
         finally:
             self.receiver.finished(attempt.lease, elapsed_s)
             with self._idle:
                 self._running.pop(id(attempt), None)
+                self.handled += attempt.started_at > 0
                 self._idle.notify_all()
 
     @property
@@ -192,19 +195,26 @@ class Engine:
 
     def drain(self, grace_s: float) -> None:
         """Stop: hand back what has not started, wait for what runs, then interrupt it; settle all."""
-        deadline = time.monotonic() + grace_s
+        self.hurry(grace_s)
         self.draining = True
         for lease in self.receiver.stop():
             self._settler.put(hand_back(lease))
-        if not self._wait_idle(deadline):
+        if not self._wait_idle():
             with self._idle:
                 late = list(self._running.values())
-            log.warning("%d handlers still run after %.0f s and are interrupted.", len(late), grace_s)
+            log.warning("%d handlers still run at the end of the grace and are interrupted.", len(late))
             for attempt in late:
                 self._cancel(attempt)
-            self._wait_idle(time.monotonic() + LAST_WORDS_S)
-        if not self._settler.flush(max(deadline, time.monotonic() + LAST_WORDS_S)):
+            self._drained_by = time.monotonic() + LAST_WORDS_S
+            self._wait_idle()
+        if not self._settler.flush(max(self._drained_by, time.monotonic() + LAST_WORDS_S)):
             log.error("Some attempts could not be settled before the end; they will be tried again elsewhere.")
+
+    def hurry(self, grace_s: float) -> None:
+        """Let a drain, begun or to come, wait that many seconds from now for what runs, and no longer."""
+        with self._idle:
+            self._drained_by = min(self._drained_by, time.monotonic() + grace_s)
+            self._idle.notify_all()
 
     def close(self) -> None:
         """End the threads. Call after `drain`."""
@@ -352,33 +362,14 @@ class Engine:
         else:
             self._interrupter.interrupt(attempt)
 
-    def _wait_idle(self, deadline: float) -> bool:
+    def _wait_idle(self) -> bool:
         with self._idle:
             while self._running:
-                left = deadline - time.monotonic()
+                left = self._drained_by - time.monotonic()
                 if left <= 0:
                     return False
                 self._idle.wait(left)
         return True
-
-
-def _say(attempt: Attempt, settlement: Settlement) -> None:
-    """Log an attempt that did not go well, once, with what follows; never payloads."""
-    error = None if isinstance(attempt.error, Retry | Discard) else attempt.error
-    if settlement.state is AttemptState.DEAD:
-        log.error("%r becomes a dead letter: %s", attempt, settlement.reason, exc_info=error)
-    elif settlement.state is AttemptState.RETRIED:
-        level = logging.WARNING if error else logging.INFO
-        log.log(
-            level,
-            "%r failed, and is tried again in %.1f s: %s",
-            attempt,
-            settlement.delay_us / 1e6,
-            settlement.reason,
-            exc_info=error,
-        )
-    elif settlement.state is AttemptState.DISCARDED:
-        log.info("%r is discarded: %s", attempt, settlement.reason)
 
 
 def _call(attempt: Attempt) -> object:

@@ -1,10 +1,10 @@
-"""One worker process: loads the application and runs a Dramatiq worker until it is told to stop.
+"""One worker process: loads the application and runs a Dramatiq worker until it is told to go.
 
-Started by the supervisor; by hand, `python -m workers.process --app module:attribute`. Stops on SIGTERM
-or SIGINT, and when its standard input closes: then its supervisor is gone, however it died.
+Started by the supervisor; by hand, `python -m workers.process --app module:attribute`. On SIGTERM, SIGINT
+and SIGHUP it drains and ends, as a Dramatiq worker does: reloading is the supervisor's. It ends as well
+when it has handled its number of events, and when its supervisor is gone, however that died.
 
-Composition: it wires an application to workers. Exit codes are Dramatiq's: 0 stopped, 1 killed,
-2 the application cannot be loaded or its subscribers cannot be declared.
+Composition: it wires an application to workers. Exit codes are in `workers.exits`.
 """
 
 from __future__ import annotations
@@ -12,69 +12,141 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
+import random
 import sys
 import threading
-from types import FrameType
+from typing import Any
 
 from events.backend import Backend
-from events.errors import EventBusError, Unavailable
+from events.errors import EmbeddedServerError, EventBusError, ScriptFailed, Unavailable
 from events.settings import Settings
 from workers.consuming import Consuming
-from workers.exits import RET_IMPORT, RET_KILLED, RET_OK
+from workers.exits import RET_CONNECT, RET_IMPORT, RET_KILLED, RET_OK
 from workers.loading import chosen, load_app
+from workers.orders import FULL, KILL_AFTER_S, READY, Orders
 
 LOG_FORMAT = "%(asctime)s %(levelname)-7s [%(process)d] %(name)s: %(message)s"
 
-CHECK_S = 1.0
+CHECK_S = 0.2
+SPREAD = 0.1
 
 log = logging.getLogger("eventbus.worker")
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run a worker process to its end.
+
+    Returns:
+        Its exit code, one of `workers.exits`.
+    """
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=arguments.log_level.upper(), format=LOG_FORMAT, stream=sys.stderr)
     for chatty in ("alembic", "dramatiq"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    stop = threading.Event()
-    _install_signals(stop)
-    if arguments.supervised:
-        threading.Thread(target=_wait_for_supervisor, args=(stop,), name="eventbus-supervised", daemon=True).start()
+    orders = Orders(
+        supervised=arguments.supervised, report_fd=arguments.report_fd, linger_s=(arguments.grace or 0) + KILL_AFTER_S
+    )
+    orders.heed()
+    if orders.stop:
+        return RET_OK
+    loaded = _load(arguments)
+    if isinstance(loaded, int):
+        return loaded
+    bus, settings, subscriptions = loaded
+    consuming = Consuming(
+        settings,
+        Backend(settings, may_restore=True),
+        subscriptions,
+        threads=settings.threads,
+        archive=arguments.archive,
+        keep_waiting=lambda: not (orders.stop or orders.retire),
+    )
+    code = _start(consuming)
+    if code is None:
+        code = _serve(consuming, orders, settings, names=[subscription.name for subscription in subscriptions])
+    bus.close()
+    return code
+
+
+def _load(arguments: argparse.Namespace) -> tuple[Any, Settings, tuple[Any, ...]] | int:
+    """Return the application's bus, the settings and the subscriptions to run, or the code to end with."""
     try:
         bus = load_app(arguments.app or Settings.from_env().app)
         subscriptions = chosen(bus.subscriptions, arguments.subscribers)
-        settings = bus.settings.with_(**({"grace_s": arguments.grace} if arguments.grace is not None else {}))
-        consuming = Consuming(
-            settings,
-            Backend(settings, may_restore=True),
-            subscriptions,
-            threads=arguments.threads or settings.threads,
-            archive=arguments.archive,
-            keep_waiting=lambda: not stop.is_set(),
-        )
-        consuming.start()
-    except Unavailable:
-        log.info("Stopped before the servers could be reached.")
-        return RET_OK
+        given = {
+            "grace_s": arguments.grace,
+            "threads": arguments.threads,
+            "max_events_per_process": arguments.max_events_per_process,
+        }
+        settings = bus.settings.with_(**{name: value for name, value in given.items() if value is not None})
+    except Unavailable as error:
+        log.error("The application %r needs a server while it is loaded: %s", arguments.app, error)
+        return RET_CONNECT
     except EventBusError as error:
         log.error("%s", error)
         return RET_IMPORT
-    except Exception:
+    except (Exception, SystemExit):
         log.exception("The application %r cannot be loaded.", arguments.app)
         return RET_IMPORT
-    log.info("Ready: %s.", ", ".join(s.name for s in subscriptions))
-    code = RET_OK
-    while not stop.wait(CHECK_S):
+    return bus, settings, subscriptions
+
+
+def _start(consuming: Consuming) -> int | None:
+    """Start handling; return the code to end with when that is not possible."""
+    try:
+        consuming.start()
+    except Unavailable:  # while it is asked to, it waits for servers that are away
+        log.info("Stopped before the servers could be reached.")
+        return RET_OK
+    except (ScriptFailed, EmbeddedServerError) as error:
+        log.error("%s", error)
+        return RET_CONNECT
+    except EventBusError as error:
+        log.error("%s", error)
+        return RET_IMPORT
+    return None
+
+
+def _serve(consuming: Consuming, orders: Orders, settings: Settings, names: list[str]) -> int:
+    """Handle deliveries until an order, the last event of this process, or handlers that hang; then drain."""
+    while not (orders.stop or orders.retire or consuming.reads):
+        orders.wait(CHECK_S)
+    if consuming.reads:
+        log.info("Ready: %s.", ", ".join(names))
+        orders.report(READY)
+    limit = settings.max_events_per_process
+    full_at = limit + random.randint(0, int(limit * SPREAD)) if limit else float("inf")
+    while not (orders.stop or orders.retire):
+        orders.wait(CHECK_S)
         if consuming.hangs:
             log.critical(
                 "Every thread is held by a handler that hangs; this process ends, for another to take its place."
             )
-            code = RET_KILLED
-            break
-    consuming.stop(settings.grace_s if code == RET_OK else 0.0)
-    bus.close()
+            consuming.stop(0.0)
+            return RET_KILLED
+        if consuming.handled >= full_at:
+            log.info("This process has handled %d events, its share; another takes its place.", consuming.handled)
+            full_at = float("inf")
+            orders.report(FULL)
+            orders.retire = orders.retire or not orders.supervised
+    _drain(consuming, orders, settings.grace_s)
     log.info("Stopped.")
-    return code
+    return RET_OK
+
+
+def _drain(consuming: Consuming, orders: Orders, grace_s: float) -> None:
+    """Drain within the grace; a process that retires lets its handlers end, unless it is told to stop meanwhile."""
+    if orders.stop:
+        consuming.stop(grace_s)
+        return
+    log.info("Retiring: what runs may end, and nothing new is taken.")
+    draining = threading.Thread(target=consuming.retire, name="eventbus-retiring")
+    draining.start()
+    while draining.is_alive() and not orders.stop:
+        orders.wait(CHECK_S)
+    if orders.stop:
+        consuming.hurry(grace_s)
+    draining.join()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -83,33 +155,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--subscribers", nargs="*")
     parser.add_argument("--grace", type=float)
+    parser.add_argument("--max-events-per-process", type=int, help="end after so many; 0 never does")
     parser.add_argument("--log-level", default="info")
     parser.add_argument("--archive", action="store_true", help="run an archiver too")
-    parser.add_argument("--supervised", action="store_true", help="stop when standard input closes")
+    parser.add_argument("--supervised", action="store_true", help="take orders on standard input, stop when it ends")
+    parser.add_argument("--report-fd", type=int, help="inherited file descriptor that gets `ready` and `full`")
     return parser
-
-
-def _install_signals(stop: threading.Event) -> None:
-    """First signal: drain. A repeated SIGINT after that: go at once, leases expire."""
-
-    def ask_to_stop(number: int, frame: FrameType | None) -> None:
-        if stop.is_set() and number == signal.SIGINT and not _supervised():
-            os._exit(RET_KILLED)
-        stop.set()
-
-    signal.signal(signal.SIGTERM, ask_to_stop)
-    signal.signal(signal.SIGINT, signal.SIG_IGN if _supervised() else ask_to_stop)
-    signal.signal(signal.SIGHUP, ask_to_stop)
-
-
-def _supervised() -> bool:
-    return "--supervised" in sys.argv
-
-
-def _wait_for_supervisor(stop: threading.Event) -> None:
-    while os.read(sys.stdin.fileno(), 4096):
-        pass
-    stop.set()
 
 
 def run() -> None:

@@ -84,6 +84,8 @@ class Receiver:
         self._ready = {name: threading.Condition(self._lock) for name in subscriptions}
         self._room = threading.Condition(self._lock)
         self._stopping = False
+        self.reads = False
+        """Whether every queue is read: Redis has answered a tick for all of them."""
         self._thread = threading.Thread(target=self._run, name="eventbus-receiver", daemon=True)
 
     # what consumers call
@@ -205,6 +207,7 @@ class Receiver:
         sweep = self._ticks % SWEEP_EVERY_TICKS == 0
         lease_ms = int(self._lease_s * 1000)
         self._accept(self._deliveries.reap(names, lease_ms, limit, held, alone=max(0, alone), sweep=sweep))
+        self.reads = len(names) == len(self._subscriptions)
 
     def _promote(self, names: list[str]) -> None:
         """Bring back what is due, and learn when the next is, and who is paused."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from console.fleet import worker_arguments
+from console.fleet import worker_arguments, working_directory
 from console.options import App, LogLevel, Subscribers, Threads, log_level
 from console.wording import plural
 
@@ -36,7 +36,7 @@ def command(
 
     Everything that local work needs, until Ctrl-C. Without REDIS_URL and DATABASE_URL that is a real
     Valkey and SQLite in .eventbus. Publish and ask from another terminal in the same directory. Each
-    line of output says who wrote it.
+    line of output says who wrote it. SIGHUP reloads the application, as in `eventbus worker`.
 
     \b
     Examples:
@@ -58,7 +58,7 @@ def command(
         thread = threading.Thread(target=archiver.run, name="eventbus-archiver", daemon=True)
         thread.start()
         try:
-            code = Supervisor(processes, arguments, grace, relay=relay.worker).run()
+            code = Supervisor(processes, arguments, grace, cwd=working_directory(), relay=relay.worker).run()
         finally:
             _end(archiver, thread)
     raise typer.Exit(code)
