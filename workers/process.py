@@ -42,13 +42,14 @@ def main(argv: list[str] | None = None) -> int:
         threading.Thread(target=_wait_for_supervisor, args=(stop,), name="eventbus-supervised", daemon=True).start()
     try:
         bus = load_app(arguments.app or Settings.from_env().app)
-        subscriptions = chosen(bus.subscriptions, arguments.subscribers)
+        subscriptions = chosen(bus, arguments.subscribers)
         settings = bus.settings.with_(**({"grace_s": arguments.grace} if arguments.grace is not None else {}))
         consuming = Consuming(
             settings,
             Backend(settings, may_restore=True),
             subscriptions,
             threads=arguments.threads or settings.threads,
+            schedules=bus.schedules,
             archive=arguments.archive,
             keep_waiting=lambda: not stop.is_set(),
         )
