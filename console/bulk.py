@@ -82,9 +82,10 @@ def _publish(bus: EventBus, batch: list[tuple[int, bytes]], tally: _Tally) -> No
             except (EventBusError, Mistake) as error:
                 tally.refuse(line, error)
     for (line, _), answer in zip(events, bus.publish_many_sync(event for _, event in events), strict=True):
-        if not isinstance(answer, Receipt):
+        if isinstance(answer, EventBusError):
             tally.refuse(line, answer)
             continue
+        assert isinstance(answer, Receipt)  # nothing here is scheduled
         tally.published += answer.is_new
         tally.known += not answer.is_new
         if tally.as_json:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from console import wording
+from console.punctuality import examine_time
 
 if TYPE_CHECKING:
     from events.backend import Backend
@@ -214,6 +215,7 @@ def _namespace(report: Report, inspection: Inspection, backend: Backend, stored:
         _workers(report, workers, queues)
     for queue in queues:
         _queue(report, inspection, queue, bool(workers))
+    examine_time(report, backend)
     _archive(report, backlog, stored)
     if stored.state == "read":
         # Read after Redis was asked: SQL commits first, so a healthy cursor is never behind.

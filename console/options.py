@@ -87,25 +87,43 @@ def log_level(name: str) -> str:
     return name.lower()
 
 
-def moment(option: str, text: str | None) -> datetime | None:
-    """Read a moment: ISO 8601 (UTC unless it says otherwise), or a span before now such as `15m`.
+def span(option: str, text: str | None) -> timedelta | None:
+    """Read a span such as `90s`, `15m`, `24h`, `7d`.
 
     Raises:
         Mistake: naming the option and its value.
     """
     if text is None:
         return None
-    span = _SPAN.match(text.strip().lower())
+    found = _SPAN.match(text.strip().lower())
     try:
-        if span:
-            return datetime.now(UTC) - timedelta(seconds=float(span[1]) * _SECONDS[span[2]])
+        if found:
+            return timedelta(seconds=float(found[1]) * _SECONDS[found[2]])
+    except OverflowError:
+        pass
+    raise Mistake(f"{option} must be a span like 90s, 15m, 24h, 7d, not {text!r}.")
+
+
+def moment(option: str, text: str | None, *, spans: bool = True) -> datetime | None:
+    """Read a moment: ISO 8601 (UTC unless it says otherwise), or a span before now such as `15m`.
+
+    Args:
+        spans: whether a span may be given.
+
+    Raises:
+        Mistake: naming the option and its value.
+    """
+    if text is None:
+        return None
+    ago = _SPAN.match(text.strip().lower()) if spans else None
+    try:
+        if ago:
+            return datetime.now(UTC) - timedelta(seconds=float(ago[1]) * _SECONDS[ago[2]])
         found = datetime.fromisoformat(text.strip())
         return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
     except (ValueError, OverflowError):
-        raise Mistake(
-            f"{option} must be a moment like 2026-01-31T12:00:00Z, or a span before now like 90s, 15m, 24h, 7d, "
-            f"not {text!r}."
-        ) from None
+        or_span = ", or a span before now like 90s, 15m, 24h, 7d" if spans else ""
+        raise Mistake(f"{option} must be a moment like 2026-01-31T12:00:00Z{or_span}, not {text!r}.") from None
 
 
 def event_filter(

@@ -58,7 +58,7 @@ def main(target: str, *subscribers: str) -> None:
 
     code = 0
     try:
-        chosen(load_app(target).subscriptions, list(subscribers) or None)
+        chosen(load_app(target), list(subscribers) or None)
     except EventBusError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         code = _REFUSED

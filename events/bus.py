@@ -7,33 +7,34 @@ nothing about correctness; those decisions live in the scripts, the settler and 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import os
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+from events.asking import Asking
 from events.backend import Backend
 from events.context import handling
-from events.errors import EventBusError, InvalidFilter, InvalidSubscription
+from events.due import read_due
+from events.errors import EventBusError, InvalidSchedule, InvalidSubscription
 from events.event import Event
 from events.joining import Join
-from events.publisher import Receipt
-from events.records import RecordedEvent
+from events.publisher import Answer
 from events.routes import undeclare
-from events.sender import Answer, Sender
+from events.scheduled import ScheduledEvents
+from events.sender import Sender
 from events.settings import Settings
 from events.subscriber import CallbackSubscriber, runs_on_a_loop
 from events.subscriptions import Subscription, check_name, check_types, read_options
-from store.filter import EventFilter
 from workers.assembly import declare_all
 from workers.consuming import Consuming
+from workers.schedules import Schedule, make_schedule
 
 T = TypeVar("T")
-PAGE = 500
+Delay = float | timedelta | None
 
 _buses: weakref.WeakSet[EventBus] = weakref.WeakSet()
 _left_to_the_parent: list[object] = []
@@ -49,7 +50,7 @@ def _in_a_forked_child() -> None:
 os.register_at_fork(after_in_child=_in_a_forked_child)
 
 
-class EventBus:
+class EventBus(Asking):
     """Publishes events, delivers them to subscribers, and answers what happened and why.
 
     Connects on first use. Threads may share it; its async methods work from any event loop. A forked
@@ -63,6 +64,7 @@ class EventBus:
         self.settings = settings or Settings.from_env()
         self._subscriptions: dict[str, Subscription] = {}
         self._undeclared: list[Subscription] = []
+        self._schedules: dict[str, Schedule] = {}
         self._connect_later()
         _buses.add(self)
 
@@ -74,35 +76,54 @@ class EventBus:
 
     # publish
 
-    async def publish(self, event: Event) -> str:
+    async def publish(self, event: Event, *, delay: Delay = None, at: datetime | None = None) -> str:
         """Publish an event; when this returns it is in history and in every subscriber's queue.
+
+        With `delay` or `at` it is scheduled: when this returns it is held in Redis, and any worker or
+        archiver publishes it when it is due. Scheduled twice, it keeps the earlier moment.
+
+        Args:
+            delay: seconds or a timedelta, up to ten years, by the server's clock.
+            at: a moment, up to ten years from now; naive it is UTC, past it is now.
 
         Returns:
             The event's id.
 
         Raises:
-            EventIdConflict, TooManyRoutes, EventTooLarge: nothing was published.
+            EventIdConflict, TooManyRoutes, EventTooLarge, InvalidSchedule: nothing was published.
             HistoryReset: Redis was emptied and no worker has declared the subscribers again.
             RedisUnavailable: it may or may not have arrived; publishing again is safe.
         """
-        answers = await asyncio.wrap_future(self._submit([event]))
-        return _receipt(answers[0]).event_id
+        answers = await asyncio.wrap_future(self._submit([event], delay, at))
+        return _acknowledged(answers[0])
 
-    async def publish_many(self, events: Iterable[Event]) -> list[Answer]:
-        """Publish events in their order.
+    async def publish_many(
+        self, events: Iterable[Event], *, delay: Delay = None, at: datetime | None = None
+    ) -> list[Answer]:
+        """Publish events in their order, or schedule them all for one moment.
 
         Returns:
-            Per event its `Receipt`, or the error for which it was refused.
+            Per event its `Receipt` (`Scheduled` of one that is), or the error for which it was refused.
         """
-        return await asyncio.wrap_future(self._submit(list(events)))
+        return await asyncio.wrap_future(self._submit(list(events), delay, at))
 
-    def publish_sync(self, event: Event) -> str:
+    def publish_sync(self, event: Event, *, delay: Delay = None, at: datetime | None = None) -> str:
         """Publish from code without an event loop; as `publish` does."""
-        return _receipt(self._submit([event]).result()[0]).event_id
+        return _acknowledged(self._submit([event], delay, at).result()[0])
 
-    def publish_many_sync(self, events: Iterable[Event]) -> list[Answer]:
+    def publish_many_sync(
+        self, events: Iterable[Event], *, delay: Delay = None, at: datetime | None = None
+    ) -> list[Answer]:
         """Publish events from code without an event loop; as `publish_many` does."""
-        return self._submit(list(events)).result()
+        return self._submit(list(events), delay, at).result()
+
+    def cancel(self, event_id: str) -> bool:
+        """Take a scheduled event back; a plain call, one round trip.
+
+        Returns:
+            False when none of that id is scheduled: unknown, or published already.
+        """
+        return ScheduledEvents(self.backend.namespace, self.settings.max_routes).cancel([event_id])[0]
 
     # subscribe
 
@@ -192,6 +213,43 @@ class EventBus:
         with self._lock:
             return tuple(self._subscriptions.values())
 
+    def every(
+        self, cron: str, factory: Any = None, *, name: str | None = None, timezone: str = "UTC", missed: str = "last"
+    ) -> Any:
+        """Publish what a factory makes at every slot of a cron, while workers run; without one, a decorator.
+
+        However many processes run the schedule, a slot's events are published once, in the step that
+        moves the schedule's cursor past it. A schedule that Redis does not know yet begins now.
+
+        Args:
+            cron: minute, hour, day of month, month, day of week, as in `0 3 * * *`; a sixth before them is seconds.
+            factory: plain or async; gets the slot, an aware datetime, and returns an event, a list, or
+                None. Several processes may call it for one slot, and again after it failed: have it do nothing else.
+            name: names the cursor; the factory's unless given.
+            timezone: an IANA name; whose clock `cron` means.
+            missed: what becomes of slots that passed while nothing ran, or while the factory failed:
+                `last` fires the latest, `all` each (the last 1,000), `skip` those under a minute late.
+
+        Raises:
+            InvalidSchedule: naming what is wrong.
+        """
+        if factory is None:
+            return lambda function: self.every(cron, function, name=name, timezone=timezone, missed=missed)
+        schedule = make_schedule(cron, factory, name, timezone, missed)
+        with self._lock:
+            if self._consuming is not None or schedule.name in self._schedules:
+                why = (
+                    "there is one already" if self._consuming is None else "the bus consumes; call stop_consuming first"
+                )
+                raise InvalidSchedule(f"The schedule {schedule.name!r} cannot be added: {why}.")
+            self._schedules[schedule.name] = schedule
+        return factory
+
+    @property
+    def schedules(self) -> tuple[Schedule, ...]:
+        """This bus's cron schedules."""
+        return tuple(self._schedules.values())
+
     # consume
 
     async def start_consuming(self, *, threads: int | None = None, archive: bool = True) -> None:
@@ -206,13 +264,14 @@ class EventBus:
         """
         if self._consuming is not None:
             raise EventBusError("The bus is consuming already.")
-        if not self.subscriptions:
+        if not self.subscriptions and not self.schedules:
             raise EventBusError("The bus has no subscribers: call subscribe before start_consuming.")
         consuming = Consuming(
             self.settings,
             Backend(self.settings, may_restore=True),
             self.subscriptions,
             threads=threads or self.settings.threads,
+            schedules=self.schedules,
             loop=asyncio.get_running_loop(),
             archive=archive,
         )
@@ -251,64 +310,6 @@ class EventBus:
         self._sender.close()
         self.backend.close()
 
-    # ask
-
-    def get_causation_chain(self, event_id: str) -> list[Event]:
-        """Return why an event happened: the events from its root to itself, oldest first.
-
-        Raises:
-            EventNotFound: no event has that id.
-        """
-        return [recorded.event for recorded in self.backend.blackboard.causation.chain(event_id)]
-
-    async def replay_events(
-        self,
-        project_id: str | None = None,
-        start_time: datetime | None = None,
-        end_time: datetime | None = None,
-        event_types: Sequence[object] | None = None,
-        actor: str | None = None,
-        correlation_id: str | None = None,
-    ) -> list[Event]:
-        """Return events in history order; every filter is optional, and the times are half-open.
-
-        Args:
-            start_time, end_time: naive ones are read as UTC.
-
-        Returns:
-            All that match; empty when none does. For long histories use `iter_events`.
-        """
-        wanted = _filter(project_id, start_time, end_time, event_types, actor, correlation_id)
-        return await self._read(lambda: [recorded.event for recorded in self.backend.blackboard.replay.iterate(wanted)])
-
-    async def iter_events(
-        self,
-        after: int = 0,
-        *,
-        project_id: str | None = None,
-        start_time: datetime | None = None,
-        end_time: datetime | None = None,
-        event_types: Sequence[object] | None = None,
-        actor: str | None = None,
-        correlation_id: str | None = None,
-    ) -> AsyncIterator[RecordedEvent]:
-        """Iterate over history from a position, a page in memory at a time.
-
-        Args:
-            after: a position, exclusive; resume with the last event's `position`.
-
-        Yields:
-            Events at their positions; an event's own attributes can be read directly.
-        """
-        wanted = _filter(project_id, start_time, end_time, event_types, actor, correlation_id)
-        complete = False
-        while not complete:
-            start = after
-            page = await self._read(lambda start=start: self.backend.blackboard.replay.page(wanted, start, PAGE))  # type: ignore[misc]
-            for recorded in page.events:
-                yield recorded
-            after, complete = page.last, page.complete
-
     # inside
 
     def _add(self, subscription: Subscription) -> None:
@@ -338,48 +339,22 @@ class EventBus:
             with self._lock:
                 self._undeclared = [s for s in self._undeclared if s not in waiting]
 
-    def _submit(self, events: list[Event]) -> Future[list[Answer]]:
+    def _submit(self, events: list[Event], delay: Delay, at: datetime | None) -> Future[list[Answer]]:
+        due = read_due(delay, at)
         for event in events:
             if not isinstance(event, Event):
                 raise TypeError(f"publish takes an Event, not a {type(event).__name__}.")
         current = handling.get()
         if current is not None:
             current.published.update(event.event_id for event in events)
-        return self._sender.submit(events, current.delivery if current else "publish")
-
-    async def _read(self, read: Callable[[], T]) -> T:
-        """Run a SQL read in the pool, with the caller's context."""
-        context = contextvars.copy_context()
-        pool = await asyncio.to_thread(lambda: self.backend.blackboard.pool)
-        return await asyncio.get_running_loop().run_in_executor(pool, lambda: context.run(read))
+        return self._sender.submit(events, current.delivery if current else "publish", due)
 
 
-def _receipt(answer: Answer) -> Receipt:
-    if isinstance(answer, Receipt):
-        return answer
-    raise answer
+def _acknowledged(answer: Answer) -> str:
+    if isinstance(answer, EventBusError):
+        raise answer
+    return answer.event_id
 
 
 def _function(handler: Any) -> Any:
     return getattr(handler, "__func__", handler)
-
-
-def _filter(
-    project_id: str | None,
-    start_time: datetime | None,
-    end_time: datetime | None,
-    event_types: Sequence[object] | None,
-    actor: str | None,
-    correlation_id: str | None,
-) -> EventFilter:
-    if isinstance(event_types, str):
-        raise InvalidFilter(f"event_types must be a list of event types, not the string {event_types!r}.")
-    names = tuple(str(getattr(kind, "value", kind)) for kind in event_types or ())
-    return EventFilter(
-        project_id=project_id,
-        start_time=start_time,
-        end_time=end_time,
-        types=() if "*" in names else names,
-        actor=actor,
-        correlation_id=correlation_id,
-    )

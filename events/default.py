@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+from datetime import datetime, timedelta
 
 from events.bus import EventBus
 from events.event import Event
@@ -25,6 +26,6 @@ def default_bus() -> EventBus:
         return _bus
 
 
-def publish(event: Event) -> str:
+def publish(event: Event, *, delay: float | timedelta | None = None, at: datetime | None = None) -> str:
     """Publish an event and wait for the acknowledgement; returns its id. As `EventBus.publish` does."""
-    return default_bus().publish_sync(event)
+    return default_bus().publish_sync(event, delay=delay, at=at)

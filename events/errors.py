@@ -5,6 +5,7 @@
     │   └── EventTooLarge                  the encoded event exceeds max_event_bytes
     ├── InvalidSettings (ValueError)       an environment variable or argument is wrong
     ├── InvalidSubscription (ValueError)   a subscriber's name, types or options are wrong
+    ├── InvalidSchedule (ValueError)       a delay, a moment or a cron schedule cannot be used
     ├── InvalidFilter (ValueError)         a question about history cannot be asked like this
     ├── PublishRefused                     Redis answered, and the answer was no
     │   ├── EventIdConflict                the id is taken by an event that says something else
@@ -60,6 +61,10 @@ class InvalidSettings(EventBusError, ValueError):
 
 class InvalidSubscription(EventBusError, ValueError):
     """A subscriber cannot be declared as asked."""
+
+
+class InvalidSchedule(EventBusError, ValueError):
+    """A delay, a moment or a cron schedule cannot be used; nothing was published or scheduled."""
 
 
 class InvalidFilter(EventBusError, ValueError):

@@ -37,6 +37,11 @@ that every script begins with.
     workers           zset     consumer name -> last beat, microseconds
     beats             hash     consumer name -> what the worker says of itself, JSON
     running:<S>       hash     consumer name -> how many handlers of the subscriber run in it
+    scheduled         zset     ids of events to be published later, by due time in microseconds; not in history
+    envelopes         hash     id of a scheduled event -> its envelope: tab-separated header, newline, body
+    schedules         set      names of the cron schedules that workers run
+    slots:<schedule>  hash     cron, timezone, missed: the schedule as last declared. cursor: up to which moment
+                               its slots are settled, microseconds; last: the last slot that was fired
 """
 
 from __future__ import annotations
@@ -66,6 +71,10 @@ SUFFIX: dict[str, str] = {
     "workers": "workers",
     "beats": "beats",
     "running": "running:",
+    "scheduled": "scheduled",
+    "envelopes": "envelopes",
+    "schedules": "schedules",
+    "slots": "slots:",
 }
 
 

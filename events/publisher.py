@@ -1,4 +1,4 @@
-"""Publishing: events in, positions or refusals out, one script call for many.
+"""Publishing, now or later: events in, positions or refusals out, one script call for many.
 
 Invariant: an event is in history, under its id, and in the queue of each subscriber of its type,
 or in none of these. Publishing again after any error is safe: the id makes it idempotent.
@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from events.due import Due, Scheduled, moment
 from events.errors import (
     EventBusError,
     EventIdConflict,
@@ -43,6 +44,9 @@ class Receipt:
     is_new: bool
 
 
+Answer = Receipt | Scheduled | EventBusError
+
+
 class Publisher:
     """Publishes into one namespace. Threads may share it.
 
@@ -58,19 +62,24 @@ class Publisher:
         self._max_routes = max_routes
         self._resend_s = resend_s
 
-    def publish_many(self, events: Sequence[Event], origin: str = "publish") -> list[Receipt | EventBusError]:
-        """Publish events in their order; each is answered by itself.
+    def publish_many(
+        self, events: Sequence[Event], origin: str = "publish", dues: Sequence[Due] | None = None
+    ) -> list[Answer]:
+        """Publish events in their order, or schedule them; each is answered by itself.
 
         Args:
             origin: `publish`, or the name of the delivery whose handler publishes.
+            dues: when each is to be published; all at once without. One that is due is published.
 
         Returns:
-            A receipt or the reason of refusal per event, in the same order. A server that cannot be
-            reached is the answer of every event of the batch it failed for: those may have arrived.
+            A receipt (or that it is scheduled) or the reason of refusal per event, in the same order. A
+            server that cannot be reached is the answer of every event of the batch it failed for: those
+            may have arrived.
         """
-        answers: list[Receipt | EventBusError | None] = [None] * len(events)
+        answers: list[Answer | None] = [None] * len(events)
         batch: list[tuple[int, Event, list[Argument]]] = []
         size = 0
+        script = "schedule" if dues else "publish"
         for number, event in enumerate(events):
             try:
                 arguments = event_arguments(event, self._max_event_bytes)
@@ -81,23 +90,24 @@ class Publisher:
                 answers[number] = InvalidEvent([f"It was changed after it was made, and cannot be encoded: {error}."])
                 continue
             if batch and (len(batch) == MAX_BATCH_EVENTS or size + len(arguments[-1]) > MAX_BATCH_BYTES):  # type: ignore[arg-type]
-                self._send(batch, origin, answers)
+                self._send(script, batch, origin, answers)
                 batch, size = [], 0
-            batch.append((number, event, arguments))
+            batch.append((number, event, [dues[number].text, *arguments] if dues else arguments))
             size += len(arguments[-1])  # type: ignore[arg-type]
         if batch:
-            self._send(batch, origin, answers)
+            self._send(script, batch, origin, answers)
         return [answer for answer in answers if answer is not None]
 
     def _send(
         self,
+        script: str,
         batch: list[tuple[int, Event, list[Argument]]],
         origin: str,
-        answers: list[Receipt | EventBusError | None],
+        answers: list[Answer | None],
     ) -> None:
         flat = [argument for _, _, arguments in batch for argument in arguments]
         try:
-            replies = self._call(origin, flat)
+            replies = self._call(script, origin, flat)
         except EventBusError as error:
             for number, _, _ in batch:
                 answers[number] = error
@@ -110,14 +120,14 @@ class Publisher:
                 number, event, _ = request
                 answers[number] = _answer(event, reply, self._max_routes)
         if later:
-            self._send(later, origin, answers)
+            self._send(script, later, origin, answers)
 
-    def _call(self, origin: str, flat: list[Argument]) -> list[bytes]:
+    def _call(self, script: str, origin: str, flat: list[Argument]) -> list[bytes]:
         deadline = time.monotonic() + self._resend_s
         pause = 0.02
         while True:
             try:
-                replies: list[bytes] = self._namespace.call("publish", self._max_routes, origin, *flat)
+                replies: list[bytes] = self._namespace.call(script, self._max_routes, origin, *flat)
                 return replies
             except HistoryReset:
                 raise
@@ -156,10 +166,13 @@ def event_arguments(event: Event, max_event_bytes: int) -> list[Argument]:
     ]
 
 
-def _answer(event: Event, reply: bytes, max_routes: int) -> Receipt | EventBusError:
+def _answer(event: Event, reply: bytes, max_routes: int) -> Answer:
     refused = refusal(reply, max_routes)
     if refused:
         return refused
+    if reply.startswith(b"scheduled\t"):
+        _, due, new = reply.split(b"\t")
+        return Scheduled(event.event_id, moment(int(due)), new == b"1")
     position, _, new = reply.partition(b"\t")
     return Receipt(event.event_id, int(position), new == b"1")
 
@@ -168,7 +181,8 @@ def refusal(reply: bytes, max_routes: int) -> EventBusError | None:
     """Turn a script's refusal into its error; None when the reply is not one."""
     word, *rest = reply.decode().split("\t")
     if word == "CONFLICT":
-        at = f" (at position {rest[1]})" if rest[1] != "0" else " in the same batch"
+        elsewhere = {"0": " in the same batch", "scheduled": " that is scheduled"}
+        at = elsewhere.get(rest[1], f" (at position {rest[1]})")
         return EventIdConflict(
             f"The event id {rest[0]!r} is taken by an event with another content{at}. Nothing was published: "
             "give the new event an id of its own."

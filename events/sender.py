@@ -15,18 +15,22 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+from events.due import Due
 from events.errors import EventBusError, RedisUnavailable
 from events.event import Event
-from events.publisher import MAX_BATCH_EVENTS, Publisher, Receipt
-
-Answer = Receipt | EventBusError
+from events.publisher import MAX_BATCH_EVENTS, Answer, Publisher
 
 
 @dataclass(slots=True)
 class _Request:
     events: Sequence[Event]
     origin: str
+    due: Due | None
     answers: Future[list[Answer]]
+
+    def joins(self, other: _Request) -> bool:
+        """Whether one script call can take both."""
+        return self.origin == other.origin and (self.due is None) == (other.due is None)
 
 
 class Sender:
@@ -45,13 +49,16 @@ class Sender:
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def submit(self, events: Sequence[Event], origin: str) -> Future[list[Answer]]:
+    def submit(self, events: Sequence[Event], origin: str, due: Due | None = None) -> Future[list[Answer]]:
         """Queue events; the future gets an answer per event. Never blocks.
+
+        Args:
+            due: when they are to be published; at once without.
 
         Raises:
             EventBusError: when the bus is disconnected.
         """
-        request = _Request(events, origin, Future())
+        request = _Request(events, origin, due, Future())
         with self._wake:
             if self._closed:
                 raise EventBusError("The bus is disconnected; make a new one to publish.")
@@ -83,10 +90,10 @@ class Sender:
                 self._give_up(away)
 
     def _take(self) -> list[_Request]:
-        """Take requests of one origin, up to one script call's worth."""
+        """Take requests that one script call can take, as many as it should."""
         batch = [self._requests.popleft()]
         size = len(batch[0].events)
-        while self._requests and self._requests[0].origin == batch[0].origin:
+        while self._requests and self._requests[0].joins(batch[0]):
             size += len(self._requests[0].events)
             if size > MAX_BATCH_EVENTS:
                 break
@@ -104,9 +111,10 @@ class Sender:
     def _send(self, batch: list[_Request]) -> RedisUnavailable | None:
         """Publish a batch and answer it; return the error when Redis is away."""
         events = [event for request in batch for event in request.events]
+        dues = [request.due for request in batch if request.due for _ in request.events]
         try:
             self._before()
-            answers: list[Answer] = self._make_publisher().publish_many(events, batch[0].origin)
+            answers = self._make_publisher().publish_many(events, batch[0].origin, dues)
         except EventBusError as error:
             answers = [error] * len(events)
         except BaseException as error:

@@ -22,6 +22,7 @@ import events.factory
 import store.blackboard
 import store.persistence
 from events.bus import EventBus
+from events.due import Scheduled
 from events.event import Event, decode, digest, encode, new_event_id
 from events.keys import GROUP, SUFFIX, Keys
 from events.publisher import Receipt
@@ -73,10 +74,13 @@ from store.blackboard import Blackboard, BlackboardFactory
 def test_the_bus_has_these_methods() -> None:
     question = "project_id=None, start_time=None, end_time=None, event_types=None, actor=None, correlation_id=None"
     assert public_methods(EventBus) == {
-        "publish": "(self, event)",
-        "publish_many": "(self, events)",
-        "publish_sync": "(self, event)",
-        "publish_many_sync": "(self, events)",
+        "publish": "(self, event, *, delay=None, at=None)",
+        "publish_many": "(self, events, *, delay=None, at=None)",
+        "publish_sync": "(self, event, *, delay=None, at=None)",
+        "publish_many_sync": "(self, events, *, delay=None, at=None)",
+        "cancel": "(self, event_id)",
+        "every": "(self, cron, factory=None, *, name=None, timezone='UTC', missed='last')",
+        "schedules": "property",
         "subscribe": "(self, agent, types, **options)",
         "subscriber": "(self, name, types, **options)",
         "join": "(self, name, after, of, *, timeout=86400.0, partial='run', **options)",
@@ -165,6 +169,7 @@ def test_the_vocabulary_is_this() -> None:
 
 def test_the_values_have_these_fields() -> None:
     assert [field.name for field in fields(Receipt)] == ["event_id", "position", "is_new"]
+    assert [field.name for field in fields(Scheduled)] == ["event_id", "due", "is_new"]
     assert [field.name for field in fields(RecordedEvent)] == ["position", "event", "depth", "deliveries", "origin"]
     assert [field.name for field in fields(Outcome)] == [
         "position", "event_position", "subscriber", "redelivery", "attempt", "state", "worker", "elapsed_us", "error",
@@ -233,9 +238,9 @@ def test_the_error_tree_is_the_one_drawn_in_its_file() -> None:
     assert {name: base for name, base in actual.items() if name not in ("Discard", "Retry")} == drawn
     assert sorted(drawn) == [
         "EmbeddedServerError", "EventBusError", "EventIdConflict", "EventNotFound", "EventTooLarge", "HistoryReset",
-        "InvalidEvent", "InvalidFilter", "InvalidSettings", "InvalidSubscription", "MalformedEntry", "NotMigrated",
-        "PublishRefused", "RedisUnavailable", "ScriptFailed", "StoreUnavailable", "TooManyRoutes", "Unavailable",
-        "UnknownSubscriber",
+        "InvalidEvent", "InvalidFilter", "InvalidSchedule", "InvalidSettings", "InvalidSubscription", "MalformedEntry",
+        "NotMigrated", "PublishRefused", "RedisUnavailable", "ScriptFailed", "StoreUnavailable", "TooManyRoutes",
+        "Unavailable", "UnknownSubscriber",
     ]  # fmt: skip
     assert (actual["Discard"], actual["Retry"]) == ("Exception", "Exception")
     assert events.errors.TimeLimitExceeded.__bases__ == (BaseException,)
@@ -248,6 +253,7 @@ def test_the_error_tree_is_the_one_drawn_in_its_file() -> None:
     [
         ("InvalidEvent", ValueError),
         ("InvalidFilter", ValueError),
+        ("InvalidSchedule", ValueError),
         ("InvalidSettings", ValueError),
         ("InvalidSubscription", ValueError),
         ("EventNotFound", LookupError),
@@ -287,6 +293,10 @@ def test_the_keys_are_these() -> None:
         "joined": "joined:",
         "joins": "joins:",
         "running": "running:",
+        "scheduled": "scheduled",
+        "envelopes": "envelopes",
+        "schedules": "schedules",
+        "slots": "slots:",
     }
     assert GROUP == "fleet"
     assert Keys("eventbus")("lane", "Editor", "P1") == "{eventbus}:lane:Editor:P1"
@@ -302,9 +312,8 @@ def test_every_key_is_in_the_legend() -> None:
 
 def test_the_scripts_are_these_and_each_has_a_file() -> None:
     assert sorted(NAMES) == [
-        "archived", "begin", "declare", "open", "position", "promote", "publish", "reap", "renew", "settle", "steer",
-        "tail",
-        "undeclare",
+        "agenda", "archived", "begin", "cancel", "declare", "open", "plan", "position", "promote", "publish", "reap",
+        "release", "renew", "schedule", "settle", "slot", "steer", "tail", "undeclare",
     ]  # fmt: skip
     assert {path.stem for path in (ROOT / "events" / "lua").glob("*.lua")} == {*NAMES, "library"}
     assert sources().keys() == set(NAMES)
@@ -348,7 +357,8 @@ def test_the_command_and_its_subcommands_are_these() -> None:
     assert done.returncode == 0, done.stderr
     listed = re.findall(r"^[ │]{2,}([a-z]+) {2,}\S", done.stdout.partition("Commands")[2], re.MULTILINE)
     assert sorted(listed) == [
-        "archive", "chain", "demo", "dev", "doctor", "migrate", "publish", "replay", "stats", "tail", "worker",
+        "archive", "chain", "demo", "dev", "doctor", "migrate", "publish", "replay", "scheduled", "schedules",
+        "stats", "tail", "worker",
     ]  # fmt: skip
 
 

@@ -29,5 +29,5 @@ def _connections():  # type: ignore[no-untyped-def]
     return backend.namespace, backend.registry
 
 
-broker = make_broker(bus.settings, _connections, bus.subscriptions)
+broker = make_broker(bus.settings, _connections, bus.subscriptions, schedules=bus.schedules)
 dramatiq.set_broker(broker)

@@ -1,4 +1,4 @@
-"""Puts a worker together: the broker of some subscribers, over connections made elsewhere."""
+"""Puts a worker together: the broker of some subscribers and its scheduler, over connections made elsewhere."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from collections.abc import Callable, Sequence
 from events.errors import TooManyRoutes
 from events.namespace import Namespace
 from events.routes import declare
+from events.scheduled import ScheduledEvents
 from events.settings import Settings
+from events.slots import Slots
 from events.subscriptions import Subscription
 from store.registry import Registry
 from workers.broker import StreamsBroker
 from workers.engine import Engine
+from workers.scheduler import Scheduler, Schedulers
+from workers.schedules import Schedule
+from workers.timetable import Timetable
 
 Connections = Callable[[], tuple[Namespace, Registry]]
 
@@ -49,6 +54,7 @@ def make_broker(
     connections: Connections,
     subscriptions: Sequence[Subscription],
     *,
+    schedules: Sequence[Schedule] = (),
     grace_s: float | None = None,
     loop: asyncio.AbstractEventLoop | None = None,
     keep_waiting: Callable[[], bool] = lambda: True,
@@ -57,6 +63,7 @@ def make_broker(
 
     Args:
         connections: called at boot, in the process that runs the worker.
+        schedules: cron schedules that the worker runs too.
         grace_s: seconds for running handlers at the end; the settings' unless given.
         loop: where async handlers run; None gives the worker a loop of its own.
         keep_waiting: asked at boot while servers cannot be reached; False makes the boot fail instead.
@@ -73,9 +80,31 @@ def make_broker(
             loop=loop,
         )
 
+    def make_scheduler_of(broker: StreamsBroker) -> Scheduler:
+        return make_scheduler(settings, broker.engine.namespace, schedules, broker.engine.loop)
+
     return StreamsBroker(
         subscriptions,
         make_engine,
         grace_s=settings.grace_s if grace_s is None else grace_s,
         keep_waiting=keep_waiting,
+        middleware=[Schedulers(make_scheduler_of)],
     )
+
+
+def make_scheduler(
+    settings: Settings,
+    namespace: Namespace,
+    schedules: Sequence[Schedule] = (),
+    loop: asyncio.AbstractEventLoop | None = None,
+) -> Scheduler:
+    """Make the scheduler of one process.
+
+    Args:
+        loop: where async factories run; only schedules need it.
+    """
+    timetable = None
+    if schedules:
+        assert loop is not None
+        timetable = Timetable(Slots(namespace, settings.max_routes), schedules, loop, settings.max_event_bytes)
+    return Scheduler(ScheduledEvents(namespace, settings.max_routes), timetable)

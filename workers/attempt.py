@@ -14,8 +14,6 @@ not started ── killed three workers, or a worker's death was the last attemp
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import time
 import traceback
 from collections.abc import Iterable, Sequence
@@ -33,6 +31,7 @@ from events.publisher import event_arguments
 from events.records import AttemptState
 from events.subscriptions import Subscription
 from workers.backoff import delay_s, giving_up
+from workers.derived import derived
 
 MAX_RETURNED_EVENTS = 1000
 MAX_RETURNED_BYTES = 16_000_000
@@ -201,8 +200,11 @@ def materialized(result: object) -> object:
     return result
 
 
-def outputs(result: object) -> list[Event]:
+def outputs(result: object, who: str = "A handler") -> list[Event]:
     """Return a handler's result as a list of events.
+
+    Args:
+        who: begins the sentence when it is wrong.
 
     Raises:
         NotAnEvent: when it is neither None, an event, nor an iterable of events.
@@ -216,8 +218,8 @@ def outputs(result: object) -> list[Event]:
         wrong = next((item for item in events if not isinstance(item, Event)), None)
         if wrong is None:
             return events
-        raise NotAnEvent(f"A handler must return events only, but its list holds a {type(wrong).__name__}.")
-    raise NotAnEvent(f"A handler must return None, an Event or a list of Events, not a {type(result).__name__}.")
+        raise NotAnEvent(f"{who} must return events only, but its list holds a {type(wrong).__name__}.")
+    raise NotAnEvent(f"{who} must return None, an Event or a list of Events, not a {type(result).__name__}.")
 
 
 def with_derived_ids(events: list[Event], handling: Handling) -> list[Event]:
@@ -227,21 +229,8 @@ def with_derived_ids(events: list[Event], handling: Handling) -> list[Event]:
     cannot double what was returned before. Ids that the handler chose itself stay, and so do those
     it has published; causation ids within the list follow.
     """
-    derived: dict[str, str] = {}
-    for number, event in enumerate(events):
-        if "event_id" not in event.model_fields_set and event.event_id not in handling.published:
-            seed = json.dumps([handling.event.event_id, handling.delivery.partition(":")[2], number])
-            tail = hashlib.blake2b(seed.encode(), digest_size=10).hexdigest()
-            derived[event.event_id] = f"EV-{handling.event.event_id[3:15]:0<12}{tail}"
-    return [
-        event.model_copy(
-            update={
-                "event_id": derived.get(event.event_id, event.event_id),
-                "causation_id": derived.get(event.causation_id or "", event.causation_id),
-            }
-        )
-        for event in events
-    ]
+    seed = [handling.event.event_id, handling.delivery.partition(":")[2]]
+    return derived(events, seed, handling.event.event_id[3:15], handling.published)
 
 
 def _done(attempt: Attempt, returned: list[Event], max_event_bytes: int) -> Settlement:

@@ -23,6 +23,7 @@ from store.registry import Registry
 from workers.archiver import Archiver
 from workers.assembly import make_broker
 from workers.broker import BootFailed
+from workers.schedules import Schedule
 
 WORKER_TIMEOUT_MS = 250
 LAST_ARCHIVE_S = 5.0
@@ -48,6 +49,7 @@ class Consuming:
 
     Args:
         servers: closed at the end.
+        schedules: cron schedules to run too.
         loop: where async handlers run; None makes a loop in a thread.
         archive: run an archiver too.
         keep_waiting: asked at the start while servers cannot be reached; False makes `start` raise.
@@ -60,6 +62,7 @@ class Consuming:
         subscriptions: Sequence[Subscription],
         *,
         threads: int,
+        schedules: Sequence[Schedule] = (),
         loop: asyncio.AbstractEventLoop | None = None,
         archive: bool = False,
         keep_waiting: Callable[[], bool] = lambda: False,
@@ -70,6 +73,7 @@ class Consuming:
             settings,
             lambda: (servers.namespace, servers.registry),
             subscriptions,
+            schedules=schedules,
             loop=loop,
             keep_waiting=lambda: keep_waiting() and not self._is_unwanted,
         )

@@ -69,6 +69,9 @@ class Engine:
         threads: plain handlers that run at once.
         loop: where async handlers run; None makes a loop of its own.
         declare: writes the subscribers to store and Redis; called before reading and after a reset.
+
+    Attributes:
+        namespace: as given. loop: where async handlers run.
     """
 
     def __init__(
@@ -99,14 +102,14 @@ class Engine:
             reopen=self._reopen,
             beat=self._beat,
         )
-        self._namespace = namespace
+        self.namespace = namespace
         self._keeper = LeaseKeeper(self._deliveries, self._held, settings.lease_s, self._lost, self._give_up)
         self._interrupter = Interrupter()
         self._own_loop = None if loop is not None else LoopThread()
-        handlers_loop = self._own_loop.loop if self._own_loop else loop
-        assert handlers_loop is not None
+        self.loop = self._own_loop.loop if self._own_loop else loop
+        assert self.loop is not None
         patience_s = min(CANCEL_AGAIN_S, settings.lease_s / 2)  # to end before the handler counts as hanging
-        self._async = AsyncHandlers(handlers_loop, self._is_wanted, self.finish, patience_s)
+        self._async = AsyncHandlers(self.loop, self._is_wanted, self.finish, patience_s)
         self._running: dict[int, Attempt] = {}
         self._idle = threading.Condition()
         self._threads = threads
@@ -124,7 +127,7 @@ class Engine:
             EventBusError: when a subscriber cannot be declared.
         """
         self._declare()
-        warn_of_eviction(self._namespace)
+        warn_of_eviction(self.namespace)
         for part in (self._settler, self._keeper, self._interrupter, self._own_loop):
             if part is not None:
                 part.start()
@@ -314,7 +317,7 @@ class Engine:
         return self._heart.beat(running, draining=self.draining)
 
     def _reopen(self) -> None:
-        self._namespace.forget()
+        self.namespace.forget()
         self._declare()
 
     def _lost(self, lease: Lease) -> None:

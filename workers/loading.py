@@ -64,13 +64,14 @@ def _made(target: str, function: Callable[[], Any]) -> Any:
         ) from error
 
 
-def chosen(subscriptions: tuple[Any, ...], names: list[str] | None) -> tuple[Any, ...]:
-    """Return the subscriptions with those names, all when none are named.
+def chosen(bus: Any, names: list[str] | None) -> tuple[Any, ...]:
+    """Return a bus's subscriptions with those names, all when none are named; none where it has only schedules.
 
     Raises:
         InvalidSettings: naming a subscriber that the application does not have.
     """
-    if not subscriptions:
+    subscriptions: tuple[Any, ...] = tuple(bus.subscriptions)
+    if not subscriptions and not bus.schedules:
         raise InvalidSettings("The application's bus has no subscribers: nothing to do for a worker.")
     if not names:
         return subscriptions

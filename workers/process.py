@@ -58,6 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         Backend(settings, may_restore=True),
         subscriptions,
         threads=settings.threads,
+        schedules=bus.schedules,
         archive=arguments.archive,
         keep_waiting=lambda: not (orders.stop or orders.retire),
     )
@@ -72,7 +73,7 @@ def _load(arguments: argparse.Namespace) -> tuple[Any, Settings, tuple[Any, ...]
     """Return the application's bus, the settings and the subscriptions to run, or the code to end with."""
     try:
         bus = load_app(arguments.app or Settings.from_env().app)
-        subscriptions = chosen(bus.subscriptions, arguments.subscribers)
+        subscriptions = chosen(bus, arguments.subscribers)
         given = {
             "grace_s": arguments.grace,
             "threads": arguments.threads,

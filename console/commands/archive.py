@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from events.backend import Backend
     from events.stream import Stream
     from workers.archiver import Archiver
+    from workers.scheduler import Scheduler
 
 LAST_WORDS_S = 5.0
 
@@ -30,7 +31,7 @@ def command(
     History and the outcomes of deliveries, exactly once and in order. Several may run: one holds each
     stream, the others stand by. While Redis or the database cannot be reached it waits, and says so.
     `eventbus dev` and `start_consuming` archive by themselves; a fleet needs one of these beside its
-    workers.
+    workers. It also publishes scheduled events when they are due, as workers do.
 
     \b
     Examples:
@@ -40,6 +41,7 @@ def command(
     from console.opening import opened
     from events.settings import Settings
     from workers.archiver import Archiver
+    from workers.assembly import make_scheduler
 
     settings = Settings.from_env()
     log_to_stderr(log_level(level))
@@ -54,7 +56,9 @@ def command(
         if once:
             _once(archiver)
         else:
-            _until_told(archiver)
+            scheduler = make_scheduler(settings, backend.namespace)
+            scheduler.start()
+            _until_told(archiver, scheduler)
     print(f"Archived {plural(moved['history'], 'event')} and {plural(moved['outcomes'], 'outcome')}.")
 
 
@@ -80,11 +84,12 @@ def _once(archiver: Archiver) -> None:
             raise EventBusError(f"Another archiver holds {stream} and archives it: there is nothing to do here.")
 
 
-def _until_told(archiver: Archiver) -> None:
+def _until_told(archiver: Archiver, scheduler: Scheduler) -> None:
     def stop(number: int, frame: Any) -> None:
         archiver.stop()
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, stop)
     archiver.run()
+    scheduler.stop()
     archiver.finish(time.monotonic() + LAST_WORDS_S)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from console import wording
 from console.exits import Mistake
-from console.options import JsonLines
+from console.options import JsonLines, moment, span
 from console.printing import print_json
 
 
@@ -31,6 +33,12 @@ def command(
         str | None,
         typer.Option("--id", metavar="EVENT_ID", help="An id of your own: repeating the command is harmless."),
     ] = None,
+    delay: Annotated[
+        str | None, typer.Option("--delay", metavar="SPAN", help="Publish it later: after 90s, 15m, 24h, 7d.")
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option("--at", metavar="WHEN", help="Publish it at this moment: ISO 8601, UTC.")
+    ] = None,
     file: Annotated[
         str | None,
         typer.Option("--file", "-f", metavar="FILE|-", help="Publish many: one event a line, as JSON; - is stdin."),
@@ -40,7 +48,8 @@ def command(
     """Publish an event, or a file of events.
 
     Prints the event's id. When it returns, the event is in history and in the queue of every subscriber
-    of its type.
+    of its type. With --delay or --at it is scheduled: workers and archivers publish it when it is due, and
+    `eventbus scheduled` lists and cancels it until then.
 
     A file holds one JSON object a line with the fields of an event (project_id, type, actor, and if
     wanted event_id, causation_id, correlation_id, timestamp, payload, blackboard_pointer, metadata).
@@ -52,10 +61,11 @@ def command(
     Examples:
       eventbus publish PROJECT_CREATED --project P-1 --actor me --payload '{"title": "The Fox"}'
       eventbus publish IMAGE_GENERATED -p P-1 -a ImageGen --cause EV-... --cost 0.04 --latency-ms 812
+      eventbus publish USER_APPROVAL_REQUIRED -p P-1 -a me --delay 24h
       eventbus publish --file events.jsonl
     """
     single = {"TYPE": kind, "--project": project, "--actor": actor, "--payload": payload, "--cause": cause,
-              "--cost": cost, "--latency-ms": latency_ms, "--id": event_id}  # fmt: skip
+              "--cost": cost, "--latency-ms": latency_ms, "--id": event_id, "--delay": delay, "--at": at}  # fmt: skip
     if file is not None:
         given = [name for name, value in single.items() if value is not None]
         if given:
@@ -75,23 +85,30 @@ def command(
     fields |= {"payload": _payload(payload), "metadata": metadata}
     if event_id is not None:
         fields["event_id"] = event_id
-    _publish(fields, as_json)
+    _publish(fields, span("--delay", delay), moment("--at", at, spans=False), as_json)
 
 
-def _publish(fields: dict[str, Any], as_json: bool) -> None:
+def _publish(fields: dict[str, Any], delay: timedelta | None, at: datetime | None, as_json: bool) -> None:
     from events.bus import EventBus
+    from events.due import Scheduled
+    from events.errors import EventBusError
     from events.event import Event
-    from events.publisher import Receipt
 
     event = Event(**fields)
     bus = EventBus()
     try:
-        answer = bus.publish_many_sync([event])[0]
+        answer = bus.publish_many_sync([event], delay=delay, at=at)[0]
     finally:
         bus.close()
-    if not isinstance(answer, Receipt):
+    if isinstance(answer, EventBusError):
         raise answer
-    if as_json:
+    if isinstance(answer, Scheduled):
+        if as_json:
+            print_json({"event_id": answer.event_id, "due": answer.due, "is_new": answer.is_new})
+        else:
+            print(answer.event_id)
+            print(f"It is scheduled for {wording.moment(answer.due)} (UTC).", file=sys.stderr)
+    elif as_json:
         print_json({"event_id": answer.event_id, "position": answer.position, "is_new": answer.is_new})
     else:
         print(answer.event_id)

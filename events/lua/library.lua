@@ -444,14 +444,45 @@ local function inherited(e)
   return cause and scopes_in(cause.scopes) or {}
 end
 
+-- What is scheduled waits in an envelope: a header, a newline, its body. The header's fields, separated by
+-- tabs: origin, root, depth and scopes, all of when it was scheduled, then the arguments of event_at but for
+-- the body. In these scopes it is under way, as a delivery is, until it is published or cancelled.
+-- Invariant: what is scheduled is not in history, and its id stands for one content in both places.
+local some_scheduled
+local waiting = {} -- id -> digest, origin and scopes of what is scheduled; false where nothing is
+
+local HEADER = '^([^\t\n]*)\t[^\t\n]*\t%d+\t([^\t\n]*)\t[^\t\n]*\t([^\t\n]*)\t'
+
+local function scheduled(id)
+  if some_scheduled == nil then some_scheduled = redis.call('ZCARD', key('scheduled')) > 0 end
+  if waiting[id] == nil then
+    local is_there = some_scheduled and redis.call('ZSCORE', key('scheduled'), id)
+    local origin, within, digest = string.match(is_there and redis.call('HGET', key('envelopes'), id) or '', HEADER)
+    waiting[id] = digest and { digest = digest, origin = origin, scopes = within } or false
+    if digest then scopes_in(within) end
+  end
+  return waiting[id]
+end
+
+local function unschedule(id, is_dead)
+  local old = scheduled(id)
+  if redis.call('ZREM', key('scheduled'), id) == 0 then return 0 end
+  redis.call('HDEL', key('envelopes'), id)
+  if old then leave_scopes(old.scopes, is_dead) end
+  waiting[id] = false
+  return 1
+end
+
 -- Reads all that publishing the event will touch. Returns nil, or why it is refused. `batch`
 -- collects ids of the same call, so that two events of one call cannot take one id.
 local function refusal(e, max_routes, batch)
+  local later = scheduled(e.id)
   local old = remember(e.id) or batch[e.id]
   if old then
     if same_fact(old, e) then return nil end
     return table.concat({ 'CONFLICT', e.id, old.position or '0' }, '\t')
   end
+  if later and not same_fact(later, e) then return table.concat({ 'CONFLICT', e.id, 'scheduled' }, '\t') end
   local subscribers = routes_of(e.type)
   if #subscribers > max_routes then return table.concat({ 'ROUTES', e.type, #subscribers }, '\t') end
   e.root, e.depth = root_of(e, batch)
@@ -505,6 +536,7 @@ local function publish(e)
       offer(r, frame_for(r, within), lane_of(r, e, root), position .. ':0')
     end
   end
+  if some_scheduled then unschedule(e.id) end
   delivered = delivered + #deliveries
   written = written + (1 + #deliveries) * string.len(e.body)
   return position, 1

@@ -1,0 +1,115 @@
+"""What a bus answers: why an event happened, and history again. Reading changes nothing.
+
+Composition: the half of `events.bus.EventBus` that asks the store, which joins what is archived with what
+only Redis has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime
+from typing import TypeVar
+
+from events.backend import Backend
+from events.errors import InvalidFilter
+from events.event import Event
+from events.records import RecordedEvent
+from store.filter import EventFilter
+
+T = TypeVar("T")
+PAGE = 500
+
+
+class Asking:
+    """Answers questions about history.
+
+    Attributes:
+        backend: the servers that are asked.
+    """
+
+    backend: Backend
+
+    def get_causation_chain(self, event_id: str) -> list[Event]:
+        """Return why an event happened: the events from its root to itself, oldest first.
+
+        Raises:
+            EventNotFound: no event has that id.
+        """
+        return [recorded.event for recorded in self.backend.blackboard.causation.chain(event_id)]
+
+    async def replay_events(
+        self,
+        project_id: str | None = None,
+        start_time: datetime | None = None,
+        end_time: datetime | None = None,
+        event_types: Sequence[object] | None = None,
+        actor: str | None = None,
+        correlation_id: str | None = None,
+    ) -> list[Event]:
+        """Return events in history order; every filter is optional, and the times are half-open.
+
+        Args:
+            start_time, end_time: naive ones are read as UTC.
+
+        Returns:
+            All that match; empty when none does. For long histories use `iter_events`.
+        """
+        wanted = _filter(project_id, start_time, end_time, event_types, actor, correlation_id)
+        return await self._read(lambda: [recorded.event for recorded in self.backend.blackboard.replay.iterate(wanted)])
+
+    async def iter_events(
+        self,
+        after: int = 0,
+        *,
+        project_id: str | None = None,
+        start_time: datetime | None = None,
+        end_time: datetime | None = None,
+        event_types: Sequence[object] | None = None,
+        actor: str | None = None,
+        correlation_id: str | None = None,
+    ) -> AsyncIterator[RecordedEvent]:
+        """Iterate over history from a position, a page in memory at a time.
+
+        Args:
+            after: a position, exclusive; resume with the last event's `position`.
+
+        Yields:
+            Events at their positions; an event's own attributes can be read directly.
+        """
+        wanted = _filter(project_id, start_time, end_time, event_types, actor, correlation_id)
+        complete = False
+        while not complete:
+            start = after
+            page = await self._read(lambda start=start: self.backend.blackboard.replay.page(wanted, start, PAGE))  # type: ignore[misc]
+            for recorded in page.events:
+                yield recorded
+            after, complete = page.last, page.complete
+
+    async def _read(self, read: Callable[[], T]) -> T:
+        """Run a SQL read in the pool, with the caller's context."""
+        context = contextvars.copy_context()
+        pool = await asyncio.to_thread(lambda: self.backend.blackboard.pool)
+        return await asyncio.get_running_loop().run_in_executor(pool, lambda: context.run(read))
+
+
+def _filter(
+    project_id: str | None,
+    start_time: datetime | None,
+    end_time: datetime | None,
+    event_types: Sequence[object] | None,
+    actor: str | None,
+    correlation_id: str | None,
+) -> EventFilter:
+    if isinstance(event_types, str):
+        raise InvalidFilter(f"event_types must be a list of event types, not the string {event_types!r}.")
+    names = tuple(str(getattr(kind, "value", kind)) for kind in event_types or ())
+    return EventFilter(
+        project_id=project_id,
+        start_time=start_time,
+        end_time=end_time,
+        types=() if "*" in names else names,
+        actor=actor,
+        correlation_id=correlation_id,
+    )
