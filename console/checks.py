@@ -16,6 +16,7 @@ from console.punctuality import examine_time
 
 if TYPE_CHECKING:
     from events.backend import Backend
+    from events.dead_letters import DeadLetters
     from events.inspection import Backlog, Inspection, Queue, Server
 
 OLDEST_VERSION = {"redis": (7, 0), "valkey": (8, 0)}
@@ -198,7 +199,9 @@ def _server(report: Report, server: Server, name: str) -> None:
 
 
 def _namespace(report: Report, inspection: Inspection, backend: Backend, stored: Stored) -> None:
-    name = backend.settings.namespace
+    from events.dead_letters import DeadLetters
+
+    name, letters = backend.settings.namespace, DeadLetters(backend.namespace)
     epoch, workers = inspection.epoch(), inspection.live_workers()
     queues, backlog = inspection.queues(), inspection.backlog()
     report.numbers |= {"namespace": name, "epoch": epoch, "workers": workers, "queues": queues, "archive": backlog}
@@ -214,7 +217,7 @@ def _namespace(report: Report, inspection: Inspection, backend: Backend, stored:
     if queues:
         _workers(report, workers, queues)
     for queue in queues:
-        _queue(report, inspection, queue, bool(workers))
+        _queue(report, letters, queue, bool(workers))
     examine_time(report, backend)
     _archive(report, backlog, stored)
     if stored.state == "read":
@@ -237,7 +240,7 @@ def _workers(report: Report, workers: Sequence[str], queues: Sequence[Queue]) ->
         report.add("warning", "workers", "No worker is alive.", "Start `eventbus worker --app ...` or `eventbus dev`.")
 
 
-def _queue(report: Report, inspection: Inspection, queue: Queue, has_workers: bool) -> None:
+def _queue(report: Report, letters: DeadLetters, queue: Queue, has_workers: bool) -> None:
     about = f"subscriber {queue.subscriber}"
     if queue.unsettled:
         says = f"{wording.plural(queue.unsettled, 'delivery', 'deliveries')} not settled: {_parts(queue)}"
@@ -259,12 +262,12 @@ def _queue(report: Report, inspection: Inspection, queue: Queue, has_workers: bo
         else:
             report.add("ok", about, f"{says}{oldest}.")
     if queue.dead:
-        newest = inspection.newest_dead_letter(queue.subscriber)
+        newest = letters.newest(queue.subscriber)
         why = f"; the newest, after {wording.plural(newest.attempts, 'attempt')}: {newest.reason}" if newest else ""
         report.add(
             "warning", about, f"{wording.plural(queue.dead, 'dead letter')}{why}",
-            "Read its reason and mend the handler. It is kept, and no command delivers it again yet: work that is "
-            "still wanted needs a new event; the same one published again is known by its id and does nothing.",
+            f"`eventbus dead list -s {queue.subscriber}` shows them. When the handler is mended, `eventbus dead retry "
+            f"-s {queue.subscriber}` delivers them again; `eventbus dead discard` gives up what is not wanted.",
         )  # fmt: skip
 
 

@@ -13,9 +13,6 @@ from typing import Any
 import redis
 
 from events.connection import mapped
-from events.errors import MalformedEntry
-from events.event import Event, decode
-from events.frame import parse_frame
 from events.keys import GROUP
 from events.namespace import Namespace
 
@@ -102,17 +99,6 @@ class Backlog:
     outcomes: int
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A delivery that was given up; `event` is None when its body could not be read."""
-
-    subscriber: str
-    entry_id: str
-    attempts: int
-    reason: str
-    event: Event | None
-
-
 class Inspection:
     """Reads one namespace.
 
@@ -182,23 +168,6 @@ class Inspection:
                 oldest_s=max(0.0, (now - first) / 1e6) if count else None,
                 outcomes=int(self._client.xlen(self._keys("outcomes"))),
             )
-
-    def dead_letters(self, subscriber: str, after: str = "-", limit: int = 100) -> list[DeadLetter]:
-        """Return dead letters of a subscriber, oldest first.
-
-        Args:
-            after: an entry id, exclusive; `-` is the beginning.
-        """
-        start = after if after == "-" else f"({after}"
-        with mapped(self._client):
-            entries: Any = self._client.xrange(self._keys("dead", subscriber), min=start, count=limit)
-        return [_dead_letter(subscriber, entry_id, fields or {}) for entry_id, fields in entries]
-
-    def newest_dead_letter(self, subscriber: str) -> DeadLetter | None:
-        """Return the last dead letter of a subscriber; None when it has none."""
-        with mapped(self._client):
-            entries: Any = self._client.xrevrange(self._keys("dead", subscriber), count=1)
-        return _dead_letter(subscriber, *entries[0]) if entries else None
 
     def _queue(self, name: str, now: int) -> Queue:
         client, keys = self._client, self._keys
@@ -284,20 +253,3 @@ def _position(entry_id: bytes) -> int:
 def _frame_position(frame: bytes) -> int | None:
     head = frame.partition(b"\t")[0]
     return int(head) if head.isdigit() else None
-
-
-def _dead_letter(subscriber: str, entry_id: bytes, fields: dict[bytes, bytes]) -> DeadLetter:
-    event: Event | None = None
-    try:
-        frame = parse_frame(fields.get(b"f", b""))
-        event = decode(frame.body, frame.root)
-    except MalformedEntry:
-        pass
-    attempts = fields.get(b"a", b"0")
-    return DeadLetter(
-        subscriber,
-        entry_id.decode(),
-        int(attempts) if attempts.isdigit() else 0,
-        fields.get(b"r", b"").decode(errors="replace"),
-        event,
-    )

@@ -33,7 +33,9 @@ that every script begins with.
     joined:<S>:<position>
                       list     frames of the events that a join has seen, in history order
     joins:<S>         zset     position of the event that opened a join -> when it goes anyway, microseconds
-    outcomes          stream   one record per attempt; id `<position>-0`; field o, tab-separated
+    outcomes          stream   one record per attempt, and per decision about a dead letter; id `<position>-0`;
+                               field o, tab-separated. Of a dead letter also d its position and, when it is
+                               given up, t traceback, x output, f frame if it cannot be read: for its copy in SQL
     workers           zset     consumer name -> last beat, microseconds
     beats             hash     consumer name -> what the worker says of itself, JSON
     running:<S>       hash     consumer name -> how many handlers of the subscriber run in it

@@ -138,6 +138,12 @@ class Publisher:
             pause = min(pause * 2, 0.5)
 
 
+def order_key_of(event: Event) -> str:
+    """Return what orders the event for subscribers with `ordering="order_key"`; empty where it names nothing."""
+    order_key = event.metadata.get("order_key")
+    return "" if order_key is None else str(order_key).replace("\t", " ").replace("\n", " ")
+
+
 def event_arguments(event: Event, max_event_bytes: int) -> list[Argument]:
     """Return the 9 arguments by which a script publishes the event; the last is its body.
 
@@ -152,7 +158,6 @@ def event_arguments(event: Event, max_event_bytes: int) -> list[Argument]:
                 f"keep large content outside and name it in blackboard_pointer (event {event.event_id})."
             ]
         )
-    order_key = event.metadata.get("order_key")
     return [
         event.event_id,
         digest(event),
@@ -160,7 +165,7 @@ def event_arguments(event: Event, max_event_bytes: int) -> list[Argument]:
         event.causation_id or "",
         event.correlation_id or "",
         event.project_id,
-        "" if order_key is None else str(order_key).replace("\t", " ").replace("\n", " "),
+        order_key_of(event),
         str(event.priority),
         body,
     ]

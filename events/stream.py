@@ -43,7 +43,7 @@ class HistoryStream:
         The page is read in chunks. Each says how far SQL is when it is read; the page ends before one
         that SQL has overtaken since, because Redis may have trimmed what it lacks.
         """
-        budget = _Budget(limit, self._batch_bytes)
+        budget = Budget(limit, self._batch_bytes)
         events: list[RecordedEvent] = []
         last, first_archived, complete = position, -1, False
         while not complete and (ask := budget.chunk()):
@@ -92,7 +92,7 @@ class HistoryStream:
         """
         client, key = self._namespace.client, self._namespace.keys(stream)
         read = read_event if stream == "history" else read_outcome
-        budget = _Budget(limit, self._batch_bytes)
+        budget = Budget(limit, self._batch_bytes)
         found: list[Entry] = []
         while ask := budget.chunk():
             with mapped(client):
@@ -127,7 +127,7 @@ class HistoryStream:
             self._namespace.call("archived", stream, position, trim, expiry_ms, *chunk)
 
 
-class _Budget:
+class Budget:
     """How many entries to ask for next, so that a read ends near its limits without knowing the sizes before."""
 
     def __init__(self, entries: int, size_bytes: int) -> None:
@@ -177,9 +177,12 @@ def read_outcome(entry_id: bytes, fields: dict[bytes, bytes]) -> Outcome | Rejec
         event_position, subscriber, redelivery, attempt, state, worker, elapsed, error = (
             fields[b"o"].decode().split("\t", 7)
         )
+        traceback, output, raw = (
+            fields.get(name, b"").decode(errors="backslashreplace") for name in (b"t", b"x", b"f")
+        )
         return Outcome(
             position, int(event_position), subscriber, int(redelivery), int(attempt), AttemptState(state), worker,
-            int(elapsed), error,
+            int(elapsed), error, int(fields.get(b"d", b"0")), traceback, output, raw,
         )  # fmt: skip
     except KeyError:
         return _rejected(entry_id, "The entry is not an outcome: it has no field 'o'.", fields)

@@ -16,6 +16,7 @@ from events.ports import HistoryTail, PositionClock
 from events.settings import Settings
 from store.archive import Archive
 from store.causation import Causation
+from store.dead_letters import StoredLetters
 from store.direct import DirectWriter
 from store.registry import Registry
 from store.replay import Replay
@@ -68,6 +69,11 @@ class Blackboard:
     def statistics(self) -> Statistics:
         """Counts, costs, latencies."""
         return Statistics(self.engine, self.namespace, self.tail)
+
+    @cached_property
+    def dead_letters(self) -> StoredLetters:
+        """What was given up, and what was decided about it."""
+        return StoredLetters(self.engine, self.namespace)
 
     @cached_property
     def registry(self) -> Registry:

@@ -9,6 +9,9 @@ event. Three rules make the result independent of the order:
 
     waiting --done--> done    waiting --dead--> dead    waiting --discarded--> discarded
 
+So a dead delivery stays dead whatever is decided about its letter (`dead_letters.resolution` says it). One
+that is delivered again is a new row, `redelivery` + 1, made by the outcome `redelivered`.
+
 Rows are written once per transaction, in key order, so that two archivers cannot deadlock.
 """
 

@@ -7,11 +7,12 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from events.records import RecordedEvent
+from events.records import OPEN, AttemptState, RecordedEvent
 from store.cursors import insert
 from store.rows import recorded_event
-from store.tables import event_index, events, outcomes
+from store.tables import dead_letters, event_index, events, outcomes
 
+PURGED = AttemptState.PURGED.value
 # SQLite allows 32,766 parameters in one statement, older ones 999.
 _CHUNK = 900
 
@@ -30,6 +31,26 @@ def insert_events(connection: Connection, rows: list[dict[str, Any]]) -> None:
 def insert_outcomes(connection: Connection, rows: list[dict[str, Any]]) -> None:
     """Insert outcomes; one that is stored already is left alone."""
     connection.execute(insert(connection, outcomes).on_conflict_do_nothing(), rows)
+
+
+def insert_dead_letters(connection: Connection, rows: list[dict[str, Any]]) -> None:
+    """Insert dead letters; one that is stored already is left alone, whatever was decided about it since."""
+    connection.execute(insert(connection, dead_letters).on_conflict_do_nothing(), rows)
+
+
+def resolve_dead_letter(connection: Connection, namespace: str, position: int, resolution: str, by: int) -> None:
+    """Write what was decided about a dead letter; the first decision stays. A purged one keeps no texts.
+
+    Args:
+        by: position of the outcome that says so.
+    """
+    texts = dict.fromkeys(("traceback", "output", "raw"), "") if resolution == PURGED else {}
+    column = dead_letters.c
+    connection.execute(
+        dead_letters.update()
+        .where(column.namespace == namespace, column.position == position, column.resolution == OPEN)
+        .values(resolution=resolution, resolved_position=by, **texts)
+    )
 
 
 def known_positions(connection: Connection, namespace: str, event_ids: Collection[str]) -> dict[str, int | None]:

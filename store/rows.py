@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import RowMapping
 
 from events.event import MAX_NAME_CHARS, Event
-from events.records import Outcome, RecordedEvent, Rejected
+from events.records import OPEN, Outcome, RecordedEvent, Rejected
 from events.types import named
 
 RAW_CHARS = 65_536
@@ -94,6 +94,7 @@ def outcome_row(namespace: str, outcome: Outcome) -> dict[str, Any]:
         Unstorable: a name or number that cannot be kept.
     """
     _check_name("subscriber", outcome.subscriber)
+    _whole("letter", outcome.letter)
     return {
         "namespace": namespace,
         "position": _whole("position", outcome.position),
@@ -105,6 +106,25 @@ def outcome_row(namespace: str, outcome: Outcome) -> dict[str, Any]:
         "worker": printable(outcome.worker),
         "elapsed_us": _whole("elapsed_us", outcome.elapsed_us),
         "error": printable(outcome.error),
+    }
+
+
+def dead_letter_row(namespace: str, outcome: Outcome) -> dict[str, Any]:
+    """Return the dead letter that an outcome makes as a row of `dead_letters`; texts are repaired as in `outcome_row`.
+
+    Raises:
+        Unstorable: a name or number that cannot be kept.
+    """
+    attempt = outcome_row(namespace, outcome)
+    kept = {name: attempt[name] for name in ("namespace", "event_position", "subscriber", "redelivery", "worker")}
+    return kept | {
+        "position": outcome.letter,
+        "attempts": attempt["attempt"],
+        "reason": attempt["error"],
+        "traceback": printable(outcome.traceback),
+        "output": printable(outcome.output),
+        "raw": printable(outcome.raw[:RAW_CHARS]),
+        "resolution": OPEN,
     }
 
 

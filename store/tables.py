@@ -163,14 +163,14 @@ dead_letters = Table(
     "dead_letters",
     metadata,
     Column("namespace", Text, primary_key=True),
-    Column("position", BigInteger, primary_key=True, autoincrement=False),  # of the outcome that gave it up
+    Column("position", BigInteger, primary_key=True, autoincrement=False),  # its own: its entry in Redis's dead:<S>
     Column("event_position", BigInteger, nullable=False),  # 0: the entry was too malformed to tell
     Column("subscriber", Text, nullable=False),
     Column("redelivery", Integer, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("worker", Text, nullable=False),
     Column("reason", Text, nullable=False),  # one line
-    Column("traceback", Text, nullable=False),
+    Column("traceback", Text, nullable=False),  # this and the next two are empty once purged
     Column("output", Text, nullable=False),  # returned events that could not be published, JSON; or empty
     Column("raw", Text, nullable=False),  # what was queued, when it could not be read; else empty
     Column("resolution", Text, nullable=False),  # open, retried, discarded, purged

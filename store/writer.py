@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, exc
 
-from events.records import Outcome, RecordedEvent, Rejected
+from events.records import OPEN, Outcome, RecordedEvent, Rejected
 from store import cursors, inserts
 from store.cursors import Cursor, Stream
 from store.failures import first_line, is_bad_row
 from store.fold import Fold
-from store.rows import Unstorable, event_row, outcome_row, rejected_row, rejection
+from store.rows import Unstorable, dead_letter_row, event_row, outcome_row, rejected_row, rejection
 from store.tables import rejected
 
 Row = dict[str, Any]
@@ -98,27 +98,33 @@ class ArchiveWriter:
         return late
 
     def append_outcomes(self, ended: Sequence[Outcome]) -> Late:
-        """Store outcomes, and fold each into the state of its delivery. One stored before is left alone.
+        """Store outcomes, and fold each into the state of its delivery and of its dead letter.
+
+        One stored before is left alone.
 
         Returns:
             Those set aside because another outcome has their position; they are folded all the same.
 
-        Guarantee: the deliveries end the same whichever of events and outcomes is archived first.
+        Guarantee: deliveries and dead letters end the same however often a batch is appended, and whichever of
+            events and outcomes is archived first.
         """
         late = Late()
         rows = self._storable(ended, outcome_row)
         behind = [row["position"] for _, row in rows if row["position"] <= self.cursor.position]
         taken = inserts.outcomes_at(self._connection, self._namespace, behind)
         fresh: list[tuple[Outcome, Row]] = []
+        displaced: list[Outcome] = []
         for outcome, row in rows:
             if taken.get(row["position"], row) == row:
                 fresh.append((outcome, row))
             else:
                 late.refused.append(_displaced(outcome, "that of another outcome"))
-                self._fold.ended(outcome)
+                displaced.append(outcome)
         self.reject(late.refused)
-        for outcome in self._keep(fresh, inserts.insert_outcomes):
+        folded = displaced + self._keep(fresh, inserts.insert_outcomes)
+        for outcome in folded:
             self._fold.ended(outcome)
+        self._keep_letters([outcome for outcome in folded if outcome.letter])
         self._seen(ended)
         return late
 
@@ -187,6 +193,16 @@ class ArchiveWriter:
                 self.reject([rejection(batch[0][0], f"The database refused it: {first_line(error)}.")])
                 return []
         return [record for one in batch for record in self._keep([one], store)]
+
+    def _keep_letters(self, ended: list[Outcome]) -> None:
+        """Store the dead letters that outcomes make, then what others decided about them or earlier ones."""
+        made = [outcome for outcome in ended if outcome.resolution == OPEN]
+        self._keep(self._storable(made, dead_letter_row), inserts.insert_dead_letters)
+        for outcome in ended:
+            if outcome.resolution != OPEN:
+                inserts.resolve_dead_letter(
+                    self._connection, self._namespace, outcome.letter, outcome.resolution, outcome.position
+                )
 
     def _seen(self, records: Sequence[RecordedEvent | Outcome]) -> None:
         self._appended = max([self._appended, *(record.position for record in records)])

@@ -93,7 +93,7 @@ def tell(bus: EventBus, fleet: Fleet, opening: Event, progress: Progress, timeou
 
     inspection = Inspection(bus.backend.namespace)
     names = [subscription.name for subscription in bus.subscriptions]
-    buried = {name: _newest_grave(inspection, name) for name in names}
+    buried = {name: _newest_grave(bus, name) for name in names}
     wanted = EventFilter(project_id=opening.project_id)
     after = bus.backend.history.clock()
     bus.publish_sync(opening)
@@ -108,7 +108,7 @@ def tell(bus: EventBus, fleet: Fleet, opening: Event, progress: Progress, timeou
                 return Told(opening, recorded, time.monotonic() - started)
         for queue in queues:
             if queue.dead:
-                _refuse_graves(inspection, queue.subscriber, buried[queue.subscriber], opening.project_id)
+                _refuse_graves(bus, queue.subscriber, buried[queue.subscriber], opening.project_id)
         if fleet.has_ended:
             raise Failed(f"The workers cannot run. The log {fleet.log} ends with:{fleet.last_words()}")
         if time.monotonic() - started > timeout_s:
@@ -130,13 +130,18 @@ def _refuse_others(bus: EventBus, inspection: Inspection) -> None:
         )
 
 
-def _newest_grave(inspection: Inspection, name: str) -> str:
-    newest = inspection.newest_dead_letter(name)
-    return newest.entry_id if newest else "-"
+def _newest_grave(bus: EventBus, name: str) -> int:
+    from events.dead_letters import DeadLetters
+
+    newest = DeadLetters(bus.backend.namespace).newest(name)
+    return newest.position if newest else 0
 
 
-def _refuse_graves(inspection: Inspection, name: str, after: str, project_id: str) -> None:
-    for letter in inspection.dead_letters(name, after):
+def _refuse_graves(bus: EventBus, name: str, after: int, project_id: str) -> None:
+    from events.dead_letters import DeadLetters
+    from events.records import LetterFilter
+
+    for letter in DeadLetters(bus.backend.namespace).iterate(LetterFilter(subscribers=(name,), after=after)):
         if letter.event is None or letter.event.project_id == project_id:
             kind = letter.event.type.value if letter.event else "a delivery"
             raise Failed(f"{name} gave up on {kind} after {letter.attempts} attempts: {letter.reason}")

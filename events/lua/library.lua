@@ -573,6 +573,8 @@ end
 
 -- outcomes ------------------------------------------------------------------------------------
 
-local function outcome(position, S, redelivery, attempt, state, worker, elapsed, reason)
-  append(key('outcomes'), 'o', table.concat({ position, S, redelivery, attempt, state, worker, elapsed, reason }, '\t'))
+-- More fields follow in pairs: what the store's copy of a dead letter needs.
+local function outcome(position, S, redelivery, attempt, state, worker, elapsed, reason, ...)
+  append(key('outcomes'), 'o',
+         table.concat({ position, S, redelivery, attempt, state, worker, elapsed, reason }, '\t'), ...)
 end

@@ -21,10 +21,13 @@
 -- lost the lease and whose process got it again. Settling goes on when memory is full, because it is
 -- how one gets out of that. The lease is given up after the appends: should one fail, which only a
 -- stream tampered with does, the delivery is still there and its returned events have their ids.
+-- The outcome of a dead letter carries what its copy in SQL needs; the letter itself is kept until
+-- somebody decides about it (see resolve).
 
 if epoch_differs() then return 'EPOCH' end
 local consumer, max_routes = ARGV[2], tonumber(ARGV[3])
 local ITEM_FIELDS = 20
+local MAX_RAW = 65536 -- bytes of what cannot be read
 local now = server_time()
 read_clock()
 check_stream(key('history'))
@@ -100,10 +103,12 @@ for n, item in ipairs(items) do
     handled[item.event] = item.handled -- its join, if it settles here too, is in fewer scopes
     for _, e in ipairs(item.events) do publish(e) end
     if item.action == 'dead' then
-      append(r.dead, 'f', item.frame, 'r', item.reason, 't', item.traceback, 'a', item.attempt, 'w', consumer,
-             'o', item.output)
-    end
-    if item.state ~= '' then
+      local letter = append(r.dead, 'f', item.frame, 'r', item.reason, 't', item.traceback, 'a', item.attempt,
+                            'w', consumer, 'o', item.output)
+      outcome(item.position, item.S, item.redelivery, item.attempt, item.state, consumer, item.elapsed, item.reason,
+              'd', whole(letter), 't', item.traceback, 'x', item.output,
+              'f', item.event == '' and string.sub(item.frame, 1, MAX_RAW) or '')
+    elseif item.state ~= '' then
       outcome(item.position, item.S, item.redelivery, item.attempt, item.state, consumer, item.elapsed, item.reason)
     end
     redis.call('XACK', r.queue, GROUP, item.entry)

@@ -14,7 +14,7 @@ from tests.model.world import WORKERS, Operation, Worker, World
 
 MAX_FACTS = 70
 _ENDS = ("done",) * 8 + ("retried",) * 3 + (
-    "discarded", "dead", "retried later", "put off", "handed back", "handed back", "interrupted",
+    "discarded", "dead", "dead", "retried later", "put off", "handed back", "handed back", "interrupted",
 )  # fmt: skip
 _KEYS = ("", "k1", "k2")
 
@@ -32,6 +32,7 @@ class Moves:
             self._publish: 16, self._handler_publishes: 4, self._read: 20, self._settle: 24, self._resend: 6,
             self._renew: 6, self._silence: 8, self._reap: 9, self._begin: 4, self._due: 3, self._promote: 5,
             self._crash: 2, self._declare: 2, self._undeclare: 1, self._archive: 6, self._outcomes: 2,
+            self._retry_dead: 8, self._discard_dead: 3,
             self._late: 2, self._forget: 1, self._look: 2, self._position: 2, self._poison: 1,
         }  # fmt: skip
         for move in self._weights:
@@ -163,6 +164,28 @@ class Moves:
 
     def _crash(self) -> Operation:
         return "crash", self._worker().name
+
+    # operators
+
+    def _retry_dead(self) -> Operation | None:
+        return self._decide("retry_dead")
+
+    def _discard_dead(self) -> Operation | None:
+        return self._decide("discard_dead")
+
+    def _decide(self, name: str) -> Operation | None:
+        """Some letters of a subscriber, perhaps one of them twice, perhaps one about which somebody has decided."""
+        open_letters = [subscriber for subscriber, letters in self.world.oracle.letters.items() if letters]
+        if not open_letters:
+            return None
+        subscriber = self.random.choice(open_letters)
+        names = list(self.world.oracle.letters[subscriber])
+        seen = [(event_id, n) for who, event_id, n in self.world.letters if who == subscriber]
+        chosen = [name for name in names if self.random.random() < 0.6]
+        chosen += self.random.sample(seen, 1) if seen and self.random.random() < 0.4 else []
+        chosen += chosen[:1] if self.random.random() < 0.2 else []
+        self.random.shuffle(chosen)
+        return (name, subscriber, tuple(chosen)) if chosen else None
 
     # everything else
 

@@ -84,6 +84,23 @@ MUTATIONS: dict[str, tuple[Edit, ...]] = {
     "any_body_goes": (Edit("return old.digest == e.digest or", "return true or"),),
     "early_retries": (Edit("r.delayed, '-inf', whole(now), 'LIMIT'", "r.delayed, '-inf', '+inf', 'LIMIT'"),),
     "depth_ignores_the_cause": (Edit("cause.depth + 1", "1"),),
+    "letter_revived_twice": (Edit("    redis.call('XDEL', r.dead, item.letter)\n", ""),),
+    "letter_twice_in_one_batch": (Edit("if not entry or taken[S .. '\\t' .. item.letter] then", "if not entry then"),),
+    "letter_keeps_the_hold": (
+        Edit(
+            "  if item.holds then redis.call('HSET', r.held, item.lane, item.position .. ':' .. redelivery) end\n", ""
+        ),
+    ),
+    "letter_keeps_its_lane": (
+        Edit(
+            "      let_go(r, item.lane, item.name)\n      forget_join(r, item.position)",
+            "      forget_join(r, item.position)",
+        ),
+    ),
+    "letter_overtakes_the_holder": (Edit("if not holder then may_move(r, lane,", "if lane then may_move(r, lane,"),),
+    "letter_keeps_its_name": (Edit("whole(tonumber(item.redelivery) + 1)", "item.redelivery"),),
+    "letter_keeps_its_attempts": (Edit("redelivery, '0', item.head", "redelivery, '1', item.head"),),
+    "letters_reversed": (Edit("for n = #items, 1, -1 do", "for n = 1, #items do"),),
     "due_retries_reversed": (Edit("for n = #due, 1, -1 do", "for n = 1, #due do"),),
 }
 

@@ -7,7 +7,7 @@ delayed, or ended. Where Redis keeps it, and whether that keeps the promises, is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from tests.model.scene import CAST, Spec, body_of, digest_of
@@ -59,7 +59,8 @@ class Fact:
 
 @dataclass(slots=True)
 class Delivery:
-    """A delivery that has not ended; `foreign` when somebody wrote it into the queue by hand."""
+    """A delivery that has not ended; `foreign` when somebody wrote it into the queue by hand, `revived` when it
+    is a dead letter's and came back behind whoever holds its lane."""
 
     subscriber: str
     event_id: str
@@ -77,10 +78,12 @@ class Delivery:
     head: int = 0
     starts: int = 0
     foreign: bytes = b""
+    redelivery: int = 0
+    revived: bool = False
 
     @property
     def name(self) -> str:
-        return f"{self.position}:0"
+        return f"{self.position}:{self.redelivery}"
 
     @property
     def returned(self) -> bool:
@@ -121,6 +124,8 @@ class Oracle:
         self.touched: set[str] = set()
         self.expected_facts: list[Fact] = []
         self.expected_outcomes: list[tuple[str, ...]] = []
+        self.expected_texts: list[tuple[str, ...]] = []
+        self.letters: dict[str, dict[tuple[str, int], Delivery]] = {name: {} for name in cast}
         self.expected_dead: dict[str, list[tuple[str, ...]]] = {name: [] for name in cast}
 
     # publishing
@@ -257,8 +262,10 @@ class Oracle:
         action, state, counts, due = ENDINGS[item.how]
         attempt = delivery.attempts + delivery.count
         if state:
-            self._outcome(delivery, state, delivery.owner, delivery.handed, reason_of(item))
+            texts = ("trace", "kept", delivery.foreign.decode()) if action == "dead" else ()
+            self._outcome(delivery, state, delivery.owner, delivery.handed, reason_of(item), texts)
         if action == "dead":
+            self.letters[delivery.subscriber][delivery.event_id, delivery.redelivery] = replace(delivery)
             self.expected_dead[delivery.subscriber].append(
                 (delivery.name, reason_of(item), "trace", str(attempt), delivery.owner, "kept")
             )
@@ -285,11 +292,56 @@ class Oracle:
         if state == "dead" and role.on_dead == "block" and not delivery.foreign:
             self.blocked[name][delivery.lane] = delivery.name
 
-    def _outcome(self, delivery: Delivery, state: str, worker: str, elapsed: int, reason: str) -> None:
-        attempt = delivery.attempts + delivery.count
+    def _outcome(
+        self, delivery: Delivery, state: str, worker: str, elapsed: int, reason: str, texts: tuple[str, ...] = ()
+    ) -> None:
+        attempt, redelivery = delivery.attempts + delivery.count, str(delivery.redelivery)
         self.expected_outcomes.append(
-            (str(delivery.position), delivery.subscriber, "0", str(attempt), state, worker, str(elapsed), reason)
+            (str(delivery.position), delivery.subscriber, redelivery, str(attempt), state, worker, str(elapsed), reason)
         )
+        self.expected_texts.append(texts)
+
+    # deciding about dead letters
+
+    def decide(self, decision: str, subscriber: str, names: Sequence[tuple[str, int]], by: str) -> list[str]:
+        """Answer per letter `settled`, `gone` or `unreadable`; of several the last one comes back first."""
+        self.touched.add(subscriber)
+        letters, verdicts, decided = self.letters[subscriber], [], []
+        for name in names:
+            if name not in letters or name in decided:
+                verdicts.append("gone")
+            elif decision == "redelivered" and not letters[name].position:
+                verdicts.append("unreadable")
+            else:
+                verdicts.append("settled")
+                decided.append(name)
+        for name in reversed(decided):
+            letter = letters.pop(name)
+            holds = self.blocked[subscriber].get(letter.lane) == letter.name
+            if holds:
+                del self.blocked[subscriber][letter.lane]
+            now = replace(letter, attempts=0, count=0)
+            if decision == "redelivered":
+                now = self._revive(letter, holds)
+            self._outcome(now, decision, by, 0, "as asked")
+        return verdicts
+
+    def is_half_readable(self, subscriber: str, name: tuple[str, int]) -> bool:
+        """Tell whether a letter has the header of a delivery and no event."""
+        letter = self.letters[subscriber].get(name)
+        return letter is not None and bool(letter.foreign) and letter.position > 0
+
+    def _revive(self, letter: Delivery, holds: bool) -> Delivery:
+        ordered = bool(CAST[letter.subscriber].ordering)
+        now = Delivery(
+            letter.subscriber, letter.event_id, letter.lane, letter.position, handed=letter.handed,
+            redelivery=letter.redelivery + 1, revived=ordered and not holds,
+        )  # fmt: skip
+        del self.ended[letter.subscriber, letter.event_id]
+        self.live[letter.subscriber][letter.event_id] = now
+        if not now.revived:
+            self._come_back(now)
+        return now
 
 
 def lane_of(ordering: str, fact: Fact) -> str:
@@ -305,7 +357,7 @@ def lane_of(ordering: str, fact: Fact) -> str:
 
 def origin_of(delivery: Delivery) -> str:
     """Return the delivery's name in its namespace."""
-    return f"{delivery.position}:{delivery.subscriber}:0"
+    return f"{delivery.position}:{delivery.subscriber}:{delivery.redelivery}"
 
 
 def reason_of(item: Item) -> str:
@@ -317,6 +369,7 @@ def frame_of(fact: Fact, delivery: Delivery) -> bytes:
     """Return the bytes in which the delivery waits."""
     spec = fact.spec
     header = (
-        fact.position, 0, delivery.attempts, fact.depth, spec.type, fact.root, delivery.lane, spec.priority, ""
+        fact.position, delivery.redelivery, delivery.attempts, fact.depth, spec.type, fact.root, delivery.lane,
+        spec.priority, "",
     )  # fmt: skip
     return "\t".join(map(str, header)).encode() + b"\n" + body_of(fact.spec)

@@ -34,7 +34,7 @@ while i <= #ARGV do
     redis.call('XRANGE', queue, '-', '+'), redis.call('XPENDING', queue, 'fleet', '-', '+', 1000),
     redis.call('ZRANGE', ns .. 'lanes:' .. S, 0, -1), redis.call('HGETALL', ns .. 'held:' .. S),
     redis.call('ZRANGE', ns .. 'delayed:' .. S, 0, -1), redis.call('HGETALL', ns .. 'suspects:' .. S),
-    lists, after('dead:' .. S, ARGV[1]) })
+    lists, after('dead:' .. S, ARGV[1]), redis.call('XLEN', ns .. 'dead:' .. S) })
 end
 return reply
 """
@@ -52,6 +52,7 @@ class Kept:
     suspects: dict[str, int]
     lanes: dict[str, list[bytes]]
     dead: list[tuple[int, dict[str, str]]]
+    letters: int
 
 
 class Observer:
@@ -63,6 +64,7 @@ class Observer:
         self.highest = floor
         self.positions: list[int] = []
         self.outcomes: list[tuple[int, tuple[str, ...]]] = []
+        self.letters: set[int] = set()
         self._look = namespace.client.register_script(_LOOK)
         self._facts = self._outcomes = self._looks = 0
         self._dead = dict.fromkeys(oracle.live, 0)
@@ -101,6 +103,7 @@ class Observer:
 
     def _check_appended(self, history: Any, outcomes: Any, everything: dict[str, Kept]) -> None:
         new = [self._check_fact(entry_id, _texts(fields), fields) for entry_id, fields in history]
+        self.letters.update(position for found in everything.values() for position, _ in found.dead)
         missing = [str(fact.spec) for fact in self.oracle.expected_facts[self._facts :]]
         demand(not missing, f"history lacks {missing}")
         for entry_id, fields in outcomes:
@@ -133,12 +136,24 @@ class Observer:
         says = tuple(fields[1].decode().split("\t"))
         expected = self.oracle.expected_outcomes[self._outcomes : self._outcomes + 1]
         demand(expected == [says], f"the outcome is {says}, the model says {expected}")
+        self._check_letter(says, dict(zip(fields[2::2], fields[3::2], strict=True)))
         self.outcomes.append((_position(entry_id), says))
         self._outcomes += 1
         return _position(entry_id)
 
+    def _check_letter(self, says: tuple[str, ...], more: dict[bytes, bytes]) -> None:
+        """What makes a dead letter or decides about one names it; what makes it carries its texts."""
+        expected = self.oracle.expected_texts[self._outcomes]
+        texts = tuple(more[name].decode() for name in (b"t", b"x", b"f") if name in more)
+        demand(texts == expected, f"the outcome {says} carries {texts}, the model says {expected}")
+        has_letter = says[4] == "dead" or says[3] == "0"
+        demand((b"d" in more) == has_letter, f"the outcome {says} names the letter {more.get(b'd')!r}")
+        demand(not has_letter or int(more[b"d"]) in self.letters, f"the outcome {says} names no letter that was kept")
+
     def _check_dead(self, name: str, found: Kept) -> None:
         expected = self.oracle.expected_dead[name][self._dead[name] :]
+        open_letters = len(self.oracle.letters[name])
+        demand(found.letters == open_letters, f"{name} has {found.letters} letters, the model says {open_letters}")
         demand(len(found.dead) == len(expected), f"dead letters of {name}: {found.dead}, the model says {expected}")
         for (_, fields), wanted in zip(found.dead, expected, strict=True):
             says = (_name_of(fields["f"].encode()), *(fields[key] for key in "rtawo"))
@@ -215,7 +230,8 @@ class Observer:
         held = dict(self.oracle.blocked[name])
         oldest: dict[str, Delivery] = {}
         for delivery in sorted(by_frame.values(), key=lambda d: d.position):
-            if not delivery.foreign:
+            waits = delivery.revived and not (delivery.entry or delivery.place == "delayed" or delivery.returned)
+            if not delivery.foreign and not waits:
                 oldest.setdefault(delivery.lane, delivery)
         for delivery in by_frame.values():
             if not delivery.foreign and (delivery.entry or delivery.place == "delayed" or delivery.returned):
@@ -238,9 +254,6 @@ class Observer:
             for name in fact.subscribers:
                 known = (name, fact.spec.id) in self.oracle.ended or fact.spec.id in self.oracle.live[name]
                 demand(known, f"{name}: nobody knows what became of {fact.spec.id}")
-        for name, letters in self.oracle.expected_dead.items():
-            found: Any = self.namespace.client.xlen(self.namespace.keys("dead", name))
-            demand(found == len(letters), f"{name} has {found} dead letters, the model says {len(letters)}")
         self._check_keys()
 
     def _check_keys(self) -> None:
@@ -253,7 +266,7 @@ class Observer:
 
 
 def _kept(raw: Any, lanes: Iterable[str]) -> Kept:
-    window, pending, waiting, held, delayed, suspects, lists, dead = raw
+    window, pending, waiting, held, delayed, suspects, lists, dead, letters = raw
     return Kept(
         window={entry.decode(): fields[1] for entry, fields in window},
         pending={entry.decode(): (owner.decode(), count) for entry, owner, _, count in pending},
@@ -263,6 +276,7 @@ def _kept(raw: Any, lanes: Iterable[str]) -> Kept:
         suspects={name: int(starts) for name, starts in _texts(suspects).items()},
         lanes=dict(zip(lanes, lists, strict=True)),
         dead=[(_position(entry), _texts(fields)) for entry, fields in dead],
+        letters=letters,
     )
 
 

@@ -15,13 +15,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
+from events.dead_letters import DeadLetters, Decision
 from events.deliveries import Deliveries, Settlement
 from events.errors import EventBusError, EventIdConflict
 from events.frame import Lease
 from events.keys import GROUP
 from events.namespace import Declared, Namespace, Remembered
 from events.publisher import Publisher, Receipt, event_arguments
-from events.records import AttemptState
+from events.records import AttemptState, DeadLetter, LetterFilter
 from events.routes import declare, undeclare
 from events.scripts import Argument
 from tests.model.archive import Archive
@@ -76,6 +77,7 @@ class World:
         self.archive = Archive(self.namespace, self.observer)
         self.publisher = Publisher(self.namespace, MAX_EVENT_BYTES, MAX_ROUTES)
         self.workers = {name: Worker(name) for name in WORKERS}
+        self.letters: dict[tuple[str, str, int], DeadLetter] = {}
         self.namespace.open()
         self.observer.look()
 
@@ -204,6 +206,38 @@ class World:
     def crash(self, who: str) -> None:
         """The process dies and another starts, under a new name and with an empty memory."""
         self.workers[who] = Worker(who, self.workers[who].life + 1)
+
+    # operators
+
+    def retry_dead(self, subscriber: str, names: Sequence[tuple[str, int]]) -> None:
+        self._decide("redelivered", subscriber, names)
+
+    def discard_dead(self, subscriber: str, names: Sequence[tuple[str, int]]) -> None:
+        self._decide("discarded", subscriber, names)
+
+    def _decide(self, decision: Decision, subscriber: str, names: Sequence[tuple[str, int]]) -> None:
+        """Decide about letters, by event and redelivery; those that were seen once are asked about again."""
+        letters = DeadLetters(self.namespace)
+        for letter in letters.iterate(LetterFilter(subscribers=(subscriber,))):
+            raw = letter.raw.encode()
+            poison = [
+                event_id for (event_id, _), dead in self.oracle.letters[subscriber].items() if dead.foreign == raw
+            ]
+            event_id = letter.event.event_id if letter.event else poison[0]
+            self.letters[subscriber, event_id, letter.redelivery] = letter
+        known = [
+            name
+            for name in names
+            if (subscriber, *name) in self.letters
+            # What was written by hand and looks like a delivery would be one from now on, without an event.
+            and not (decision == "redelivered" and self.oracle.is_half_readable(subscriber, name))
+        ]
+        said = letters.decide(decision, [self.letters[subscriber, *name] for name in known], "ann", "as asked")
+        wanted = self.oracle.decide(decision, subscriber, known, "ann")
+        verdicts = [decided.verdict for decided in said]
+        demand(
+            verdicts == wanted, f"{decision} of {known} at {subscriber} answered {verdicts}, the model says {wanted}"
+        )
 
     # everything else
 
