@@ -10,7 +10,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
@@ -78,37 +78,55 @@ def event_object(recorded: RecordedEvent) -> dict[str, Any]:
     }
 
 
-class EventLines:
-    """Events as aligned lines, printed as they come; the first ones decide the widths."""
+class Lines:
+    """Rows as aligned lines, printed as they come; the first ones decide the widths.
 
-    def __init__(self) -> None:
+    Args:
+        headings: of the columns. right: those that are aligned to the right.
+        cuts: on a terminal that is too narrow a line is cut; else its last column is left out.
+    """
+
+    def __init__(self, headings: Sequence[str], right: Collection[str] = (), *, cuts: bool = False) -> None:
+        self._headings = headings
+        self._right = right
+        self._cuts = cuts
         self._widths: list[int] = []
         self._limit = _terminal_width()
 
-    def print(self, events: Iterable[RecordedEvent]) -> int:
-        """Print events; return how many there were."""
-        stream = iter(events)
+    def rows(self, rows: Iterable[Sequence[str]]) -> int:
+        """Print rows; return how many there were."""
+        stream = iter(rows)
         head = list(islice(stream, _MEASURED)) if not self._widths else []
         if head:
-            rows = [HEADINGS, *map(_row, head)]
-            self._widths = [max(len(row[n]) for row in rows) for n in range(len(HEADINGS))]
-            self._line(HEADINGS)
+            self._widths = [max(map(len, column)) for column in zip(self._headings, *head, strict=True)]
+            self._line(self._headings)
         count = 0
-        for recorded in chain(head, stream):
-            self._line(_row(recorded))
+        for row in chain(head, stream):
+            self._line(row)
             count += 1
         sys.stdout.flush()
         return count
 
     def _line(self, row: Sequence[str]) -> None:
         cells = [
-            text.rjust(w) if n == 5 else text.ljust(w)
-            for n, (text, w) in enumerate(zip(row, self._widths, strict=True))
+            text.rjust(width) if heading in self._right else text.ljust(width)
+            for heading, text, width in zip(self._headings, row, self._widths, strict=True)
         ]
         line = "  ".join(cells).rstrip()
         if self._limit and len(line) > self._limit:
-            line = "  ".join(cells[:-1]).rstrip()  # the id is as good as the position, which stays
+            line = f"{line[: self._limit - 1]}…" if self._cuts else "  ".join(cells[:-1]).rstrip()
         print(line)
+
+
+class EventLines(Lines):
+    """Events as lines; where they do not fit, the id is left out: the position is as good."""
+
+    def __init__(self) -> None:
+        super().__init__(HEADINGS, ("COST",))
+
+    def print(self, events: Iterable[RecordedEvent]) -> int:
+        """Print events; return how many there were."""
+        return self.rows(map(_row, events))
 
 
 def _row(recorded: RecordedEvent) -> tuple[str, ...]:

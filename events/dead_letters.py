@@ -66,13 +66,21 @@ class DeadLetters:
         return sorted(name.decode() for name in names)
 
     def iterate(self, wanted: LetterFilter, page: int = MAX_BATCH) -> Iterator[DeadLetter]:
-        """Iterate over the letters that match, subscriber by subscriber, each's oldest first.
+        """Iterate over the letters that match, subscriber by subscriber, each's oldest first; see `pages`."""
+        for letters in self.pages(wanted, page):
+            yield from letters
 
-        A page is in memory at a time. What dies while this goes on may be among them, unless
-        `wanted.before` says otherwise.
+    def pages(self, wanted: LetterFilter, page: int = MAX_BATCH) -> Iterator[list[DeadLetter]]:
+        """Iterate over pages of letters that match, none of them empty.
+
+        A page is read at a time, of at most `page` letters, fewer when they are large. What dies while this
+        goes on may be among them, unless `wanted.before` says otherwise; what is decided meanwhile makes
+        no gap.
         """
         for subscriber in wanted.subscribers or self.subscribers():
-            yield from (letter for letter in self._all(subscriber, wanted, page) if wanted.matches(letter))
+            for letters in self._pages(subscriber, wanted, page):
+                if matching := [letter for letter in letters if wanted.matches(letter)]:
+                    yield matching
 
     def newest(self, subscriber: str) -> DeadLetter | None:
         """Return the last dead letter of a subscriber; None when it has none."""
@@ -118,10 +126,11 @@ class DeadLetters:
             left = [item for item, reply in pairs if reply == b"LATER"] + left
         return [answers[number] for number in range(len(letters))]
 
-    def _all(self, subscriber: str, wanted: LetterFilter, page: int) -> Iterator[DeadLetter]:
+    def _pages(self, subscriber: str, wanted: LetterFilter, page: int) -> Iterator[list[DeadLetter]]:
         key, start, end = self._keys("dead", subscriber), str(wanted.after + 1), f"({wanted.before}"
         while True:
-            budget, read = Budget(page, PAGE_BYTES), []
+            budget = Budget(page, PAGE_BYTES)
+            read: list[DeadLetter] = []
             while ask := budget.chunk():
                 with mapped(self._client):
                     entries: Any = self._client.xrange(key, min=start, max=end, count=ask)
@@ -129,10 +138,10 @@ class DeadLetters:
                     budget.spend((fields or {}).values())
                     read.append(read_letter(subscriber, entry_id, fields or {}))
                 if len(entries) < ask:
-                    yield from read
+                    yield read
                     return
                 start = f"({entries[-1][0].decode()}"
-            yield from read
+            yield read
 
 
 def read_letter(subscriber: str, entry_id: bytes, fields: dict[bytes, bytes]) -> DeadLetter:

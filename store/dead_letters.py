@@ -34,19 +34,29 @@ class StoredLetters:
         self._namespace = namespace
 
     def iterate(self, wanted: LetterFilter, page: int = 100) -> Iterator[DeadLetter]:
-        """Iterate over the letters that match, decided or not, oldest first, without their texts.
+        """Iterate over the letters that match, decided or not, oldest first, without their texts; see `pages`."""
+        for letters in self.pages(wanted, page):
+            yield from letters
 
-        A page is in memory at a time; no connection is held between pages. Type and project are known of
-        those whose event is archived.
+    def pages(self, wanted: LetterFilter, page: int = 100, *, purgeable: bool = False) -> Iterator[list[DeadLetter]]:
+        """Iterate over pages of letters that match, none of them empty.
+
+        A page is read at a time; no connection is held in between. Type and project are known of letters
+        whose event is archived.
+
+        Args:
+            purgeable: only those that have texts, or are open: what `purge` would change.
         """
         after, full = wanted.after, True
+        only = [or_(_has_texts(), dead_letters.c.resolution == OPEN)] if purgeable else []
         while full:
             with reading(self._engine) as connection:
-                conditions = self._conditions(wanted, after) + self._named(connection, wanted.names)
+                conditions = self._conditions(wanted, after) + self._named(connection, wanted.names) + only
                 rows = connection.execute(self._letters(_LISTED).where(*conditions).limit(page)).all()
             full = len(rows) == page
             after = rows[-1].position if rows else after
-            yield from (letter for letter in map(_letter, rows) if wanted.matches(letter))
+            if matching := [letter for letter in map(_letter, rows) if wanted.matches(letter)]:
+                yield matching
 
     def find(self, positions: Collection[int]) -> dict[int, DeadLetter]:
         """Return those of the letters at these positions that are archived, with their texts, by position."""
@@ -96,10 +106,9 @@ class StoredLetters:
         """
         column = dead_letters.c
         mine = (column.namespace == self._namespace, column.position.in_([letter.position for letter in letters]))
-        has_texts = or_(*(column[name] != "" for name in _EMPTY))
         with writing(self._engine) as connection:
             lost = dead_letters.update().where(*mine, column.resolution == OPEN).values(resolution=PURGED, **_EMPTY)
-            decided = dead_letters.update().where(*mine, column.resolution != OPEN, has_texts).values(_EMPTY)
+            decided = dead_letters.update().where(*mine, column.resolution != OPEN, _has_texts()).values(_EMPTY)
             return connection.execute(decided).rowcount + connection.execute(lost).rowcount
 
     def _letters(self, columns: Sequence[ColumnElement[Any]]) -> Select[Any]:
@@ -139,6 +148,10 @@ class StoredLetters:
         query = select(outcomes).where(outcomes.c.namespace == self._namespace, *conditions)
         with reading(self._engine) as connection:
             return [_outcome(row) for row in connection.execute(query.order_by(outcomes.c.position))]
+
+
+def _has_texts() -> ColumnElement[bool]:
+    return or_(*(dead_letters.c[name] != "" for name in _EMPTY))
 
 
 def _letter(row: Row[Any]) -> DeadLetter:

@@ -174,7 +174,8 @@ dead_letters = Table(
     Column("output", Text, nullable=False),  # returned events that could not be published, JSON; or empty
     Column("raw", Text, nullable=False),  # what was queued, when it could not be read; else empty
     Column("resolution", Text, nullable=False),  # open, retried, discarded, purged
-    Column("resolved_position", BigInteger),  # of the outcome that says so
+    # of the outcome that says so; null while open, and when it was purged after Redis had lost it
+    Column("resolved_position", BigInteger),
     # the dead letters of one event
     Index("dead_letters_delivery", "namespace", "event_position", "subscriber"),
     # those that nobody has decided about
