@@ -10,6 +10,7 @@ import typer
 from console.commands import (
     archive,
     chain,
+    dead,
     demo,
     dev,
     doctor,
@@ -76,7 +77,7 @@ def _options(
 
 for module in (demo, dev, worker, archive, migrate, publish, tail, replay, chain, stats, schedules, doctor):
     app.command(module.__name__.rpartition(".")[2])(reporting(module.command))
-for module in (scheduled,):
+for module in (dead, scheduled):
     app.add_typer(module.group, name=module.__name__.rpartition(".")[2])
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+
+_LAST_MOMENT = 253_402_300_799_999_999
 
 
 def money(amount: float | None, currency: object = None) -> str:
@@ -43,6 +45,11 @@ def moment(when: datetime | None) -> str:
     if when is None:
         return ""
     return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+
+
+def at(position: int) -> datetime:
+    """Return the moment of a position, which is the server's microseconds since 1970; at most the last there is."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=min(position, _LAST_MOMENT))
 
 
 def size(size_bytes: int) -> str:

@@ -6,7 +6,6 @@ Leaf values shared by history, store and workers. They depend on nothing but the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -58,6 +57,8 @@ class AttemptState(StrEnum):
 
 OPEN = "open"
 """The resolution of a dead letter that nobody has decided about."""
+END = 2**63 - 1
+"""Beyond every position."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +143,6 @@ class DeadLetter:
         """What names this letter to a command: its delivery; its own position where that says nothing."""
         return self.delivery if self.event_position else str(self.position)
 
-    @property
-    def given_up_at(self) -> datetime:
-        """When it was given up, by the server's clock."""
-        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=self.position)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LetterFilter:
@@ -164,7 +160,7 @@ class LetterFilter:
     types: tuple[str, ...] = ()
     project_id: str | None = None
     after: int = 0
-    before: int = 2**63 - 1
+    before: int = END
     error: str = ""
     names: frozenset[str] = frozenset()
 

@@ -136,6 +136,10 @@ def complaint(words: list[str]) -> str | None:
     command = group.commands.get(words[0])
     if command is None:
         return f"eventbus has no command {words[0]!r}"
+    if commands := getattr(command, "commands", None):
+        if len(words) < 2 or words[1] not in commands:
+            return None if set(words[1:]) <= {"--help", "-h"} else f"eventbus {words[0]} has no command {words[1]!r}"
+        command, words = commands[words[1]], [" ".join(words[:2]), *words[2:]]
     known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     given = [word.partition("=")[0] for word in words[1:] if re.match(r"--?[A-Za-z]", word)]
     unknown = [option for option in given if option not in known | {"--help", "-h"}]
@@ -272,6 +276,9 @@ def test_commands_are_found_in_pipes_and_checked() -> None:
 
     assert commands_of(block) == [["worker", "--processes", "2"], ["demo"], ["fly", "--high"]]
     assert [complaint(words) for words in commands_of(block)] == [None, None, "eventbus has no command 'fly'"]
+    assert complaint(["dead", "retry", "EV-1", "--dry-run"]) is None
+    assert complaint(["dead", "bury"]) == "eventbus dead has no command 'bury'"
+    assert complaint(["dead", "retry", "--wings"]) == "eventbus dead retry has no option --wings"
     assert complaint(["worker", "--wings"]) == "eventbus worker has no option --wings"
 
 

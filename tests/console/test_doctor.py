@@ -116,7 +116,7 @@ def test_it_advises_nothing_that_does_not_exist(place: Place, redis_url: str) ->
     found = place.run("doctor", "--json", REDIS_URL=redis_url).json()["findings"]
 
     advice = " ".join(finding["todo"] for finding in found if finding["about"] == "subscriber Painter")
-    assert "no command delivers it again yet" in advice
+    assert "`eventbus dead retry -s Painter` delivers them again" in advice
     assert "Resume it" not in advice and "publish the work again" not in advice
 
 
