@@ -7,7 +7,21 @@ from typing import Annotated
 
 import typer
 
-from console.commands import archive, chain, demo, dev, doctor, migrate, publish, replay, stats, tail, worker
+from console.commands import (
+    archive,
+    chain,
+    demo,
+    dev,
+    doctor,
+    lag,
+    migrate,
+    publish,
+    replay,
+    stats,
+    tail,
+    worker,
+    workers,
+)
 from console.exits import CODES, INTERRUPTED, MISTAKE, complain, reporting, silence
 
 HELP = f"""\
@@ -60,8 +74,9 @@ def _options(
     pass
 
 
-for module in (demo, dev, worker, archive, migrate, publish, tail, replay, chain, stats, doctor):
+for module in (demo, dev, worker, archive, migrate, publish, tail, replay, chain, stats, lag, doctor):
     app.command(module.__name__.rpartition(".")[2])(reporting(module.command))
+app.add_typer(workers.app, name="workers")
 
 
 def main() -> None:

@@ -12,8 +12,6 @@ It is opened once, by the broker's boot, and drained once, by its shutdown.
 from __future__ import annotations
 
 import asyncio
-import heapq
-import json
 import logging
 import os
 import secrets
@@ -33,6 +31,7 @@ from events.records import AttemptState
 from events.settings import Settings
 from events.subscriptions import Subscription
 from workers.attempt import Attempt, Interrupted, KilledItsWorker, conclude, dead, failed, hand_back, materialized
+from workers.busy import Process, long_running
 from workers.credits import Credits
 from workers.held import Held
 from workers.keeper import LeaseKeeper
@@ -45,7 +44,7 @@ PUT_OFF_US = 5_000_000
 MAX_SUSPECT_STARTS = 2
 LAST_WORDS_S = 2.0
 SAY_AGAIN_S = 60.0
-MAX_SHOWN = 10
+BEAT_S = 1.0
 
 log = logging.getLogger("eventbus.worker")
 
@@ -88,6 +87,7 @@ class Engine:
             spared=lambda lease: self._settler.put(hand_back(lease)),
             reopen=self._reopen,
             beat=self._beat,
+            busy=lambda: long_running(self._attempts()),
         )
         self._namespace = namespace
         self._keeper = LeaseKeeper(self._deliveries, self._held, settings.lease_s, self._lost, self._give_up)
@@ -95,12 +95,14 @@ class Engine:
         self._own_loop = None if loop is not None else LoopThread()
         handlers_loop = self._own_loop.loop if self._own_loop else loop
         assert handlers_loop is not None
-        self._async = AsyncHandlers(handlers_loop, self._is_wanted, self.finish)
+        self._async = AsyncHandlers(handlers_loop, self._begins, self.finish)
         self._running: dict[int, Attempt] = {}
         self._idle = threading.Condition()
         self._threads = threads
-        self._started_at = time.time()
+        self._process = Process(subscriptions, threads, settings.concurrency)
         self._put_off_said_at = 0.0
+        self._left = threading.Event()
+        self._last_beats = threading.Thread(target=self._beat_on, name="eventbus-beats", daemon=True)
         self.draining = False
 
     def open(self) -> None:
@@ -134,11 +136,11 @@ class Engine:
         if self.draining or not self._is_wanted(attempt) or not self._may_start(attempt):
             attempt.cancelled = True
             return
-        attempt.started_at = time.monotonic()
         subscription = attempt.subscription
         if subscription.is_async:
             self._defer(attempt)
             return
+        attempt.started_at = time.monotonic()
         result = self._interrupter.call(attempt, subscription.options.time_limit, lambda: _call(attempt))
         if hasattr(result, "__await__") or hasattr(result, "__aiter__"):
             self._defer(attempt, result)
@@ -178,9 +180,9 @@ class Engine:
         self.draining = True
         for lease in self.receiver.stop():
             self._settler.put(hand_back(lease))
+        self._last_beats.start()
         if not self._wait_idle(deadline):
-            with self._idle:
-                late = list(self._running.values())
+            late = self._attempts()
             log.warning("%d handlers still run after %.0f s and are interrupted.", len(late), grace_s)
             for attempt in late:
                 self._cancel(attempt)
@@ -190,6 +192,9 @@ class Engine:
 
     def close(self) -> None:
         """End the threads. Call after `drain`."""
+        self._left.set()
+        if self._last_beats.is_alive():
+            self._last_beats.join(LAST_WORDS_S)
         try:
             self._deliveries.leave(self.subscriptions)
         except EventBusError as error:
@@ -199,6 +204,22 @@ class Engine:
         self._interrupter.stop()
         if self._own_loop is not None:
             self._own_loop.stop()
+
+    def _beat_on(self) -> None:
+        """Say that this process lives and drains, now that the receiver does not any more."""
+        while not self._left.is_set():
+            try:
+                self._deliveries.promote({}, 0, self._beat())
+            except EventBusError as error:
+                log.warning("The worker cannot say that it drains: %s", error)
+            self._left.wait(BEAT_S)
+
+    def _beat(self) -> str:
+        return self._process.beat(self._attempts(), self.draining).encode()
+
+    def _attempts(self) -> list[Attempt]:
+        with self._idle:
+            return list(self._running.values())
 
     def _conclusion(self, attempt: Attempt) -> Settlement:
         if attempt.cancelled and attempt.error is None and not attempt.started_at:
@@ -222,6 +243,11 @@ class Engine:
         """Whether the handler may still be started; asked again wherever a pause can have come between."""
         lost = attempt.abandoned or attempt.cancelled
         return not lost and attempt.lease.is_surely_ours(self._settings.lease_s)
+
+    def _begins(self, attempt: Attempt) -> bool:
+        """The loop has come to an attempt: whether its handler may still be started."""
+        self.receiver.began(attempt.lease)
+        return self._is_wanted(attempt)
 
     def _may_start(self, attempt: Attempt) -> bool:
         """Count the start of a suspect; one that killed its worker before is not started again."""
@@ -260,35 +286,6 @@ class Engine:
         self._held.drop(lease)
         self.receiver.settled(lease)
 
-    def _beat(self) -> str:
-        """Say what this process is and what it is busy with, as `Inspection.workers` reads it."""
-        now = time.monotonic()
-        with self._idle:
-            running = [attempt for attempt in self._running.values() if attempt.started_at]
-        longest = heapq.nsmallest(MAX_SHOWN, running, key=lambda attempt: attempt.started_at)
-        return json.dumps(
-            {
-                "host": socket.gethostname(),
-                "pid": os.getpid(),
-                "started_at": self._started_at,
-                "threads": self._threads,
-                "concurrency": self._settings.concurrency,
-                "draining": self.draining,
-                "subscribers": list(self.subscriptions),
-                "running": len(running),
-                "busy": [
-                    {
-                        "subscriber": attempt.lease.subscriber,
-                        "event_id": attempt.lease.event_id,
-                        "type": attempt.lease.frame.type,
-                        "attempt": attempt.lease.attempt,
-                        "for_s": round(now - attempt.started_at, 3),
-                    }
-                    for attempt in longest
-                ],
-            }
-        )
-
     def _reopen(self) -> None:
         self._namespace.forget()
         self._declare()
@@ -296,8 +293,7 @@ class Engine:
     def _lost(self, lease: Lease) -> None:
         self._gone(lease)
         self.receiver.forget(lease)
-        with self._idle:
-            attempt = next((a for a in self._running.values() if a.lease is lease), None)
+        attempt = next((a for a in self._attempts() if a.lease is lease), None)
         if attempt is not None and not attempt.finished:
             log.warning("%r was taken over by another worker; what it does here is void.", attempt)
             attempt.abandoned = True
@@ -309,8 +305,7 @@ class Engine:
         What is not renewed goes to another worker; what comes of it here is void.
         """
         now = time.monotonic()
-        with self._idle:
-            running = [a for a in self._running.values() if a.started_at and not a.abandoned]
+        running = [a for a in self._attempts() if (a.started_at or a.deferred) and not a.abandoned]
         if self._async.has_ended:
             if not self.draining:
                 log.error("The handlers' event loop has ended without stop_consuming: this process reads no more.")
@@ -322,7 +317,11 @@ class Engine:
                 self.finish(attempt)
         for attempt in running:
             limit_s = attempt.subscription.options.time_limit
-            if now - attempt.started_at > limit_s + self._settings.lease_s and not attempt.finished:
+            if (
+                attempt.started_at
+                and now - attempt.started_at > limit_s + self._settings.lease_s
+                and not attempt.finished
+            ):
                 log.error(
                     "%r hangs beyond its limit of %g s and cannot be interrupted; it is given up here.",
                     attempt,

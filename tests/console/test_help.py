@@ -10,7 +10,21 @@ import pytest
 
 from tests.console.command import Place
 
-COMMANDS = ("demo", "dev", "worker", "archive", "migrate", "publish", "tail", "replay", "chain", "stats", "doctor")
+COMMANDS = (
+    "demo",
+    "dev",
+    "worker",
+    "archive",
+    "migrate",
+    "publish",
+    "tail",
+    "replay",
+    "chain",
+    "stats",
+    "doctor",
+    "lag",
+    "workers",
+)
 
 
 def test_the_help_names_every_command_and_every_exit_code(place: Place) -> None:
