@@ -17,7 +17,7 @@ local ADMIT_LIMIT = 1000
 local MAX_DELIVERIES = 5000 -- of one script call: some 75 ms of a server that does nothing else
 local MAX_WRITTEN = 32000000 -- bytes, likewise
 local MAX_RETURNED = 20000 -- deliveries of what one handler returns, which cannot be split
-local READY_BASE = 128 -- of an unlimited window: what waits for workers beyond twice what they run
+local READY_BASE = 128 -- of an unlimited window: what may wait for workers beyond what they run
 local PRIORITY_STEP = 100000000000000 -- above every turn: a turn never outweighs a priority
 
 local function key(name, part) return ns .. suffix[name] .. (part or '') end
@@ -96,12 +96,21 @@ local function record(S)
   }
   r.ordered = r.ordering ~= ''
   r.paused = v[4] == '1'
-  r.window = r.paused and 0 or r.limit or READY_BASE + 2 * (tonumber(v[5]) or 0)
+  r.running = tonumber(v[5]) or 0
+  r.window = r.paused and 0 or r.limit or READY_BASE + r.running
   r.used = redis.call('XLEN', r.queue)
   r.waiting = redis.call('ZCARD', r.lanes)
   redis.call('HLEN', r.held)
   records[S] = r
   return r
+end
+
+-- Takes over how many handlers run in the fleet. A window without a limit follows it, so what has not been
+-- started stays bounded: a new project's turn comes soon, however many handlers run.
+local function now_running(r, count)
+  redis.call('HSET', key('sub', r.name), 'running', whole(count))
+  if not r.limit and not r.paused then r.window = READY_BASE + count end
+  r.running = count
 end
 
 local function lane_key(r, lane) return key('lane', r.name) .. ':' .. lane end
@@ -182,10 +191,13 @@ local function may_pass(r)
   return true
 end
 
--- Microseconds until the rate lets the next delivery in; nil where no rate holds anything back.
+-- Microseconds until the rate lets the next delivery in; nil where no rate holds anything back. Also when
+-- nothing waits yet: what comes before then is announced by nobody.
 local function opens_in(r)
-  if not r.rate or r.rate <= 0 or r.waiting == 0 or r.used >= r.window then return nil end
-  return math.max(0, r.tat - (burst_of(r) - 1) * 1000000 / r.rate - r.now)
+  if not r.rate or r.rate <= 0 or r.used >= r.window then return nil end
+  local wait = r.tat - (burst_of(r) - 1) * 1000000 / r.rate - r.now
+  if wait <= 0 and r.waiting == 0 then return nil end
+  return math.max(0, wait)
 end
 
 -- The one door. Moves heads of lanes, by urgency and turn, into the window while there is room.
