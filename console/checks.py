@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from events.backend import Backend
     from events.dead_letters import DeadLetters
     from events.inspection import Backlog, Inspection, Queue, Server
+    from events.roster import Worker
 
 OLDEST_VERSION = {"redis": (7, 0), "valkey": (8, 0)}
 STUCK_S = 60.0
@@ -199,12 +200,14 @@ def _server(report: Report, server: Server, name: str) -> None:
 
 
 def _namespace(report: Report, inspection: Inspection, backend: Backend, stored: Stored) -> None:
+    from console.roster import worker_object
     from events.dead_letters import DeadLetters
 
     name, letters = backend.settings.namespace, DeadLetters(backend.namespace)
-    epoch, workers = inspection.epoch(), inspection.live_workers()
+    epoch, workers = inspection.epoch(), inspection.workers()
     queues, backlog = inspection.queues(), inspection.backlog()
-    report.numbers |= {"namespace": name, "epoch": epoch, "workers": workers, "queues": queues, "archive": backlog}
+    said = [worker_object(worker) for worker in workers]
+    report.numbers |= {"namespace": name, "epoch": epoch, "workers": said, "queues": queues, "archive": backlog}
     if epoch is None and stored.highest:
         report.add(
             "wrong", "namespace", f"Redis has lost the namespace {name!r}, which the database knows: publishing waits.",
@@ -217,7 +220,7 @@ def _namespace(report: Report, inspection: Inspection, backend: Backend, stored:
     if queues:
         _workers(report, workers, queues)
     for queue in queues:
-        _queue(report, letters, queue, bool(workers))
+        _queue(report, letters, queue, any(worker.is_alive for worker in workers))
     examine_time(report, backend)
     _archive(report, backlog, stored)
     if stored.state == "read":
@@ -233,11 +236,20 @@ def _routes(queues: Sequence[Queue]) -> str:
     return f"{wording.plural(routes, 'route')} to {wording.plural(len(routed), 'subscriber')}"
 
 
-def _workers(report: Report, workers: Sequence[str], queues: Sequence[Queue]) -> None:
-    if workers:
-        report.add("ok", "workers", f"{wording.plural(len(workers), 'worker process', 'worker processes')} alive.")
+def _workers(report: Report, workers: Sequence[Worker], queues: Sequence[Queue]) -> None:
+    alive = [worker for worker in workers if worker.is_alive]
+    if alive:
+        report.add("ok", "workers", f"{wording.plural(len(alive), 'worker process', 'worker processes')} alive.")
     elif any(queue.types for queue in queues):
         report.add("warning", "workers", "No worker is alive.", "Start `eventbus worker --app ...` or `eventbus dev`.")
+    for worker in workers:
+        if not worker.is_alive:
+            where = f"process {worker.said.pid} on {worker.said.host}" if worker.said.pid else worker.consumer
+            report.add(
+                "warning", "workers",
+                f"The worker {where} has been silent for {wording.duration(worker.silent_s * 1000)}.",
+                "It was killed, is stalled, or cannot reach Redis; its deliveries go to others when their lease ends.",
+            )  # fmt: skip
 
 
 def _queue(report: Report, letters: DeadLetters, queue: Queue, has_workers: bool) -> None:

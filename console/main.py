@@ -14,6 +14,7 @@ from console.commands import (
     demo,
     dev,
     doctor,
+    lag,
     migrate,
     publish,
     replay,
@@ -22,6 +23,7 @@ from console.commands import (
     stats,
     tail,
     worker,
+    workers,
 )
 from console.exits import CODES, INTERRUPTED, MISTAKE, complain, reporting, silence
 
@@ -75,9 +77,9 @@ def _options(
     pass
 
 
-for module in (demo, dev, worker, archive, migrate, publish, tail, replay, chain, stats, schedules, doctor):
+for module in (demo, dev, worker, archive, migrate, publish, tail, replay, chain, stats, lag, schedules, doctor):
     app.command(module.__name__.rpartition(".")[2])(reporting(module.command))
-for module in (dead, scheduled):
+for module in (dead, scheduled, workers):
     app.add_typer(module.group, name=module.__name__.rpartition(".")[2])
 
 

@@ -100,11 +100,14 @@ class Tended(NamedTuple):
         promoted: retries brought back.
         wait_s: seconds until a retry is due or a rate lets the next delivery in; None when neither waits.
         paused: subscribers whose deliveries are not to be started.
+        held_back: subscribers of whom more waits than their unlimited window lets in, until it is told
+            that more of them runs.
     """
 
     promoted: int
     wait_s: float | None
     paused: frozenset[str]
+    held_back: frozenset[str]
 
 
 class Deliveries:
@@ -213,13 +216,15 @@ class Deliveries:
         """Bring due retries back, let lanes move, and say that this consumer lives.
 
         Args:
-            running: per subscriber, in the order to tend them, how many of its handlers run here.
+            running: per subscriber, in the order to tend them, how many of its handlers have been
+                running here for a while; an unlimited window grows with it.
             beat: what this consumer says of itself, JSON; the empty text leaves what it said before.
         """
         flat = [part for pair in running.items() for part in pair]
-        promoted, wait_us, paused = self.namespace.call("promote", self.consumer, limit, beat, *flat)
+        promoted, wait_us, paused, held_back = self.namespace.call("promote", self.consumer, limit, beat, *flat)
         wait_s = int(wait_us) / 1e6 if int(wait_us) >= 0 else None
-        return Tended(int(promoted), wait_s, frozenset(name.decode() for name in paused))
+        names = [frozenset(name.decode() for name in found) for found in (paused, held_back)]
+        return Tended(int(promoted), wait_s, *names)
 
     def leave(self, subscribers: Iterable[str] = ()) -> None:
         """Be no longer counted among the workers that live; call when nothing is held."""

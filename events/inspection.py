@@ -15,9 +15,8 @@ import redis
 from events.connection import mapped
 from events.keys import GROUP
 from events.namespace import Namespace
+from events.roster import Lag, Worker, lag_of, worker_of
 
-LIVE_S = 5.0
-"""A worker beats once a second; after this long without a beat it does not count as live."""
 MAX_LANES = 1000
 MAX_COUNT = 1000
 _LOOK_AT_LANES = 20
@@ -53,6 +52,8 @@ class Queue:
 
     Attributes:
         subscriber: its name. types: what it is routed. state, ordering: of its record.
+        is_paused: an operator lets nothing of it begin. concurrency: most deliveries of it that may be ready or
+            running across the fleet; None is no limit.
         ready: deliveries in the window that nobody has taken. running: those that a worker holds.
         waiting: deliveries in lanes, not in the window yet.
         is_bounded: there are more lanes than were counted: `waiting` is a lower bound.
@@ -65,6 +66,8 @@ class Queue:
     types: tuple[str, ...]
     state: str
     ordering: str
+    is_paused: bool
+    concurrency: int | None
     ready: int
     running: int
     waiting: int
@@ -146,12 +149,25 @@ class Inspection:
             now = self._now()
             return [self._queue(name, now) for name in names]
 
-    def live_workers(self) -> list[str]:
-        """Return the consumers that beat within `LIVE_S`; one worker process is one consumer."""
+    def workers(self) -> list[Worker]:
+        """Return the worker processes that beat and have not left, the longest silent last.
+
+        One that was killed stays for about ten leases, until a living one has swept it away.
+        """
         with mapped(self._client):
-            since = self._now() - int(LIVE_S * 1e6)
-            names: Any = self._client.zrangebyscore(self._keys("workers"), since, "+inf")
-        return sorted(name.decode() for name in names)
+            now = self._now()
+            beaten: Any = self._client.zrevrange(self._keys("workers"), 0, -1, withscores=True)
+            said: Any = self._client.hmget(self._keys("beats"), [name for name, _ in beaten]) if beaten else []
+        return [worker_of(name, score, raw, now) for (name, score), raw in zip(beaten, said, strict=True)]
+
+    def live_workers(self) -> list[str]:
+        """Return the consumers that beat lately; one worker process is one consumer."""
+        return sorted(worker.consumer for worker in self.workers() if worker.is_alive)
+
+    def lags(self, subscribers: Sequence[str] | None = None) -> list[Lag]:
+        """Return what each subscriber has before it and who is there to do it, by name; all unless some are named."""
+        queues, workers = self.queues(subscribers), self.workers()
+        return [lag_of(queue, workers) for queue in queues]
 
     def backlog(self) -> Backlog:
         """Return what SQL does not have yet."""
@@ -172,7 +188,9 @@ class Inspection:
     def _queue(self, name: str, now: int) -> Queue:
         client, keys = self._client, self._keys
         pipeline = client.pipeline(transaction=False)
-        pipeline.hmget(keys("sub", name), "types", "state", "ordering")
+        pipeline.hmget(
+            keys("sub", name), "types", "state", "ordering", "paused", "concurrency", "set_concurrency"
+        )  # fmt: skip
         pipeline.xlen(keys("queue", name))
         pipeline.zrange(keys("lanes", name), 0, MAX_LANES - 1)
         pipeline.hkeys(keys("held", name))
@@ -180,7 +198,8 @@ class Inspection:
         pipeline.xlen(keys("dead", name))
         pipeline.xrange(keys("queue", name), count=1)
         pipeline.zrange(keys("delayed", name), 0, 0)
-        (types, state, ordering), window, movable, held, delayed, dead, head, next_retry = pipeline.execute()
+        record, window, movable, held, delayed, dead, head, next_retry = pipeline.execute()
+        types, state, ordering, paused, declared, was_set = ((field or b"").decode() for field in record)
         leased = self._leased(name)
         lanes = [lane.decode() for lane in dict.fromkeys([*movable, *held])]
         waiting, frames = self._lanes(name, lanes[:MAX_LANES])
@@ -188,9 +207,11 @@ class Inspection:
         positions = list(filter(None, map(_frame_position, frames)))
         return Queue(
             subscriber=name,
-            types=tuple(filter(None, (types or b"").decode().split("\t"))),
-            state=(state or b"").decode(),
-            ordering=(ordering or b"").decode(),
+            types=tuple(filter(None, types.split("\t"))),
+            state=state,
+            ordering=ordering,
+            is_paused=paused == "1",
+            concurrency=_limit(declared if record[5] is None else was_set),
             ready=max(0, window - leased),
             running=leased,
             waiting=waiting,
@@ -244,6 +265,10 @@ class Inspection:
             except redis.ResponseError:
                 return None
         return str(found[name]) if name in found else None
+
+
+def _limit(text: str) -> int | None:
+    return int(text) if text.isdecimal() else None
 
 
 def _position(entry_id: bytes) -> int:

@@ -173,8 +173,11 @@ def test_the_values_have_these_fields() -> None:
     assert [field.name for field in fields(RecordedEvent)] == ["position", "event", "depth", "deliveries", "origin"]
     assert [field.name for field in fields(Outcome)] == [
         "position", "event_position", "subscriber", "redelivery", "attempt", "state", "worker", "elapsed_us", "error",
+        "letter", "traceback", "output", "raw",
     ]  # fmt: skip
-    assert list(AttemptState) == ["done", "retried", "dead", "discarded", "lost", "interrupted"]
+    assert [*AttemptState] == [
+        "done", "retried", "dead", "discarded", "lost", "interrupted", "redelivered", "purged",
+    ]  # fmt: skip
 
 
 def test_a_subscriber_has_these_options() -> None:
@@ -313,7 +316,7 @@ def test_every_key_is_in_the_legend() -> None:
 def test_the_scripts_are_these_and_each_has_a_file() -> None:
     assert sorted(NAMES) == [
         "agenda", "archived", "begin", "cancel", "declare", "open", "plan", "position", "promote", "publish", "reap",
-        "release", "renew", "schedule", "settle", "slot", "steer", "tail", "undeclare",
+        "release", "renew", "resolve", "schedule", "settle", "slot", "steer", "tail", "undeclare",
     ]  # fmt: skip
     assert {path.stem for path in (ROOT / "events" / "lua").glob("*.lua")} == {*NAMES, "library"}
     assert sources().keys() == set(NAMES)
@@ -357,8 +360,8 @@ def test_the_command_and_its_subcommands_are_these() -> None:
     assert done.returncode == 0, done.stderr
     listed = re.findall(r"^[ │]{2,}([a-z]+) {2,}\S", done.stdout.partition("Commands")[2], re.MULTILINE)
     assert sorted(listed) == [
-        "archive", "chain", "demo", "dev", "doctor", "migrate", "publish", "replay", "scheduled", "schedules",
-        "stats", "tail", "worker",
+        "archive", "chain", "dead", "demo", "dev", "doctor", "lag", "migrate", "publish", "replay", "scheduled",
+        "schedules", "stats", "tail", "worker", "workers",
     ]  # fmt: skip
 
 

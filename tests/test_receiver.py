@@ -55,6 +55,7 @@ def test_a_process_reads_on_in_peace_while_one_of_its_subscribers_is_paused(name
         spared=lambda lease: None,
         reopen=lambda: None,
         beat=lambda: "{}",
+        busy=lambda: {},
     )
 
     for name in names:

@@ -34,24 +34,25 @@ class Credits:
         return True
 
     def give_back(self, subscription: Subscription, elapsed_s: float) -> None:
-        """Return one, with how long its delivery took."""
+        """Return one, with how long its handler ran; 0 when it was not started, which teaches nothing."""
         self._free[subscription.is_async] += 1
-        typical = self._typical_s.get(subscription.name, elapsed_s)
-        self._typical_s[subscription.name] = typical + WEIGHT * (elapsed_s - typical)
+        if elapsed_s > 0:
+            typical = self._typical_s.get(subscription.name, elapsed_s)
+            self._typical_s[subscription.name] = typical + WEIGHT * (elapsed_s - typical)
 
     def free(self, subscription: Subscription) -> int:
-        """Return how many of its deliveries could start now."""
+        """Return how many of its deliveries could start now, if no other subscriber's did."""
         return self._free[subscription.is_async]
 
-    def target(self, subscription: Subscription, oldest_s: float = 0.0) -> int:
-        """Return how many unstarted deliveries to hold: at least what could start now, and as many
-        as all credits would finish in `READY_S`, at most `MAX_READY`.
+    def soon(self, subscription: Subscription, oldest_s: float = 0.0) -> int:
+        """Return how many deliveries all credits would finish in `READY_S`, at most `MAX_READY`: worth holding
+        although they cannot start now. None of a handler that takes longer, or has not shown how long it takes.
 
         Args:
             oldest_s: how long its oldest running delivery has run; a handler that has turned slow is
                 known by it long before it ends.
         """
-        kind = subscription.is_async
         typical = max(self._typical_s.get(subscription.name, READY_S), oldest_s)
-        soon = int(self._total[kind] * READY_S / max(typical, 1e-6)) if typical < READY_S else 0
-        return min(MAX_READY, max(self._free[kind], soon))
+        if typical >= READY_S:
+            return 0
+        return min(MAX_READY, int(self._total[subscription.is_async] * READY_S / max(typical, 1e-6)))

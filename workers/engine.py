@@ -41,11 +41,12 @@ from workers.attempt import (
     materialized,
     require_an_attempt,
 )
+from workers.busy import Process, long_running
 from workers.credits import Credits
 from workers.eviction import warn_of_eviction
-from workers.heart import Heart
 from workers.held import Held
 from workers.keeper import LeaseKeeper
+from workers.last_beats import LastBeats
 from workers.limits import Interrupter
 from workers.loop import CANCEL_AGAIN_S, AsyncHandlers, LoopThread
 from workers.receiver import Receiver
@@ -101,6 +102,7 @@ class Engine:
             spared=lambda lease: self._settler.put(hand_back(lease)),
             reopen=self._reopen,
             beat=self._beat,
+            busy=lambda: long_running(self._attempts()),
         )
         self.namespace = namespace
         self._keeper = LeaseKeeper(self._deliveries, self._held, settings.lease_s, self._lost, self._give_up)
@@ -109,13 +111,14 @@ class Engine:
         self.loop = self._own_loop.loop if self._own_loop else loop
         assert self.loop is not None
         patience_s = min(CANCEL_AGAIN_S, settings.lease_s / 2)  # to end before the handler counts as hanging
-        self._async = AsyncHandlers(self.loop, self._is_wanted, self.finish, patience_s)
+        self._async = AsyncHandlers(self.loop, self._begins, self.finish, patience_s)
         self._running: dict[int, Attempt] = {}
         self._idle = threading.Condition()
         self._threads = threads
-        self._heart = Heart(self.subscriptions, threads, settings.concurrency)
+        self._process = Process(subscriptions, threads, settings.concurrency)
         self._put_off_said_at = 0.0
         self._drained_by = float("inf")
+        self._last_beats = LastBeats(lambda: self._deliveries.promote({}, 0, self._beat()))
         self.draining = False
         self.handled = 0  # attempts that have run here and ended, however they did
 
@@ -157,11 +160,11 @@ class Engine:
         ):
             attempt.cancelled = True
             return
-        attempt.started_at = time.monotonic()
         subscription = attempt.subscription
         if subscription.is_async:
             self._defer(attempt)
             return
+        attempt.started_at = time.monotonic()
         result = self._interrupter.call(attempt, subscription.options.time_limit, lambda: _call(attempt))
         if hasattr(result, "__await__") or hasattr(result, "__aiter__"):
             self._defer(attempt, result)
@@ -202,9 +205,9 @@ class Engine:
         self.draining = True
         for lease in self.receiver.stop():
             self._settler.put(hand_back(lease))
+        self._last_beats.start()
         if not self._wait_idle():
-            with self._idle:
-                late = list(self._running.values())
+            late = self._attempts()
             log.warning("%d handlers still run at the end of the grace and are interrupted.", len(late))
             for attempt in late:
                 self._cancel(attempt)
@@ -221,6 +224,7 @@ class Engine:
 
     def close(self) -> None:
         """End the threads. Call after `drain`."""
+        self._last_beats.stop()
         try:
             self._deliveries.leave(self.subscriptions)
         except EventBusError as error:
@@ -230,6 +234,13 @@ class Engine:
         self._interrupter.stop()
         if self._own_loop is not None:
             self._own_loop.stop()
+
+    def _beat(self) -> str:
+        return self._process.beat(self._attempts(), self.draining).encode()
+
+    def _attempts(self) -> list[Attempt]:
+        with self._idle:
+            return list(self._running.values())
 
     def _conclusion(self, attempt: Attempt) -> Settlement:
         if attempt.cancelled and attempt.error is None and not attempt.started_at:
@@ -253,6 +264,11 @@ class Engine:
         """Whether the handler may still be started; asked again wherever a pause can have come between."""
         lost = attempt.abandoned or attempt.cancelled
         return not lost and attempt.lease.is_surely_ours(self._settings.lease_s)
+
+    def _begins(self, attempt: Attempt) -> bool:
+        """The loop has come to an attempt: whether its handler may still be started."""
+        self.receiver.began(attempt.lease)
+        return self._is_wanted(attempt)
 
     def _may_start(self, attempt: Attempt) -> bool:
         """Count the start of a suspect; what killed its workers, or has no attempt left, is not started again."""
@@ -311,11 +327,6 @@ class Engine:
         self._held.drop(lease)
         self.receiver.settled(lease)
 
-    def _beat(self) -> str:
-        with self._idle:
-            running = [attempt for attempt in self._running.values() if attempt.started_at]
-        return self._heart.beat(running, draining=self.draining)
-
     def _reopen(self) -> None:
         self.namespace.forget()
         self._declare()
@@ -323,8 +334,7 @@ class Engine:
     def _lost(self, lease: Lease) -> None:
         self._gone(lease)
         self.receiver.forget(lease)
-        with self._idle:
-            attempt = next((a for a in self._running.values() if a.lease is lease), None)
+        attempt = next((a for a in self._attempts() if a.lease is lease), None)
         if attempt is not None and not attempt.finished:
             log.warning("%r was taken over by another worker; what it does here is void.", attempt)
             attempt.abandoned = True
@@ -336,8 +346,7 @@ class Engine:
         What is not renewed goes to another worker; what comes of it here is void.
         """
         now = time.monotonic()
-        with self._idle:
-            running = [a for a in self._running.values() if a.started_at and not a.abandoned]
+        running = [a for a in self._attempts() if (a.started_at or a.deferred) and not a.abandoned]
         if self._async.has_ended:
             if not self.draining:
                 log.error("The handlers' event loop has ended without stop_consuming: this process reads no more.")
@@ -349,7 +358,11 @@ class Engine:
                 self.finish(attempt)
         for attempt in running:
             limit_s = attempt.subscription.options.time_limit
-            if now - attempt.started_at > limit_s + self._settings.lease_s and not attempt.finished:
+            if (
+                attempt.started_at
+                and now - attempt.started_at > limit_s + self._settings.lease_s
+                and not attempt.finished
+            ):
                 log.error(
                     "%r hangs beyond its limit of %g s and cannot be interrupted; it is given up here.",
                     attempt,

@@ -12,6 +12,7 @@ import contextvars
 import inspect
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from events.context import handling
@@ -94,7 +95,11 @@ class AsyncHandlers:
         return self._loop.is_closed()
 
     def _cancel(self, attempt: Attempt) -> None:
-        """Cancel, and again: one that a handler swallows would leave it running for as long as it likes."""
+        """Cancel, and again: one that a handler swallows would leave it running for as long as it likes.
+
+        A task that is cancelled before its first step ends without a word: it would hold its delivery and its
+        place for ever. Until then it has no task here, and finds `cancelled` when it begins.
+        """
         if attempt.task is not None and not attempt.task.done():
             attempt.task.cancel()
             self._loop.call_later(self._cancel_again_s, self._cancel, attempt)
@@ -107,14 +112,19 @@ class AsyncHandlers:
     def _start(self, attempt: Attempt, begun: object) -> None:
         context = contextvars.copy_context()
         context.run(handling.set, attempt.handling)
-        attempt.task = self._loop.create_task(self._run(attempt, begun), context=context)
+        self._loop.create_task(self._run(attempt, begun), context=context)
 
     async def _run(self, attempt: Attempt, begun: object) -> None:
+        attempt.task = asyncio.current_task()
         limit_s = attempt.subscription.options.time_limit
         limit = self._loop.call_later(limit_s, self._expire, attempt)
         try:
-            if begun is None and not self._is_wanted(attempt):
-                raise Interrupted
+            if begun is None:
+                if not self._is_wanted(attempt):
+                    raise Interrupted
+                attempt.started_at = time.monotonic()
+            elif attempt.cancelled and attempt.task is not None:
+                attempt.task.cancel()
             attempt.result = await collected(begun if begun is not None else attempt.call())
         except asyncio.CancelledError as error:
             if attempt.expired:

@@ -4,9 +4,11 @@ It reads with one XREADGROUP, keeps what was read in small buffers, and hands a 
 there is a credit for it: a free thread for a plain handler, a free place on the loop for an async
 one. So nothing waits inside Dramatiq, and what has not started can be handed back.
 
-Once a tick it brings back due retries, takes over deliveries of silent workers, and hands back what
-it holds ready and cannot start soon. What was taken over runs like the rest, with its start counted;
-what then silenced a second worker runs alone, one at a time in a process.
+Once a tick it brings back due retries, takes over deliveries of silent workers, tells Redis how many
+handlers run here, and hands back what it holds ready and cannot start soon. It does so sooner when it
+has room and nothing to run, and more runs than it told: the window may be what holds it back. What was
+taken over runs like the rest, with its start counted; what then silenced a second worker runs alone,
+one at a time in a process.
 """
 
 from __future__ import annotations
@@ -15,14 +17,15 @@ import logging
 import math
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 
 from events.deliveries import Deliveries
 from events.errors import EventBusError, RedisUnavailable, ScriptFailed
 from events.frame import Lease
 from events.subscriptions import Subscription
-from workers.credits import Credits
+from workers.buffer import Buffer
+from workers.credits import MAX_READY, READY_S, Credits
 from workers.held import Held
 
 MAX_BLOCK_MS = 900
@@ -32,6 +35,10 @@ MAX_TAKEN_OVER = 64
 MAX_ALONE = 2
 MAX_PROMOTED = 200
 MIN_DUE_S = 0.02
+TELL_S = 0.025
+MUCH = 64
+LOW_READY = MAX_READY * 3 // 4
+MAX_STARTING = 32
 SWEEP_EVERY_TICKS = 60
 
 log = logging.getLogger("eventbus.receiver")
@@ -46,6 +53,7 @@ class Receiver:
         spared: called with each delivery that was read and should go to whoever is free.
         reopen: declares this process's subscribers again after Redis lost them.
         beat: what this process says of itself, JSON; sent once a tick.
+        busy: tells how many handlers of each subscriber have been running here for a while.
     """
 
     def __init__(
@@ -60,6 +68,7 @@ class Receiver:
         spared: Callable[[Lease], None],
         reopen: Callable[[], None],
         beat: Callable[[], str],
+        busy: Callable[[], Mapping[str, int]],
     ) -> None:
         self._deliveries = deliveries
         self._held = held
@@ -70,15 +79,21 @@ class Receiver:
         self._spared = spared
         self._reopen = reopen
         self._beat = beat
+        self._busy = busy
         self._tick_s = min(1.0, lease_s / 4)
         self._next_tick = 0.0
         self._next_due = math.inf
         self._ticks = self._turns = 0
         self._paused: frozenset[str] = frozenset()
+        self._held_back: frozenset[str] = frozenset()
+        self._told: dict[str, int] = dict.fromkeys(subscriptions, 0)
+        self._told_at = 0.0
+        self._tell_s = TELL_S
         self._names: list[str] = []
-        self._buffers: dict[str, deque[Lease]] = {name: deque() for name in subscriptions}
+        self._buffers = {name: Buffer() for name in subscriptions}
         self._alone: dict[str, deque[Lease]] = {name: deque() for name in subscriptions}
         self._runs_alone: Lease | None = None
+        self._starting: set[int] = set()
         self._running: dict[str, dict[int, float]] = {name: {} for name in subscriptions}
         self._lock = threading.Lock()
         self._ready = {name: threading.Condition(self._lock) for name in subscriptions}
@@ -114,15 +129,25 @@ class Receiver:
                 self._ready[name].wait(left)
         return None
 
+    def began(self, lease: Lease) -> None:
+        """Note that the loop has come to a delivery that `take` gave."""
+        with self._lock:
+            self._starting.discard(id(lease))
+            if len(self._starting) == MAX_STARTING // 2:
+                self._wake_consumers()
+
     def finished(self, lease: Lease, elapsed_s: float) -> None:
         """Take back the credit of a delivery that `take` gave."""
         with self._lock:
             self._credits.give_back(self._subscriptions[lease.subscriber], elapsed_s)
             self._running[lease.subscriber].pop(id(lease), None)
+            self._starting.discard(id(lease))
+            self._told[lease.subscriber] = max(0, self._told[lease.subscriber] - 1)  # as settle.lua does
+            if self._credits.free(self._subscriptions[lease.subscriber]) > len(self._buffers[lease.subscriber]):
+                self._room.notify_all()
             if lease.suspect and not any(self._alone.values()):
                 self._next_tick = min(self._next_tick, time.monotonic() + 0.05)
             self._wake_consumers()
-            self._room.notify_all()
 
     def settled(self, lease: Lease) -> None:
         """Let the next one run alone. Not before Redis has the end of this one: should the next kill the
@@ -135,9 +160,10 @@ class Receiver:
     def forget(self, lease: Lease) -> None:
         """Drop a delivery that another worker has, if it still waits here."""
         with self._lock:
-            for waiting in (self._buffers[lease.subscriber], self._alone[lease.subscriber]):
-                if lease in waiting:
-                    waiting.remove(lease)
+            self._buffers[lease.subscriber].drop(lease)
+            alone = self._alone[lease.subscriber]
+            if lease in alone:
+                alone.remove(lease)
 
     def stop(self) -> list[Lease]:
         """Stop reading; return what was read and not taken, to be handed back."""
@@ -149,11 +175,10 @@ class Receiver:
         if self._thread.is_alive():
             self._thread.join(MAX_BLOCK_MS / 1000 + 5)
         with self._lock:
-            everything = [*self._alone.values(), *self._buffers.values()]
-            left = [lease for waiting in everything for lease in waiting]
-            for waiting in everything:
-                waiting.clear()
-        return left
+            left = [lease for alone in self._alone.values() for lease in alone]
+            for alone in self._alone.values():
+                alone.clear()
+            return left + [lease for buffer in self._buffers.values() for lease in buffer.empty()]
 
     # what the thread does
 
@@ -210,33 +235,40 @@ class Receiver:
         self.reads = len(names) == len(self._subscriptions)
 
     def _promote(self, names: list[str]) -> None:
-        """Bring back what is due, and learn when the next is, and who is paused."""
+        """Bring back what is due, tell what runs, and learn when the next is due, who is paused and who held back."""
         self._turns += 1
         turn = self._turns % len(names)  # so that one subscriber's retries do not use up the budget of all
-        with self._lock:
-            running = {name: len(self._running[name]) for name in names[turn:] + names[:turn]}
+        busy = self._busy()
+        running = {name: busy.get(name, 0) for name in names[turn:] + names[:turn]}
         tended = self._deliveries.promote(running, MAX_PROMOTED, self._beat())
+        now = time.monotonic()
         wait_s = math.inf if tended.wait_s is None else max(tended.wait_s, MIN_DUE_S)
-        self._next_due = time.monotonic() + (0.0 if tended.promoted >= MAX_PROMOTED else wait_s)
+        self._next_due = now + (0.0 if tended.promoted >= MAX_PROMOTED else wait_s)
         with self._lock:
-            self._paused = tended.paused
+            is_news = any(count > self._told[name] for name, count in running.items())
+            self._tell_s = TELL_S if is_news else min(2 * self._tell_s, self._tick_s)
+            self._told.update(running)
+            self._told_at = now
+            self._paused, self._held_back = tended.paused, tended.held_back
             self._wake_consumers()
 
     def _spare(self) -> None:
         """Hand back what slow handlers will not start soon, from the end, for whoever is free."""
-        spared = []
         with self._lock:
-            for name, buffer in self._buffers.items():
-                while len(buffer) > self._target(name):
-                    spared.append(buffer.pop())
+            spared = [self._buffers[name].take_last() for name, count in self._surplus().items() for _ in range(count)]
         for lease in spared:
             self._spared(lease)
 
     def _read(self) -> None:
         with self._lock:
-            rooms = {name: self._room_for(name) for name in self._names}
+            rooms = self._rooms()
             open_names = [name for name, room in rooms.items() if room > 0]
-            wait_s = max(0.0, min(self._next_tick, self._next_due) - time.monotonic())
+            now = time.monotonic()
+            if self._is_held_back(open_names):
+                self._next_due = min(self._next_due, self._told_at + self._tell_s)
+            if self._surplus():
+                self._next_due = min(self._next_due, now + READY_S)
+            wait_s = max(0.0, min(self._next_tick, self._next_due) - now)
             if not open_names:
                 self._room.wait(min(wait_s, self._tick_s) or 0.001)
                 return
@@ -251,13 +283,17 @@ class Receiver:
     def _accept(self, leases: list[Lease]) -> None:
         for lease in leases:
             self._held.add(lease)
+        if math.isinf(self._next_due) and any(self._subscriptions[x.subscriber].options.rate_limit for x in leases):
+            self._next_due = 0.0  # a rate may hold the next ones back, and nobody else says until when
         refused = []
         with self._lock:
             for lease in leases:
                 if lease.fault is not None or not self._subscriptions[lease.subscriber].takes(lease.frame.type):
                     refused.append(lease)
+                elif lease.starts:
+                    self._alone[lease.subscriber].append(lease)
                 else:
-                    (self._alone if lease.starts else self._buffers)[lease.subscriber].append(lease)
+                    self._buffers[lease.subscriber].add(lease)
             self._wake_consumers()
         for lease in refused:
             self._refused(lease)
@@ -266,31 +302,65 @@ class Receiver:
 
     def _next(self, name: str, subscription: Subscription) -> Lease | None:
         alone, buffer = self._alone[name], self._buffers[name]
-        waiting = alone if alone and self._runs_alone is None else buffer
-        if (
-            name in self._paused
-            or not waiting
-            or not waiting[0].is_surely_ours(self._lease_s)
-            or not self._credits.take(subscription)
-        ):
+        goes_alone = bool(alone) and self._runs_alone is None
+        if name in self._paused or len(self._starting) >= MAX_STARTING or not (goes_alone or buffer):
             return None
-        lease = waiting.popleft()
-        if waiting is alone:
-            self._runs_alone = lease
+        lease = alone[0] if goes_alone else buffer.next()
+        if not lease.is_surely_ours(self._lease_s) or not self._credits.take(subscription):
+            return None
+        if goes_alone:
+            self._runs_alone = alone.popleft()
+        else:
+            buffer.take()
+        if subscription.is_async:
+            self._starting.add(id(lease))
         self._running[name][id(lease)] = time.monotonic()
-        if not buffer:
+        if len(buffer) in (0, LOW_READY):
             self._room.notify_all()
         return lease
 
-    def _target(self, name: str) -> int:
-        if name in self._paused:
-            return 0
+    def _soon(self, name: str) -> int:
+        """How many deliveries of a subscriber would end within a moment, as long as they take now."""
         oldest = next(iter(self._running[name].values()), None)
         age_s = time.monotonic() - oldest if oldest is not None else 0.0
-        return self._credits.target(self._subscriptions[name], age_s)
+        return self._credits.soon(self._subscriptions[name], age_s)
 
-    def _room_for(self, name: str) -> int:
-        return self._target(name) - len(self._buffers[name])
+    def _rooms(self) -> dict[str, int]:
+        """How many deliveries to read of each subscriber: its share of what could start now, or what ends soon."""
+        kinds = {name: self._subscriptions[name].is_async for name in self._names}
+        sharing, waiting = Counter(kinds.values()), Counter[bool]()
+        for name, kind in kinds.items():
+            waiting[kind] += len(self._buffers[name])
+        rooms = {}
+        for name, kind in kinds.items():
+            could_start = self._credits.free(self._subscriptions[name]) - waiting[kind]
+            share = max(1, could_start // sharing[kind]) if could_start > 0 else 0
+            held = len(self._buffers[name])
+            room = min(max(share, self._soon(name) - held), MAX_READY - held)
+            rooms[name] = 0 if name in self._paused or held > LOW_READY else room
+        return rooms
+
+    def _surplus(self) -> dict[str, int]:
+        """How many deliveries of each subscriber wait here that neither start now nor end soon."""
+        left = {kind: self._credits.free(sub) for sub in self._subscriptions.values() for kind in [sub.is_async]}
+        surplus = {}
+        for name, buffer in self._buffers.items():
+            if buffer:
+                kind = self._subscriptions[name].is_async
+                keep = 0 if name in self._paused else max(left[kind], self._soon(name))
+                left[kind] = max(0, left[kind] - len(buffer))
+                if len(buffer) > keep:
+                    surplus[name] = len(buffer) - keep
+        return surplus
+
+    def _is_held_back(self, open_names: list[str]) -> bool:
+        """Whether a window may be what keeps deliveries away: there is room and nothing to run, and more runs
+        than Redis was told."""
+        return any(
+            not self._buffers[name]
+            and len(self._running[name]) - self._told[name] >= (1 if name in self._held_back else MUCH)
+            for name in open_names
+        )
 
     def _wake_consumers(self) -> None:
         for name, ready in self._ready.items():

@@ -17,7 +17,7 @@ local ADMIT_LIMIT = 1000
 local MAX_DELIVERIES = 5000 -- of one script call: some 75 ms of a server that does nothing else
 local MAX_WRITTEN = 32000000 -- bytes, likewise
 local MAX_RETURNED = 20000 -- deliveries of what one handler returns, which cannot be split
-local READY_BASE = 128 -- of an unlimited window: what waits for workers beyond twice what they run
+local READY_BASE = 128 -- of an unlimited window: what may wait for workers beyond what they run
 local PRIORITY_STEP = 100000000000000 -- above every turn: a turn never outweighs a priority
 
 local function key(name, part) return ns .. suffix[name] .. (part or '') end
@@ -97,12 +97,21 @@ local function record(S)
   r.ordered = r.ordering ~= ''
   if v[11] and v[11] ~= '' then r.join_of, r.join_timeout = '\t' .. v[11] .. '\t', tonumber(v[12]) end
   r.paused = v[4] == '1'
-  r.window = r.paused and 0 or r.limit or READY_BASE + 2 * (tonumber(v[5]) or 0)
+  r.running = tonumber(v[5]) or 0
+  r.window = r.paused and 0 or r.limit or READY_BASE + r.running
   r.used = redis.call('XLEN', r.queue)
   r.waiting = redis.call('ZCARD', r.lanes)
   redis.call('HLEN', r.held)
   records[S] = r
   return r
+end
+
+-- Takes over how many handlers run in the fleet. A window without a limit follows it, so what has not been
+-- started stays bounded: a new project's turn comes soon, however many handlers run.
+local function now_running(r, count)
+  redis.call('HSET', key('sub', r.name), 'running', whole(count))
+  if not r.limit and not r.paused then r.window = READY_BASE + count end
+  r.running = count
 end
 
 local function lane_key(r, lane) return key('lane', r.name) .. ':' .. lane end
@@ -203,13 +212,15 @@ local function give_back_places(r, count)
   if r.rate and r.rate > 0 and count > 0 then r.tat, r.passed = r.tat - count * 1000000 / r.rate, true end
 end
 
--- Microseconds until the rate lets the next delivery in; nil where no rate holds anything back. While
--- enough are ready nobody knows when they will be read: then it is worth a look now and then.
+-- Microseconds until the rate lets the next delivery in; nil where no rate holds anything back. Also when
+-- nothing waits yet: what comes before then is announced by nobody. While enough are ready nobody knows
+-- when they will be read: then it is worth a look now and then.
 local LOOK_AGAIN = 50000
 local function opens_in(r)
-  if not r.rate or r.rate <= 0 or r.waiting == 0 or r.used >= r.window then return nil end
+  if not r.rate or r.rate <= 0 or r.used >= r.window then return nil end
   local burst = burst_of(r.rate)
   local wait = r.tat - (burst - 1) * 1000000 / r.rate - r.now
+  if wait <= 0 and r.waiting == 0 then return nil end
   return math.max(wait, r.ready >= burst and LOOK_AGAIN or 0)
 end
 

@@ -3,22 +3,28 @@
 --
 -- ARGV: epoch, consumer, most retries to bring back, what the caller says of itself (JSON, opaque here;
 --       the empty text leaves what it said before), then pairs of a subscriber and how many of its
---       handlers run in the caller.
+--       handlers have been running in the caller for a while.
 -- Reply: 'EPOCH', or the number of retries brought back; microseconds until something is due that
---        nobody else announces, a retry or a rate (-1: nothing); the subscribers that are paused.
+--        nobody else announces, a retry or a rate (-1: nothing); the subscribers that are paused; those of
+--        whom more waits than their unlimited window lets in until more of them runs.
 --
--- An unlimited window follows what runs: the sum of what the fleet's workers said last, kept in the
--- record. So slow handlers fill every worker, and fast ones leave projects their turns.
+-- An unlimited window follows what runs: the sum of what the fleet's workers said last, less what has
+-- settled since, kept in the record. So slow handlers fill every worker, and what waits unstarted stays
+-- bounded, which leaves projects their turns. What a worker holds that has fallen silent takes no room:
+-- the others go on until it is taken over.
 --
 -- All workers together come some 200 times a second, however many they are: without that, each would come
 -- whenever anything is due.
 
 local EVERY_US = 5000
+local LIVE_US = 5000000 -- workers beat once a second
 if epoch_differs() then return 'EPOCH' end
-local consumer, budget, beat, promoted, soonest, paused = ARGV[2], tonumber(ARGV[3]), ARGV[4], 0, nil, {}
+local consumer, budget, beat, promoted, soonest = ARGV[2], tonumber(ARGV[3]), ARGV[4], 0, nil
+local paused, held_back = {}, {}
 local workers = 1
 local now = server_time()
-redis.call('ZCARD', key('workers'))
+local live = { [consumer] = true }
+for _, name in ipairs(redis.call('ZRANGEBYSCORE', key('workers'), whole(now - LIVE_US), '+inf')) do live[name] = true end
 redis.call('HLEN', key('beats'))
 local found = {}
 for i = 5, #ARGV, 2 do
@@ -26,9 +32,13 @@ for i = 5, #ARGV, 2 do
   local before, running = redis.call('HGETALL', key('running', S)), tonumber(ARGV[i + 1])
   workers = math.max(workers, #before / 2)
   for f = 1, #before, 2 do
-    if before[f] ~= consumer then running = running + (tonumber(before[f + 1]) or 0) end
+    if before[f] ~= consumer and live[before[f]] then running = running + (tonumber(before[f + 1]) or 0) end
   end
   local r = record(S)
+  local pending = redis.pcall('XPENDING', r.queue, GROUP)
+  for _, held in ipairs(not pending.err and pending[4] or {}) do
+    if not live[held[1]] then running = running + tonumber(held[2]) end
+  end
   local due = redis.call('ZRANGEBYSCORE', r.delayed, '-inf', whole(now), 'LIMIT', 0, math.max(budget, 0))
   budget = budget - #due
   local lanes = {}
@@ -54,17 +64,17 @@ for _, tended in ipairs(found) do
     if s and s.frame then decide(s, 'timeout') else redis.call('ZREM', key('joins', S), position) end
   end
   redis.call('HSET', key('running', S), consumer, tended.mine)
-  redis.call('HSET', key('sub', S), 'running', whole(tended.running))
-  if not r.limit and r.window > 0 then r.window = READY_BASE + 2 * tended.running end
+  now_running(r, tended.running)
   admit(r)
   local next_retry = redis.call('ZRANGE', r.delayed, 0, 0, 'WITHSCORES')[2]
   for _, wait in ipairs({ opens_in(r) or -1, next_retry and math.max(0, tonumber(next_retry) - now) or -1 }) do
     if wait >= 0 then soonest = math.min(soonest or wait, wait) end
   end
   if r.paused then paused[#paused + 1] = S end
+  if not r.limit and not r.paused and r.waiting > 0 and r.used >= r.window then held_back[#held_back + 1] = S end
 end
 redis.call('ZADD', key('workers'), whole(now), consumer)
 if beat ~= '' then redis.call('HSET', key('beats'), consumer, beat) end
 -- The last digits of the time keep workers apart that began together.
 if soonest then soonest = math.max(soonest, EVERY_US * workers * (0.5 + now % 1000 / 1000)) end
-return { promoted, soonest and math.floor(soonest) or -1, paused }
+return { promoted, soonest and math.floor(soonest) or -1, paused, held_back }

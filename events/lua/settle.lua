@@ -34,6 +34,7 @@ check_stream(key('history'))
 check_stream(key('outcomes'))
 
 local items, replies, batch, taken = {}, {}, {}, {}
+local said, ended = {}, {} -- per subscriber: how many the caller said it runs, and how many of it end here
 local i = 4
 while i <= #ARGV do
   local S = ARGV[i]
@@ -58,6 +59,7 @@ while i <= #ARGV do
     local r = record(S)
     check_lane(r, item.lane)
     redis.call('ZCARD', r.delayed)
+    said[S] = said[S] or tonumber(redis.call('HGET', key('running', S), consumer) or '0')
     if item.action == 'dead' then check_stream(r.dead) end
     redis.call('HLEN', r.suspects)
     scopes_in(item.scopes)
@@ -128,6 +130,14 @@ for n, item in ipairs(items) do
       if item.action == 'end' or r.dead_policy ~= 'block' then let_go(r, item.lane, item.name) end
     end
     redis.call('HDEL', r.suspects, item.name)
+    if item.state ~= '' then ended[item.S] = (ended[item.S] or 0) + 1 end
+  end
+end
+for S, count in pairs(ended) do
+  local less = math.min(count, said[S])
+  if less > 0 then
+    redis.call('HSET', key('running', S), consumer, whole(said[S] - less))
+    now_running(record(S), math.max(0, record(S).running - less))
   end
 end
 keep_clock()

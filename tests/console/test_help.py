@@ -12,6 +12,7 @@ from tests.console.command import Place
 
 COMMANDS = (
     "demo", "dev", "worker", "archive", "migrate", "publish", "tail", "replay", "chain", "stats", "doctor", "dead",
+    "lag", "workers",
 )  # fmt: skip
 
 

@@ -15,7 +15,8 @@ from tests.fleet.fleet import World
 from tests.valkey_servers import ValkeyServer
 
 
-def make_world(redis_url: str, folder: Path) -> World:
+def make_world(redis_url: str, folder: Path, lease_s: float = 2, timeout_s: float = 3) -> World:
+    """A namespace with a migrated store in that folder."""
     url = f"sqlite:///{folder / 'store.db'}"
     engine = open_engine(url)
     upgrade(engine)
@@ -23,10 +24,11 @@ def make_world(redis_url: str, folder: Path) -> World:
     namespace = f"test-{uuid.uuid4().hex[:12]}"
     return World(
         Settings(
-            redis_url=redis_url, database_url=url, namespace=namespace, lease_s=2, history_margin_s=0, timeout_s=3
+            redis_url=redis_url, database_url=url, namespace=namespace, lease_s=lease_s, history_margin_s=0,
+            timeout_s=timeout_s,
         ),
         folder,
-    )
+    )  # fmt: skip
 
 
 @pytest.fixture

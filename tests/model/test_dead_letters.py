@@ -373,9 +373,12 @@ def test_a_letter_that_comes_back_is_under_way_again_in_the_join_that_waits_for_
     assert ([one.event_id for one in joined.events], joined.complete) == (["i1"], True)
 
 
-def test_a_join_that_died_is_joined_again_and_forgotten_when_it_is_given_up(desk: Desk) -> None:
+def test_a_join_that_died_incomplete_goes_on_joining_and_is_forgotten_when_it_is_given_up(desk: Desk) -> None:
+    desk.declare("Painter")
     declare(desk.namespace, Declared("Editor", ("A",), SubscriberOptions(join=Join(("I",), 3600)).record()), 100)
-    (letter,) = desk.bury("Editor", event())
+    desk.bury("Painter", event())
+    desk.kill(*desk.read("Editor"))
+    (letter,) = desk.open("Editor")
     desk.publish(event("i1", "I", causation_id="e1"))
 
     desk.decide("redelivered", letter)

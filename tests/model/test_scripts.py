@@ -296,6 +296,17 @@ def test_a_large_fleet_does_not_ask_for_every_place_of_a_rate(bench: Bench) -> N
     assert len(set(waits)) > 1, "they do not all come back at once"
 
 
+def test_a_rate_says_when_it_opens_though_nothing_waits_yet(bench: Bench) -> None:
+    bench.declare("S", window=100, rate=0.5)
+    bench.publish(event("e0"))
+
+    tended = bench.as_("w").promote({"S": 1})
+    assert tended.wait_s is not None and 1 < tended.wait_s <= 2
+
+    bench.client.hset(bench.keys("sub", "S"), "tat", 0)  # two seconds pass
+    assert bench.as_("w").promote({"S": 1}).wait_s is None
+
+
 def test_what_a_fleet_that_was_away_finds_ready_is_no_more_than_the_burst(bench: Bench) -> None:
     bench.declare("S", window=100, rate=20)
     for n in range(10):
@@ -458,15 +469,51 @@ def test_an_unlimited_window_follows_what_the_fleet_runs(bench: Bench) -> None:
     assert bench.client.xlen(queue) == 128
 
     bench.read("S", 60, consumer="v")
-    bench.as_("v").promote({"S": 60})
-    assert bench.client.xlen(queue) == 248
-    bench.read("S", 40, consumer="w")
+    assert bench.as_("v").promote({"S": 60}).held_back == {"S"}
+    assert bench.client.xlen(queue) == 188
+    bench.read("S", 40)
     bench.as_("w").promote({"S": 40})
-    assert bench.client.xlen(queue) == 328
+    assert bench.client.xlen(queue) == 228
 
     bench.as_("v").leave(["S"])
     bench.as_("w").promote({"S": 40})
-    assert bench.client.hget(bench.keys("sub", "S"), "running") == b"40", "who left does not count"
+    assert bench.client.hget(bench.keys("sub", "S"), "running") == b"100", "who left holds what it holds"
+    bench.as_("w").promote({"S": 240})
+    assert bench.client.xlen(queue) == 400
+    assert bench.as_("w").promote({"S": 240}).held_back == set()
+
+
+def test_an_unlimited_window_shrinks_with_what_ends_and_not_with_what_was_not_started(bench: Bench) -> None:
+    bench.declare("S", window=None)
+    bench.publish(*(event(f"e{n}") for n in range(400)))
+    queue = bench.keys("queue", "S")
+    leases = bench.read("S", 100)
+    bench.as_("w").promote({"S": 50})
+    assert bench.client.xlen(queue) == 178
+
+    for lease in leases[:30]:
+        bench.settle(lease)
+    assert bench.client.xlen(queue) == 148, "what is ready stays 128 beyond what runs"
+    for lease in leases[30:50]:
+        bench.settle(lease, action="again", state=None)
+    assert bench.client.xlen(queue) == 148
+    for lease in leases[50:]:
+        bench.settle(lease)
+    assert bench.client.xlen(queue) == 128
+    assert bench.client.hget(bench.keys("running", "S"), "w") == b"0"
+
+
+def test_what_a_silent_worker_holds_takes_no_room_of_an_unlimited_window(bench: Bench) -> None:
+    bench.declare("S", window=None)
+    bench.publish(*(event(f"e{n}") for n in range(400)))
+    bench.read("S", 128, consumer="v")
+    bench.as_("v").promote({"S": 8})
+    bench.as_("w").promote({"S": 0})
+    assert len(bench.read("S", 400)) == 8
+
+    bench.client.zadd(bench.keys("workers"), {"v": 1})  # it has been silent since 1970
+    bench.as_("w").promote({"S": 0})
+    assert len(bench.read("S", 400)) == 120
 
 
 def test_a_retry_does_not_cost_its_project_its_turn(bench: Bench) -> None:
