@@ -39,12 +39,16 @@ class RecordedEvent:
 
 
 class AttemptState(StrEnum):
-    """How one attempt ended. `done`, `dead` and `discarded` end the delivery; the others do not."""
+    """How one attempt ended. `done`, `dead`, `discarded` and `dropped` end the delivery; the others do not.
+
+    `dropped` ends a delivery that may never have been tried: its subscriber was dropped.
+    """
 
     DONE = "done"
     RETRIED = "retried"
     DEAD = "dead"
     DISCARDED = "discarded"
+    DROPPED = "dropped"
     LOST = "lost"
     INTERRUPTED = "interrupted"
 

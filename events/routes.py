@@ -15,6 +15,8 @@ from events.namespace import Declared, Namespace
 def declare(namespace: Namespace, declared: Declared, max_routes: int) -> None:
     """Write a subscriber's routes, record and queue; declaring it again changes only what differs.
 
+    What operators have set and how far a back-fill has come is changed by nobody who declares.
+
     Raises:
         TooManyRoutes: when a type has `max_routes` other subscribers.
         InvalidSubscription: when the ordering differs from the declared one, or a join becomes none or
@@ -23,8 +25,9 @@ def declare(namespace: Namespace, declared: Declared, max_routes: int) -> None:
     options = dict(declared.options)
     ordering = options.pop("ordering", "")
     flat = [part for pair in options.items() for part in pair]
+    new = [part for pair in declared.steering.items() for part in pair]
     reply = namespace.call(
-        "declare", declared.name, max_routes, ordering, len(declared.types), *declared.types, *flat
+        "declare", declared.name, max_routes, ordering, len(declared.types), *declared.types, len(flat), *flat, *new
     ).decode()
     word, _, rest = reply.partition(" ")
     if word == "ROUTES":

@@ -17,7 +17,7 @@ from events.keys import Keys, lua_legend
 
 NAMES = (
     "publish", "settle", "renew", "reap", "promote", "begin",
-    "open", "declare", "undeclare", "steer", "archived", "tail", "position",
+    "open", "declare", "undeclare", "steer", "fill", "drop", "archived", "tail", "position",
     "schedule", "release", "cancel", "agenda", "plan", "slot",
 )  # fmt: skip
 

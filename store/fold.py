@@ -8,6 +8,7 @@ event. Three rules make the result independent of the order:
     the first outcome that ends a delivery ends it; nothing changes its state afterwards
 
     waiting --done--> done    waiting --dead--> dead    waiting --discarded--> discarded
+                              waiting --dropped--> dropped
 
 Rows are written once per transaction, in key order, so that two archivers cannot deadlock.
 """
@@ -23,7 +24,7 @@ from store.cursors import insert
 from store.tables import deliveries
 
 WAITING = "waiting"
-_FINAL = (AttemptState.DONE, AttemptState.DEAD, AttemptState.DISCARDED)
+_FINAL = (AttemptState.DONE, AttemptState.DEAD, AttemptState.DISCARDED, AttemptState.DROPPED)
 
 
 @dataclass(slots=True)

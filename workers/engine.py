@@ -233,7 +233,8 @@ class Engine:
 
     def _conclusion(self, attempt: Attempt) -> Settlement:
         if attempt.cancelled and attempt.error is None and not attempt.started_at:
-            return hand_back(attempt.lease, delay_us=0 if self.draining else PUT_OFF_US)
+            at_once = self.draining or attempt.lease.subscriber in self.receiver.paused
+            return hand_back(attempt.lease, delay_us=0 if at_once else PUT_OFF_US)
         try:
             return conclude(attempt, self._settings.max_event_bytes)
         except BaseException as error:
@@ -251,7 +252,7 @@ class Engine:
 
     def _is_wanted(self, attempt: Attempt) -> bool:
         """Whether the handler may still be started; asked again wherever a pause can have come between."""
-        lost = attempt.abandoned or attempt.cancelled
+        lost = attempt.abandoned or attempt.cancelled or attempt.lease.subscriber in self.receiver.paused
         return not lost and attempt.lease.is_surely_ours(self._settings.lease_s)
 
     def _may_start(self, attempt: Attempt) -> bool:
@@ -313,8 +314,10 @@ class Engine:
 
     def _beat(self) -> str:
         with self._idle:
-            running = [attempt for attempt in self._running.values() if attempt.started_at]
-        return self._heart.beat(running, draining=self.draining)
+            taken = list(self._running.values())
+        about_to = {attempt.lease.subscriber for attempt in taken if not attempt.started_at}
+        running = [attempt for attempt in taken if attempt.started_at]
+        return self._heart.beat(running, draining=self.draining, paused=self.receiver.paused - about_to)
 
     def _reopen(self) -> None:
         self.namespace.forget()

@@ -10,8 +10,9 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from events.subscriptions import Subscription
 from workers.attempt import Attempt
 
 MAX_SHOWN = 10
@@ -21,22 +22,27 @@ class Heart:
     """Writes the beats of one process.
 
     Args:
-        subscribers: names of those whose deliveries it takes.
+        subscriptions: those whose deliveries it takes, by name.
         threads: plain handlers that it runs at once. concurrency: async ones.
     """
 
-    def __init__(self, subscribers: Iterable[str], threads: int, concurrency: int) -> None:
+    def __init__(self, subscriptions: Mapping[str, Subscription], threads: int, concurrency: int) -> None:
         self._constant = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "started_at": time.time(),
             "threads": threads,
             "concurrency": concurrency,
-            "subscribers": list(subscribers),
+            "subscribers": list(subscriptions),
+            "types": {name: list(subscription.types) for name, subscription in subscriptions.items()},
         }
 
-    def beat(self, running: Sequence[Attempt], *, draining: bool) -> str:
-        """Return JSON: what the process is, how many handlers run, and the longest-running ones with their ages."""
+    def beat(self, running: Sequence[Attempt], *, draining: bool, paused: Iterable[str] = ()) -> str:
+        """Return JSON: what the process is, how many handlers run, and the longest-running ones with their ages.
+
+        Args:
+            paused: subscribers of whom it has heard that they are paused, and starts nothing more.
+        """
         now = time.monotonic()
         longest = heapq.nsmallest(MAX_SHOWN, running, key=lambda attempt: attempt.started_at)
         busy = [
@@ -49,4 +55,5 @@ class Heart:
             }
             for attempt in longest
         ]
-        return json.dumps({**self._constant, "draining": draining, "running": len(running), "busy": busy})
+        now_so = {"draining": draining, "running": len(running), "busy": busy, "paused": sorted(paused)}
+        return json.dumps({**self._constant, **now_so})

@@ -74,7 +74,10 @@ class Receiver:
         self._next_tick = 0.0
         self._next_due = math.inf
         self._ticks = self._turns = 0
-        self._paused: frozenset[str] = frozenset()
+        self.paused: frozenset[str] = frozenset()
+        """Subscribers of whom nothing is to be started, as Redis said last."""
+        self.filling: frozenset[str] = frozenset()
+        """Subscribers that are being back-filled, likewise."""
         self._names: list[str] = []
         self._buffers: dict[str, deque[Lease]] = {name: deque() for name in subscriptions}
         self._alone: dict[str, deque[Lease]] = {name: deque() for name in subscriptions}
@@ -219,7 +222,9 @@ class Receiver:
         wait_s = math.inf if tended.wait_s is None else max(tended.wait_s, MIN_DUE_S)
         self._next_due = time.monotonic() + (0.0 if tended.promoted >= MAX_PROMOTED else wait_s)
         with self._lock:
-            self._paused = tended.paused
+            if tended.paused != self.paused:
+                self._next_due = time.monotonic()  # say soon that it is heeded
+            self.paused, self.filling = tended.paused, tended.filling
             self._wake_consumers()
 
     def _spare(self) -> None:
@@ -243,7 +248,7 @@ class Receiver:
         many = [name for name in open_names if rooms[name] >= MANY]
         if many and len(many) < len(open_names):
             self._accept(self._deliveries.read(many, min(rooms[name] for name in many), None))
-        is_saturated = any(room <= 0 and name not in self._paused for name, room in rooms.items())
+        is_saturated = any(room <= 0 and name not in self.paused for name, room in rooms.items())
         longest = SATURATED_BLOCK_MS if is_saturated else MAX_BLOCK_MS
         count = min(rooms[name] for name in open_names)
         self._accept(self._deliveries.read(open_names, count, max(1, min(longest, int(wait_s * 1000)))))
@@ -268,7 +273,7 @@ class Receiver:
         alone, buffer = self._alone[name], self._buffers[name]
         waiting = alone if alone and self._runs_alone is None else buffer
         if (
-            name in self._paused
+            name in self.paused
             or not waiting
             or not waiting[0].is_surely_ours(self._lease_s)
             or not self._credits.take(subscription)
@@ -283,7 +288,7 @@ class Receiver:
         return lease
 
     def _target(self, name: str) -> int:
-        if name in self._paused:
+        if name in self.paused:
             return 0
         oldest = next(iter(self._running[name].values()), None)
         age_s = time.monotonic() - oldest if oldest is not None else 0.0

@@ -5,7 +5,8 @@
 --       the empty text leaves what it said before), then pairs of a subscriber and how many of its
 --       handlers run in the caller.
 -- Reply: 'EPOCH', or the number of retries brought back; microseconds until something is due that
---        nobody else announces, a retry or a rate (-1: nothing); the subscribers that are paused.
+--        nobody else announces, a retry or a rate (-1: nothing); the subscribers that are paused; those that
+--        are being back-filled.
 --
 -- An unlimited window follows what runs: the sum of what the fleet's workers said last, kept in the
 -- record. So slow handlers fill every worker, and fast ones leave projects their turns.
@@ -16,7 +17,7 @@
 local EVERY_US = 5000
 if epoch_differs() then return 'EPOCH' end
 local consumer, budget, beat, promoted, soonest, paused = ARGV[2], tonumber(ARGV[3]), ARGV[4], 0, nil, {}
-local workers = 1
+local workers, filling = 1, {}
 local now = server_time()
 redis.call('ZCARD', key('workers'))
 redis.call('HLEN', key('beats'))
@@ -62,9 +63,10 @@ for _, tended in ipairs(found) do
     if wait >= 0 then soonest = math.min(soonest or wait, wait) end
   end
   if r.paused then paused[#paused + 1] = S end
+  if r.state == 'backfill' then filling[#filling + 1] = S end
 end
 redis.call('ZADD', key('workers'), whole(now), consumer)
 if beat ~= '' then redis.call('HSET', key('beats'), consumer, beat) end
 -- The last digits of the time keep workers apart that began together.
 if soonest then soonest = math.max(soonest, EVERY_US * workers * (0.5 + now % 1000 / 1000)) end
-return { promoted, soonest and math.floor(soonest) or -1, paused }
+return { promoted, soonest and math.floor(soonest) or -1, paused, filling }
