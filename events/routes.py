@@ -44,8 +44,8 @@ def declare(namespace: Namespace, declared: Declared, max_routes: int) -> None:
     if word == "JOIN":
         was, now = ("no join", "one") if options.get("join_of") else ("a join", "none")
         raise InvalidSubscription(
-            f"{declared.name!r} is declared as {was} and has deliveries waiting; it cannot become {now} until they "
-            "are settled. Let it drain, or use another name."
+            f"{declared.name!r} is declared as {was} and has deliveries waiting, or is being back-filled; it cannot "
+            f"become {now} until they are settled. Let it drain, or use another name."
         )
 
 
