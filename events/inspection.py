@@ -56,6 +56,7 @@ class Queue:
 
     Attributes:
         subscriber: its name. types: what it is routed. state, ordering: of its record.
+        paused: an operator holds it.
         ready: deliveries in the window that nobody has taken. running: those that a worker holds.
         waiting: deliveries in lanes, not in the window yet.
         is_bounded: there are more lanes than were counted: `waiting` is a lower bound.
@@ -68,6 +69,7 @@ class Queue:
     types: tuple[str, ...]
     state: str
     ordering: str
+    paused: bool
     ready: int
     running: int
     waiting: int
@@ -203,7 +205,7 @@ class Inspection:
     def _queue(self, name: str, now: int) -> Queue:
         client, keys = self._client, self._keys
         pipeline = client.pipeline(transaction=False)
-        pipeline.hmget(keys("sub", name), "types", "state", "ordering")
+        pipeline.hmget(keys("sub", name), "types", "state", "ordering", "paused")
         pipeline.xlen(keys("queue", name))
         pipeline.zrange(keys("lanes", name), 0, MAX_LANES - 1)
         pipeline.hkeys(keys("held", name))
@@ -211,7 +213,7 @@ class Inspection:
         pipeline.xlen(keys("dead", name))
         pipeline.xrange(keys("queue", name), count=1)
         pipeline.zrange(keys("delayed", name), 0, 0)
-        (types, state, ordering), window, movable, held, delayed, dead, head, next_retry = pipeline.execute()
+        (types, state, ordering, paused), window, movable, held, delayed, dead, head, next_retry = pipeline.execute()
         leased = self._leased(name)
         lanes = [lane.decode() for lane in dict.fromkeys([*movable, *held])]
         waiting, frames = self._lanes(name, lanes[:MAX_LANES])
@@ -222,6 +224,7 @@ class Inspection:
             types=tuple(filter(None, (types or b"").decode().split("\t"))),
             state=(state or b"").decode(),
             ordering=(ordering or b"").decode(),
+            paused=paused == b"1",
             ready=max(0, window - leased),
             running=leased,
             waiting=waiting,

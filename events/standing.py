@@ -12,10 +12,10 @@ from typing import Any
 
 from events.connection import mapped
 from events.errors import UnknownSubscriber
-from events.inspection import Inspection, Queue
+from events.inspection import LIVE_S, Inspection, Queue
 from events.namespace import Namespace
 
-_FIELDS = ("paused", "cursor", "concurrency", "set_concurrency", "rate", "set_rate")
+_FIELDS = ("cursor", "concurrency", "set_concurrency", "rate", "set_rate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +37,13 @@ class Worker:
     """A live worker, as it said of itself last.
 
     Attributes:
+        beaten_at: when it said so, microseconds of the server's clock.
         types: per subscriber that it takes the types that its code declares.
         paused: subscribers of whom it starts nothing more, because they are paused.
     """
 
     consumer: str
+    beaten_at: int
     types: Mapping[str, frozenset[str]]
     paused: frozenset[str]
 
@@ -52,7 +54,7 @@ class Standing:
 
     Attributes:
         queue: its types and state, and what it has before it.
-        paused: an operator holds it. filled_to: while it is back-filled, the position that has been reached.
+        filled_to: while it is back-filled, the position that has been reached.
         parked: deliveries of a join that wait for what they set off.
         concurrency, rate: most deliveries ready or running; deliveries a second that may begin.
         quiet_s: seconds since something last came into its window; None when nothing ever did.
@@ -61,7 +63,6 @@ class Standing:
     """
 
     queue: Queue
-    paused: bool
     filled_to: int | None
     parked: int
     concurrency: Limit
@@ -103,10 +104,15 @@ def live_workers(namespace: Namespace) -> list[Worker]:
     Raises:
         RedisUnavailable, ScriptFailed.
     """
-    names = Inspection(namespace).live_workers()
-    with mapped(namespace.client):
-        said: Any = namespace.client.hmget(namespace.keys("beats"), names) if names else []
-    return [_worker(name, raw) for name, raw in zip(names, said, strict=True)]
+    client, keys = namespace.client, namespace.keys
+    with mapped(client):
+        seconds, micros = client.time()
+        since = int(seconds) * 1_000_000 + int(micros) - int(LIVE_S * 1e6)
+        beaten: Any = client.zrangebyscore(keys("workers"), since, "+inf", withscores=True)
+        # Read after the moments: what a worker says is as new as that, or newer.
+        said: Any = client.hmget(keys("beats"), [name for name, _ in beaten]) if beaten else []
+    workers = [_worker(name.decode(), int(at), raw) for (name, at), raw in zip(beaten, said, strict=True)]
+    return sorted(workers, key=lambda worker: worker.consumer)
 
 
 def takers(workers: Iterable[Worker], name: str) -> tuple[str, ...]:
@@ -141,7 +147,6 @@ def _standing(namespace: Namespace, queue: Queue, workers: Sequence[Worker]) -> 
     declared = frozenset[str]().union(*(worker.types[name] for worker in mine))
     return Standing(
         queue=queue,
-        paused=texts["paused"] == "1",
         filled_to=int(cursor) if queue.state == "backfill" and cursor else None,
         parked=parked,
         concurrency=_limit(texts["concurrency"], texts["set_concurrency"]),
@@ -171,11 +176,11 @@ def _number(text: str | None) -> float | None:
     return float(text) if text else None
 
 
-def _worker(name: str, raw: bytes | None) -> Worker:
+def _worker(name: str, beaten_at: int, raw: bytes | None) -> Worker:
     """Read a beat; one of another version shows as little as can be read of it."""
     try:
         said = json.loads(raw or b"{}")
         types = {str(S): frozenset(map(str, kinds)) for S, kinds in said.get("types", {}).items()}
-        return Worker(name, types, frozenset(map(str, said.get("paused", ()))))
+        return Worker(name, beaten_at, types, frozenset(map(str, said.get("paused", ()))))
     except (ValueError, AttributeError, TypeError):
-        return Worker(name, {}, frozenset())
+        return Worker(name, beaten_at, {}, frozenset())

@@ -21,6 +21,7 @@ CODE = "code"
 """As the value of a limit: follow what the subscriber's code says again."""
 HEED_S = 10.0
 _LOOK_S = 0.05
+_BEATS = 2
 
 
 def steer(namespace: Namespace, name: str, **changes: Any) -> int:
@@ -32,7 +33,7 @@ def steer(namespace: Namespace, name: str, **changes: Any) -> int:
             second that may begin. A limit of None is no limit, of `CODE` what the code says.
 
     Returns:
-        How many deliveries that were ready for workers have been put back to wait.
+        How many deliveries that were ready for workers were put back to wait, by a pause or a lower limit.
 
     Raises:
         UnknownSubscriber: nobody has declared it; nothing was changed.
@@ -53,20 +54,27 @@ def until_heeded(namespace: Namespace, name: str, timeout_s: float = HEED_S) -> 
     """Wait until every worker that took a paused subscriber has said that it starts nothing more of it.
 
     What Redis held ready is nobody's from the moment of the pause; what a worker held ready, it may start
-    until it hears of the pause, at most about a second later.
+    until it hears of the pause, at most about a second later. The answer to its first beat after the pause
+    tells it, so what it says in its second is of this pause and not of an earlier one.
 
     Returns:
-        Workers that have not said so in time: they are stalled, or of an older version. They may start
-        what they hold, as long as their leases last.
+        Workers that have not said so in time. They are stalled, and may start what they hold as long as
+        their leases last.
     """
     deadline = time.monotonic() + timeout_s
-    silent = {worker.consumer for worker in live_workers(namespace) if name in worker.types}
-    while silent and time.monotonic() < deadline:
-        silent -= {worker.consumer for worker in live_workers(namespace) if name in worker.paused}
-        silent &= _present(namespace)
-        if silent:
+    beats = {worker.consumer: [worker.beaten_at] for worker in live_workers(namespace) if name in worker.types}
+    while beats and time.monotonic() < deadline:
+        for worker in live_workers(namespace):
+            seen = beats.get(worker.consumer, [worker.beaten_at])
+            if worker.beaten_at != seen[-1]:
+                seen.append(worker.beaten_at)
+            if len(seen) > _BEATS and name in worker.paused:
+                del beats[worker.consumer]
+        for gone in beats.keys() - _present(namespace):
+            del beats[gone]
+        if beats:
             time.sleep(_LOOK_S)
-    return tuple(sorted(silent))
+    return tuple(sorted(beats))
 
 
 def _present(namespace: Namespace) -> set[str]:
@@ -85,6 +93,8 @@ def steering(changes: Mapping[str, Any]) -> dict[str, str]:
     fields: dict[str, str] = {}
     for change, value in changes.items():
         if change == "paused":
+            if not isinstance(value, bool):
+                raise InvalidSubscription(f"paused must be True or False, not {value!r:.80}.")
             fields["paused"] = "1" if value else "0"
         elif change == "concurrency":
             fields["set_concurrency"] = _limit(value, lambda given: str(check_concurrency(given)))

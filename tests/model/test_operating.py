@@ -6,6 +6,7 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -109,7 +110,7 @@ def test_what_an_operator_sets_holds_after_redis_was_lost(bench: Bench) -> None:
     bench.publish(5)
 
     (found,) = standings(bench.namespace, ["S"])
-    assert found.paused and found.queue.ready == 0 and found.queue.waiting == 5
+    assert found.queue.paused and found.queue.ready == 0 and found.queue.waiting == 5
     assert (found.concurrency.holds, found.concurrency.declared, found.rate.holds) == (3, 7, 2.5)
     assert len(bench.handled("Other")) == 5
     bench.declare("S", "A", window=9)
@@ -125,7 +126,7 @@ def test_what_is_given_back_to_the_code_is_forgotten_in_both_places(bench: Bench
 
     assert kept(bench, "S") == {}
     (found,) = standings(bench.namespace, ["S"])
-    assert not found.paused and not found.concurrency.is_set and found.concurrency.holds == 7
+    assert not found.queue.paused and not found.concurrency.is_set and found.concurrency.holds == 7
 
 
 def test_steering_does_not_touch_where_a_back_fill_began(bench: Bench) -> None:
@@ -151,7 +152,7 @@ def test_a_store_that_is_away_keeps_nobody_from_pausing(bench: Bench, monkeypatc
     done = steer_durably(bench.namespace, bench.registry, "S", paused=True)
 
     assert "cannot be used" in done.trouble
-    assert standings(bench.namespace, ["S"])[0].paused
+    assert standings(bench.namespace, ["S"])[0].queue.paused
     away.dispose()
 
 
@@ -166,7 +167,7 @@ def test_operators_that_steer_at_once_leave_both_places_agreeing(bench: Bench) -
     [thread.start() for thread in threads]
     [thread.join(60) for thread in threads]
 
-    assert ("paused" in kept(bench, "S")) == standings(bench.namespace, ["S"])[0].paused
+    assert ("paused" in kept(bench, "S")) == standings(bench.namespace, ["S"])[0].queue.paused
 
 
 def test_a_pause_is_heeded_when_every_worker_that_takes_it_has_said_so(bench: Bench) -> None:
@@ -177,9 +178,15 @@ def test_a_pause_is_heeded_when_every_worker_that_takes_it_has_said_so(bench: Be
     steer(bench.namespace, "S", paused=True)
 
     assert until_heeded(bench.namespace, "S", 0.1) == ("w1", "w3")
-    beat(bench, "w1", {"S": ["A"]}, paused=("S",))
-    assert until_heeded(bench.namespace, "S", 0.1) == ("w3",)
+    with ThreadPoolExecutor() as pool:
+        for paused, still in ((("S",), ("w3",)), ((), ("w1", "w3"))):
+            beat(bench, "w1", {"S": ["A"]}, paused=("S",))  # of an earlier pause, perhaps
+            waiting = pool.submit(until_heeded, bench.namespace, "S", 2.0)
+            while not waiting.done():
+                beat(bench, "w1", {"S": ["A"]}, paused=paused)
+            assert waiting.result() == still
     Deliveries(bench.namespace, "w3", 100).leave(["S"])
+    Deliveries(bench.namespace, "w1", 100).leave(["S"])
     assert until_heeded(bench.namespace, "S", 0.1) == ()
 
 
