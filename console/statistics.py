@@ -47,7 +47,7 @@ def deliveries_table(deliveries: Sequence[DeliveryStatistics]) -> Table:
     """Return how many deliveries of each subscriber are in each state, with a total."""
     from rich.table import Table
 
-    columns = ("waiting", "done", "dead", "discarded", "attempts")
+    columns = ("waiting", "done", "dead", "discarded", "dropped", "attempts")
     table = Table(box=None, pad_edge=False, show_footer=len(deliveries) > 1, footer_style="bold")
     table.add_column("SUBSCRIBER", "total", no_wrap=True)
     for name in columns:

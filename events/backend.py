@@ -25,6 +25,7 @@ from store.blackboard import Blackboard
 from store.engine import open_engine
 from store.migrate import upgrade
 from store.registry import Registry
+from store.replay import Replay
 
 T = TypeVar("T")
 
@@ -98,6 +99,11 @@ class Backend:
         """The durable list of subscribers."""
         return self.blackboard.registry
 
+    @property
+    def replay(self) -> Replay:
+        """History, to be read again."""
+        return self.blackboard.replay
+
     def close(self) -> None:
         """Close every connection and stop using the embedded servers. Closing twice is harmless."""
         with self._lock:
@@ -156,7 +162,9 @@ class Backend:
         return home
 
     def _remembered(self) -> Remembered:
-        subscribers = [Declared(name, tuple(types), options) for name, types, options in self.registry.all()]
+        subscribers = [
+            Declared(name, tuple(types), options, steering) for name, types, options, steering in self.registry.all()
+        ]
         return Remembered(self.archive.highest_position(), subscribers)
 
 

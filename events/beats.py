@@ -39,6 +39,8 @@ class Beat:
         threads: plain handlers that may run at once. concurrency: async ones that may.
         draining: it starts nothing more.
         subscribers: whose deliveries it handles, and how many of each may run here at once.
+        types: per subscriber that it handles the types that its code declares.
+        paused: subscribers of whom it starts nothing more, because they are paused.
         running: handlers that run. busy: those that have run longest, longest first, at most ten.
     """
 
@@ -49,6 +51,8 @@ class Beat:
     concurrency: int = 0
     draining: bool = False
     subscribers: Mapping[str, int] = field(default_factory=dict)
+    types: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    paused: tuple[str, ...] = ()
     running: int = 0
     busy: tuple[Run, ...] = ()
 
@@ -65,7 +69,7 @@ def read_beat(raw: bytes | None) -> Beat:
         found = {}
     if not isinstance(found, dict):
         return Beat()
-    places, runs = found.get("subscribers"), found.get("busy")
+    places, types, runs = found.get("subscribers"), found.get("types"), found.get("busy")
     return Beat(
         **_plain(found, Beat),
         subscribers={
@@ -73,6 +77,10 @@ def read_beat(raw: bytes | None) -> Beat:
         }
         if isinstance(places, dict)
         else {},
+        types={_printable(name): _texts(kinds) for name, kinds in types.items() if isinstance(kinds, list)}
+        if isinstance(types, dict)
+        else {},
+        paused=_texts(found.get("paused")),
         busy=tuple(Run(**_plain(run, Run)) for run in runs if isinstance(run, dict)) if isinstance(runs, list) else (),
     )
 
@@ -89,6 +97,10 @@ def _plain(found: Mapping[str, Any], kind: type[Beat] | type[Run]) -> dict[str, 
         elif isinstance(default, int | float) and isinstance(value, int | float) and abs(value) < MAX_NUMBER:
             plain[name] = type(default)(value)
     return plain
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(_printable(text) for text in value if isinstance(text, str)) if isinstance(value, list) else ()
 
 
 def _printable(text: str) -> str:

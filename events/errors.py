@@ -13,6 +13,7 @@
     │   └── HistoryReset                   the namespace lost its epoch and nobody declared it anew
     ├── EventNotFound (LookupError)        no event has that id
     ├── UnknownSubscriber (LookupError)    nobody declared a subscriber of that name
+    ├── DropRefused                        a subscriber has what dropping it would lose
     ├── MalformedEntry (ValueError)        bytes in Redis are not what this project writes there
     ├── Unavailable (ConnectionError)      a server cannot be reached; the sentence names its URL
     │   ├── RedisUnavailable
@@ -89,6 +90,10 @@ class HistoryReset(PublishRefused):
 
 class UnknownSubscriber(EventBusError, LookupError):
     """No subscriber of that name is declared."""
+
+
+class DropRefused(EventBusError):
+    """A subscriber is not dropped: workers take it or hold deliveries of it, or dead letters are kept."""
 
 
 class EventNotFound(EventBusError, LookupError):

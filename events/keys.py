@@ -7,7 +7,9 @@ that every script begins with.
     meta              hash     epoch (random, one life of the namespace), format version
     clock             string   last position given, integer microseconds
     history           stream   every event once, in order; id `<position>-0`; fields
-                               e body, r root, d depth, s subscribers (tab-separated), o origin
+                               e body, r root, d depth, s subscribers (tab-separated), o origin; while a
+                               subscriber of its type is back-filled, b what filling needs (tab-separated):
+                               event id, type, project, order key, priority
     archived          string   position up to which SQL has everything
     id:<event_id>     string   position, root, depth, digest, origin, the joins that wait for what it
                                causes (comma-separated); expires `dedupe_s` after the event is archived and
@@ -16,8 +18,9 @@ that every script begins with.
     subscribers       set      every declared subscriber
     sub:<S>           hash     a subscriber's record. Declared: types, ordering, concurrency, rate, dead,
                                join_of (tab-separated), join_timeout (microseconds).
-                               Set by an operator: paused, set_concurrency, set_rate. Kept by scripts: state,
-                               turn, tat (of the rate), running (in the fleet), reaped_at, reap_from
+                               Set by an operator: paused, set_concurrency, set_rate. Kept by scripts: state
+                               (live, backfill, dropping), cursor (of the back-fill), turn, tat (of the
+                               rate), running (in the fleet), reaped_at, reap_from
     queue:<S>         stream   the window: deliveries ready or leased; group `fleet`; field f, a frame
     lane:<S>:<lane>   list     frames waiting their turn
     lanes:<S>         zset     lanes that may move next, by urgency and turn

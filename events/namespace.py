@@ -14,7 +14,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from events.connection import Client
@@ -25,11 +25,18 @@ from events.scripts import Argument, Scripts
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """A subscriber as it is declared: its types, and its record's fields as strings."""
+    """A subscriber as it is declared.
+
+    Attributes:
+        types: names of event types. options: what its code says of the record, as strings.
+        steering: what else a record begins with that is not there yet: what operators have set, and
+            where a back-fill begins.
+    """
 
     name: str
     types: tuple[str, ...]
     options: Mapping[str, str]
+    steering: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +136,7 @@ class Namespace:
             return ""
         arguments: list[Argument] = [secrets.token_hex(8), remembered.highest_position]
         for declared in remembered.subscribers:
-            fields = [part for pair in declared.options.items() for part in pair]
+            fields = [part for pair in {**declared.options, **declared.steering}.items() for part in pair]
             arguments += [declared.name, len(declared.types), *declared.types, len(fields), *fields]
         begun: bytes = self.scripts.call("open", arguments)
         return begun.decode()

@@ -39,16 +39,18 @@ class RecordedEvent:
 
 
 class AttemptState(StrEnum):
-    """How one attempt ended. `done`, `dead` and `discarded` end the delivery; the others do not.
+    """How one attempt ended. `done`, `dead`, `discarded` and `dropped` end the delivery; the others do not.
 
-    `redelivered` and `purged` are no attempts: somebody decided about a dead letter, and so is `discarded`
-    when its outcome names one.
+    `dropped` ends a delivery that may never have been tried: its subscriber was dropped. `redelivered` and
+    `purged` are no attempts: somebody decided about a dead letter, and so is `discarded` when its outcome
+    names one.
     """
 
     DONE = "done"
     RETRIED = "retried"
     DEAD = "dead"
     DISCARDED = "discarded"
+    DROPPED = "dropped"
     LOST = "lost"
     INTERRUPTED = "interrupted"
     REDELIVERED = "redelivered"

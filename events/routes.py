@@ -15,6 +15,8 @@ from events.namespace import Declared, Namespace
 def declare(namespace: Namespace, declared: Declared, max_routes: int) -> None:
     """Write a subscriber's routes, record and queue; declaring it again changes only what differs.
 
+    What operators have set and how far a back-fill has come is changed by nobody who declares.
+
     Raises:
         TooManyRoutes: when a type has `max_routes` other subscribers.
         InvalidSubscription: when the ordering differs from the declared one, or a join becomes none or
@@ -23,8 +25,9 @@ def declare(namespace: Namespace, declared: Declared, max_routes: int) -> None:
     options = dict(declared.options)
     ordering = options.pop("ordering", "")
     flat = [part for pair in options.items() for part in pair]
+    new = [part for pair in declared.steering.items() for part in pair]
     reply = namespace.call(
-        "declare", declared.name, max_routes, ordering, len(declared.types), *declared.types, *flat
+        "declare", declared.name, max_routes, ordering, len(declared.types), *declared.types, len(flat), *flat, *new
     ).decode()
     word, _, rest = reply.partition(" ")
     if word == "ROUTES":
@@ -41,8 +44,8 @@ def declare(namespace: Namespace, declared: Declared, max_routes: int) -> None:
     if word == "JOIN":
         was, now = ("no join", "one") if options.get("join_of") else ("a join", "none")
         raise InvalidSubscription(
-            f"{declared.name!r} is declared as {was} and has deliveries waiting; it cannot become {now} until they "
-            "are settled. Let it drain, or use another name."
+            f"{declared.name!r} is declared as {was} and has deliveries waiting, or is being back-filled; it cannot "
+            f"become {now} until they are settled. Let it drain, or use another name."
         )
 
 

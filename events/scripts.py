@@ -17,7 +17,7 @@ from events.keys import Keys, lua_legend
 
 NAMES = (
     "publish", "settle", "renew", "reap", "promote", "begin",
-    "open", "declare", "undeclare", "steer", "resolve", "archived", "tail", "position",
+    "open", "declare", "undeclare", "steer", "fill", "drop", "resolve", "archived", "tail", "position",
     "schedule", "release", "cancel", "agenda", "plan", "slot",
 )  # fmt: skip
 

@@ -1,21 +1,27 @@
-"""Steering a subscriber while it runs: pause and resume, and limits that go before those in code.
+"""Steering a subscriber in Redis while it runs: pause and resume, and limits that go before those in code.
 
 Takes effect at once, without a restart, and stays until it is taken back. Writing it to the store too,
-so that a Redis that lost everything learns it again, is the caller's.
+so that a Redis that lost everything learns it again, is `workers.operating`'s.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
-from events.errors import InvalidSubscription, UnknownSubscriber
+from events.connection import mapped
+from events.errors import InvalidSubscription
 from events.namespace import Namespace
 from events.scripts import Argument
+from events.standing import live_workers, unknown
 from events.subscriptions import check_concurrency, check_rate
 
 CODE = "code"
 """As the value of a limit: follow what the subscriber's code says again."""
+HEED_S = 10.0
+_LOOK_S = 0.05
+_BEATS = 2
 
 
 def steer(namespace: Namespace, name: str, **changes: Any) -> int:
@@ -38,13 +44,44 @@ def steer(namespace: Namespace, name: str, **changes: Any) -> int:
     while True:
         reply = namespace.call("steer", name, *flat)
         if reply == b"UNKNOWN":
-            raise UnknownSubscriber(
-                f"No subscriber {name!r} is declared in the namespace {namespace.keys.namespace!r}; "
-                "`eventbus subscriptions list` shows those that are."
-            )
+            raise unknown(namespace, name)
         taken_back += int(reply[0])
         if not int(reply[1]):
             return taken_back
+
+
+def until_heeded(namespace: Namespace, name: str, timeout_s: float = HEED_S) -> tuple[str, ...]:
+    """Wait until every worker that took a paused subscriber has said that it starts nothing more of it.
+
+    What Redis held ready is nobody's from the moment of the pause; what a worker held ready, it may start
+    until it hears of the pause, at most about a second later. The answer to its first beat after the pause
+    tells it, so what it says in its second is of this pause and not of an earlier one.
+
+    Returns:
+        Workers that have not said so in time. They are stalled, and may start what they hold as long as
+        their leases last.
+    """
+    deadline = time.monotonic() + timeout_s
+    beats = {worker.consumer: [worker.beaten_at] for worker in live_workers(namespace) if name in worker.types}
+    while beats and time.monotonic() < deadline:
+        for worker in live_workers(namespace):
+            seen = beats.get(worker.consumer, [worker.beaten_at])
+            if worker.beaten_at != seen[-1]:
+                seen.append(worker.beaten_at)
+            if len(seen) > _BEATS and name in worker.paused:
+                del beats[worker.consumer]
+        for gone in beats.keys() - _present(namespace):
+            del beats[gone]
+        if beats:
+            time.sleep(_LOOK_S)
+    return tuple(sorted(beats))
+
+
+def _present(namespace: Namespace) -> set[str]:
+    """Return the workers that have not left, silent ones among them."""
+    with mapped(namespace.client):
+        found: Any = namespace.client.zrange(namespace.keys("workers"), 0, -1)
+    return {name.decode() for name in found}
 
 
 def steering(changes: Mapping[str, Any]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from events.backfill import Start, beginning, cursor_of
 from events.errors import Discard, InvalidSubscription, Retry
 from events.joining import Join
 from events.namespace import Declared
@@ -46,6 +47,8 @@ class SubscriberOptions:
         rate_limit: deliveries a second that may begin across the fleet, e.g. 0.5; a tenth of a second's
             worth, and one at least, may begin ahead of the even pace. By default there is no limit.
         join: get an event only when nothing is under way any more of what it set off.
+        start: from where a subscriber gets events that nobody has declared before: `now`; `beginning`, all of
+            history; a datetime; or a position, exclusive. One that exists goes on where it is.
     """
 
     ordering: str | None = None
@@ -60,6 +63,7 @@ class SubscriberOptions:
     concurrency: int | None = None
     rate_limit: float | None = None
     join: Join | None = None
+    start: Start = "now"
 
     def __post_init__(self) -> None:
         if (self.ordering or "") not in ORDERINGS:
@@ -76,6 +80,10 @@ class SubscriberOptions:
             check_rate(self.rate_limit)
         if self.join is not None and not isinstance(self.join, Join):
             raise InvalidSubscription(f"join must be a Join, not {self.join!r:.80}.")
+        if cursor_of(self.start) is not None and self.join is not None:
+            raise InvalidSubscription(
+                f"A join cannot start at {self.start!r}: what earlier events set off has ended. Leave start at 'now'."
+            )
         if self.join is not None and self.ordering:
             raise InvalidSubscription(
                 f"A join cannot have the ordering {self.ordering!r}: it gets events when what they set off has ended."
@@ -214,4 +222,4 @@ class Subscription:
 
     def declared(self) -> Declared:
         """Return what Redis and the store keep of it."""
-        return Declared(self.name, self.types, self.options.record())
+        return Declared(self.name, self.types, self.options.record(), beginning(self.options.start))

@@ -8,6 +8,7 @@ event. Three rules make the result independent of the order:
     the first outcome that ends a delivery ends it; nothing changes its state afterwards
 
     waiting --done--> done    waiting --dead--> dead    waiting --discarded--> discarded
+                              waiting --dropped--> dropped
 
 So a dead delivery stays dead whatever is decided about its letter (`dead_letters.resolution` says it). One
 that is delivered again is a new row, `redelivery` + 1, made by the outcome `redelivered`.
@@ -26,7 +27,7 @@ from store.cursors import insert
 from store.tables import deliveries
 
 WAITING = "waiting"
-_FINAL = (AttemptState.DONE, AttemptState.DEAD, AttemptState.DISCARDED)
+_FINAL = (AttemptState.DONE, AttemptState.DEAD, AttemptState.DISCARDED, AttemptState.DROPPED)
 
 
 @dataclass(slots=True)

@@ -1,17 +1,50 @@
-"""The durable list of subscribers: from it a Redis namespace that was lost is declared again."""
+"""The durable list of subscribers: from it a Redis namespace that was lost is declared again.
+
+A row has what code declares (types, options) and what it does not: `steering`, set by operators, and
+where a back-fill began. Code never changes steering; it only says what a new row begins with.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine, Row, select
 
 from store.cursors import insert
 from store.engine import reading, writing
 from store.migrate import require_current
 from store.tables import subscriptions
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+class Subscribed(NamedTuple):
+    """A subscriber as the store has it; `types` are sorted."""
+
+    subscriber: str
+    types: list[str]
+    options: dict[str, Any]
+    steering: dict[str, str]
+
+
+@dataclass(slots=True)
+class Held:
+    """A subscriber's row while it is held.
+
+    Attributes:
+        steering: fields of the record; what is left in it at the end is written.
+        is_new: there was no row.
+        removed: set it, and the row is removed at the end.
+    """
+
+    steering: dict[str, str]
+    is_new: bool
+    removed: bool = False
 
 
 class Registry:
@@ -30,7 +63,9 @@ class Registry:
         """
         require_current(self._engine)
 
-    def save(self, subscriber: str, types: Iterable[str], options: Mapping[str, Any]) -> None:
+    def save(
+        self, subscriber: str, types: Iterable[str], options: Mapping[str, Any], steering: Mapping[str, str] = NOTHING
+    ) -> dict[str, str]:
         """Add types to a subscriber, and replace its options.
 
         A type is removed only by `remove`: a process that declares fewer (a rolling deploy) takes
@@ -39,28 +74,54 @@ class Registry:
         Args:
             types: names of event types; may be empty.
             options: the subscriber's record, a JSON object.
+            steering: what a new row begins with; one that is there keeps its own.
+
+        Returns:
+            The row's steering.
 
         Raises:
             StoreUnavailable, NotMigrated.
         """
-        row = {"types": "[]", "options": json.dumps(dict(options), sort_keys=True)}
         with writing(self._engine) as connection:
             # The row is made before it is locked, so that two processes that save at once take turns.
-            made = insert(connection, subscriptions).on_conflict_do_nothing()
-            connection.execute(made, {"namespace": self._namespace, "subscriber": subscriber, **row})
-            row["types"] = _json(self._locked_types(connection, subscriber) | {str(name) for name in types})
-            connection.execute(subscriptions.update().where(*self._is(subscriber)).values(row))
+            self._make(connection, subscriber, steering)
+            row = self._locked(connection, subscriber)
+            values = {
+                "types": _json(set(row.types) | {str(name) for name in types}),
+                "options": json.dumps(dict(options), sort_keys=True),
+            }
+            connection.execute(subscriptions.update().where(*self._is(subscriber)).values(values))
+            return dict(row.steering)
 
-    def all(self) -> list[tuple[str, list[str], dict[str, Any]]]:
-        """Return (subscriber, types, options) of every subscriber, by name; types are sorted.
+    def all(self) -> list[Subscribed]:
+        """Return every subscriber, by name.
 
         Raises:
             StoreUnavailable, NotMigrated.
         """
-        columns = (subscriptions.c.subscriber, subscriptions.c.types, subscriptions.c.options)
-        query = select(*columns).where(subscriptions.c.namespace == self._namespace)
+        c = subscriptions.c
+        query = select(c.subscriber, c.types, c.options, c.steering).where(c.namespace == self._namespace)
         with reading(self._engine) as connection:
-            return sorted((row.subscriber, row.types, row.options) for row in connection.execute(query))
+            return sorted(Subscribed(*row) for row in connection.execute(query))
+
+    @contextmanager
+    def held(self, subscriber: str) -> Iterator[Held]:
+        """Hold a subscriber's row, to change its steering or to remove it; an exception changes nothing.
+
+        Others who hold or save it wait. A row that is missing is made, unless it is to be removed.
+
+        Raises:
+            StoreUnavailable, NotMigrated.
+        """
+        with writing(self._engine) as connection:
+            made = self._make(connection, subscriber, {})
+            held = Held(dict(self._locked(connection, subscriber).steering), made)
+            yield held
+            if held.removed:
+                connection.execute(subscriptions.delete().where(*self._is(subscriber)))
+                return
+            steering = json.dumps(held.steering, sort_keys=True)
+            connection.execute(subscriptions.update().where(*self._is(subscriber)).values(steering=steering))
 
     def remove(self, subscriber: str, types: Iterable[str] | None = None) -> None:
         """Remove types from a subscriber; with the last one, or without naming any, the subscriber itself.
@@ -71,15 +132,24 @@ class Registry:
             StoreUnavailable, NotMigrated.
         """
         with writing(self._engine) as connection:
-            left = self._locked_types(connection, subscriber) - {str(name) for name in types or ()}
+            row = self._locked(connection, subscriber)
+            left = (set(row.types) if row else set()) - {str(name) for name in types or ()}
             if types is None or not left:
                 connection.execute(subscriptions.delete().where(*self._is(subscriber)))
             else:
                 connection.execute(subscriptions.update().where(*self._is(subscriber)).values(types=_json(left)))
 
-    def _locked_types(self, connection: Connection, subscriber: str) -> set[str]:
-        query = select(subscriptions.c.types).where(*self._is(subscriber)).with_for_update()
-        return set(connection.execute(query).scalar() or ())
+    def _make(self, connection: Connection, subscriber: str, steering: Mapping[str, str]) -> bool:
+        """Insert the row if it is missing; return whether it was."""
+        row = {"types": "[]", "options": "{}", "steering": json.dumps(dict(steering), sort_keys=True)}
+        made = insert(connection, subscriptions).on_conflict_do_nothing()
+        where = {"namespace": self._namespace, "subscriber": subscriber}
+        return connection.execute(made, {**where, **row}).rowcount == 1
+
+    def _locked(self, connection: Connection, subscriber: str) -> Row[Any] | Any:
+        c = subscriptions.c
+        query = select(c.types, c.steering).where(*self._is(subscriber)).with_for_update()
+        return connection.execute(query).one_or_none()
 
     def _is(self, subscriber: str) -> tuple[Any, ...]:
         return subscriptions.c.namespace == self._namespace, subscriptions.c.subscriber == subscriber

@@ -68,6 +68,7 @@ class DeliveryStatistics:
     done: int = 0
     dead: int = 0
     discarded: int = 0
+    dropped: int = 0
     attempts: int = 0
 
 

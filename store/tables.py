@@ -152,7 +152,7 @@ deliveries = Table(
     Column("event_position", BigInteger, primary_key=True, autoincrement=False),
     Column("subscriber", Text, primary_key=True),
     Column("redelivery", Integer, primary_key=True, autoincrement=False),
-    Column("state", Text, nullable=False),  # waiting, done, dead, discarded
+    Column("state", Text, nullable=False),  # waiting, done, dead, discarded, dropped
     Column("attempts", Integer, nullable=False),  # the highest attempt that has an outcome
     Column("settled_position", BigInteger),  # position of the outcome that ended it
     # counts by state of each subscriber; a subscriber's dead deliveries

@@ -176,7 +176,7 @@ def test_the_values_have_these_fields() -> None:
         "letter", "traceback", "output", "raw",
     ]  # fmt: skip
     assert [*AttemptState] == [
-        "done", "retried", "dead", "discarded", "lost", "interrupted", "redelivered", "purged",
+        "done", "retried", "dead", "discarded", "dropped", "lost", "interrupted", "redelivered", "purged",
     ]  # fmt: skip
 
 
@@ -194,6 +194,7 @@ def test_a_subscriber_has_these_options() -> None:
         "concurrency": None,
         "rate_limit": None,
         "join": None,
+        "start": "now",
     }
     assert EventSubscriber.__abstractmethods__ == {"handle_event"}
     assert shape(CallbackSubscriber.__init__) == "(self, name, callback)"
@@ -240,7 +241,8 @@ def test_the_error_tree_is_the_one_drawn_in_its_file() -> None:
 
     assert {name: base for name, base in actual.items() if name not in ("Discard", "Retry")} == drawn
     assert sorted(drawn) == [
-        "EmbeddedServerError", "EventBusError", "EventIdConflict", "EventNotFound", "EventTooLarge", "HistoryReset",
+        "DropRefused", "EmbeddedServerError", "EventBusError", "EventIdConflict", "EventNotFound", "EventTooLarge",
+        "HistoryReset",
         "InvalidEvent", "InvalidFilter", "InvalidSchedule", "InvalidSettings", "InvalidSubscription", "MalformedEntry",
         "NotMigrated", "PublishRefused", "RedisUnavailable", "ScriptFailed", "StoreUnavailable", "TooManyRoutes",
         "Unavailable", "UnknownSubscriber",
@@ -315,8 +317,8 @@ def test_every_key_is_in_the_legend() -> None:
 
 def test_the_scripts_are_these_and_each_has_a_file() -> None:
     assert sorted(NAMES) == [
-        "agenda", "archived", "begin", "cancel", "declare", "open", "plan", "position", "promote", "publish", "reap",
-        "release", "renew", "resolve", "schedule", "settle", "slot", "steer", "tail", "undeclare",
+        "agenda", "archived", "begin", "cancel", "declare", "drop", "fill", "open", "plan", "position", "promote",
+        "publish", "reap", "release", "renew", "resolve", "schedule", "settle", "slot", "steer", "tail", "undeclare",
     ]  # fmt: skip
     assert {path.stem for path in (ROOT / "events" / "lua").glob("*.lua")} == {*NAMES, "library"}
     assert sources().keys() == set(NAMES)

@@ -24,10 +24,7 @@ except EventBusError as error:
     raise ImportError(str(error)) from error  # what its command answers with the code 2
 
 
-def _connections():  # type: ignore[no-untyped-def]
-    backend = Backend(bus.settings, may_restore=True)
-    return backend.namespace, backend.registry
-
-
-broker = make_broker(bus.settings, _connections, bus.subscriptions, schedules=bus.schedules)
+broker = make_broker(
+    bus.settings, lambda: Backend(bus.settings, may_restore=True), bus.subscriptions, schedules=bus.schedules
+)
 dramatiq.set_broker(broker)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Protocol
 
 from events.errors import TooManyRoutes
 from events.namespace import Namespace
@@ -13,13 +15,24 @@ from events.settings import Settings
 from events.slots import Slots
 from events.subscriptions import Subscription
 from store.registry import Registry
+from store.replay import Replay
+from workers.backfill import Backfiller, Backfills
 from workers.broker import StreamsBroker
 from workers.engine import Engine
 from workers.scheduler import Scheduler, Schedulers
 from workers.schedules import Schedule
 from workers.timetable import Timetable
 
-Connections = Callable[[], tuple[Namespace, Registry]]
+
+class Stores(Protocol):
+    """The connections of a worker; `events.backend.Backend` provides them."""
+
+    @property
+    def namespace(self) -> Namespace: ...
+    @property
+    def registry(self) -> Registry: ...
+    @property
+    def replay(self) -> Replay: ...
 
 
 def declare_all(
@@ -28,19 +41,21 @@ def declare_all(
     """Write subscribers to the store, then to Redis.
 
     The store comes first: from it a Redis that lost everything is declared again. Only the epoch comes
-    before it: a namespace is new as long as the store remembers nobody.
+    before it: a namespace is new as long as the store remembers nobody. The store also says with what a
+    record begins that is new in Redis, so that a start that was cut short between the two is repeated as it
+    was, whatever the code says by then.
 
     Raises:
         NotMigrated: the database is not at this version's schema; nothing was declared.
     """
     registry.require_current()
     namespace.open()
-    before = {name: types for name, types, _ in registry.all()}
+    before = {row.subscriber: row.types for row in registry.all()}
     for subscription in subscriptions:
         declared = subscription.declared()
-        registry.save(declared.name, declared.types, declared.options)
+        steering = registry.save(declared.name, declared.types, declared.options, declared.steering)
         try:
-            declare(namespace, declared, max_routes)
+            declare(namespace, replace(declared, steering=steering), max_routes)
         except TooManyRoutes:
             # Restored from the store, the route that was refused here would make its type unpublishable.
             refused = set(declared.types) - set(before.get(declared.name, ()))
@@ -51,7 +66,7 @@ def declare_all(
 
 def make_broker(
     settings: Settings,
-    connections: Connections,
+    connections: Callable[[], Stores],
     subscriptions: Sequence[Subscription],
     *,
     schedules: Sequence[Schedule] = (),
@@ -69,8 +84,12 @@ def make_broker(
         keep_waiting: asked at boot while servers cannot be reached; False makes the boot fail instead.
     """
 
+    stores: Stores
+
     def make_engine(threads: int) -> Engine:
-        namespace, registry = connections()
+        nonlocal stores
+        stores = connections()
+        namespace, registry = stores.namespace, stores.registry
         return Engine(
             namespace,
             settings,
@@ -78,6 +97,12 @@ def make_broker(
             threads=threads,
             declare=lambda: declare_all(namespace, registry, subscriptions, settings.max_routes),
             loop=loop,
+        )
+
+    def make_filler(broker: StreamsBroker) -> Backfiller:
+        receiver = broker.engine.receiver
+        return Backfiller(
+            stores.namespace, stores.registry, stores.replay, broker.subscriptions, lambda: receiver.filling
         )
 
     def make_scheduler_of(broker: StreamsBroker) -> Scheduler:
@@ -88,7 +113,7 @@ def make_broker(
         make_engine,
         grace_s=settings.grace_s if grace_s is None else grace_s,
         keep_waiting=keep_waiting,
-        middleware=[Schedulers(make_scheduler_of)],
+        middleware=[Backfills(make_filler), Schedulers(make_scheduler_of)],
     )
 
 

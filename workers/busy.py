@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from events.beats import Beat, Run
@@ -31,8 +31,12 @@ class Process:
     concurrency: int
     started_at: float = field(default_factory=time.time)
 
-    def beat(self, attempts: Sequence[Attempt], draining: bool) -> Beat:
-        """Return what the process is and what it is busy with."""
+    def beat(self, attempts: Sequence[Attempt], draining: bool, paused: Iterable[str] = ()) -> Beat:
+        """Return what the process is and what it is busy with.
+
+        Args:
+            paused: subscribers of whom it has heard that they are paused, and starts nothing more.
+        """
         now = time.monotonic()
         running = [attempt for attempt in attempts if attempt.started_at]
         places = {True: self.concurrency, False: self.threads}
@@ -44,6 +48,8 @@ class Process:
             concurrency=self.concurrency,
             draining=draining,
             subscribers={name: places[subscription.is_async] for name, subscription in self.subscriptions.items()},
+            types={name: subscription.types for name, subscription in self.subscriptions.items()},
+            paused=tuple(sorted(paused)),
             running=len(running),
             busy=tuple(_run(attempt, now) for attempt in heapq.nsmallest(MAX_SHOWN, running, key=_started_at)),
         )

@@ -14,14 +14,12 @@ from typing import Protocol
 
 import dramatiq
 
-from events.namespace import Namespace
 from events.settings import Settings
 from events.stream import HistoryStream
 from events.subscriptions import Subscription
 from store.archive import Archive
-from store.registry import Registry
 from workers.archiver import Archiver
-from workers.assembly import make_broker
+from workers.assembly import Stores, make_broker
 from workers.broker import BootFailed
 from workers.schedules import Schedule
 
@@ -30,13 +28,9 @@ LAST_ARCHIVE_S = 5.0
 LAST_WORDS_MS = 1000
 
 
-class Servers(Protocol):
-    """The connections a worker needs; `events.backend.Backend` provides them."""
+class Servers(Stores, Protocol):
+    """The connections a worker and its archiver need; `events.backend.Backend` provides them."""
 
-    @property
-    def namespace(self) -> Namespace: ...
-    @property
-    def registry(self) -> Registry: ...
     @property
     def history(self) -> HistoryStream: ...
     @property
@@ -71,7 +65,7 @@ class Consuming:
         self._servers = servers
         self._broker = make_broker(
             settings,
-            lambda: (servers.namespace, servers.registry),
+            lambda: servers,
             subscriptions,
             schedules=schedules,
             loop=loop,

@@ -236,7 +236,9 @@ class Engine:
             self._own_loop.stop()
 
     def _beat(self) -> str:
-        return self._process.beat(self._attempts(), self.draining).encode()
+        attempts = self._attempts()
+        about_to = {attempt.lease.subscriber for attempt in attempts if not attempt.started_at}
+        return self._process.beat(attempts, self.draining, self.receiver.paused - about_to).encode()
 
     def _attempts(self) -> list[Attempt]:
         with self._idle:
@@ -244,7 +246,8 @@ class Engine:
 
     def _conclusion(self, attempt: Attempt) -> Settlement:
         if attempt.cancelled and attempt.error is None and not attempt.started_at:
-            return hand_back(attempt.lease, delay_us=0 if self.draining else PUT_OFF_US)
+            at_once = self.draining or attempt.lease.subscriber in self.receiver.paused
+            return hand_back(attempt.lease, delay_us=0 if at_once else PUT_OFF_US)
         try:
             return conclude(attempt, self._settings.max_event_bytes)
         except BaseException as error:
@@ -262,7 +265,7 @@ class Engine:
 
     def _is_wanted(self, attempt: Attempt) -> bool:
         """Whether the handler may still be started; asked again wherever a pause can have come between."""
-        lost = attempt.abandoned or attempt.cancelled
+        lost = attempt.abandoned or attempt.cancelled or attempt.lease.subscriber in self.receiver.paused
         return not lost and attempt.lease.is_surely_ours(self._settings.lease_s)
 
     def _begins(self, attempt: Attempt) -> bool:
@@ -358,11 +361,8 @@ class Engine:
                 self.finish(attempt)
         for attempt in running:
             limit_s = attempt.subscription.options.time_limit
-            if (
-                attempt.started_at
-                and now - attempt.started_at > limit_s + self._settings.lease_s
-                and not attempt.finished
-            ):
+            over_s = now - attempt.started_at - limit_s if attempt.started_at and not attempt.finished else 0.0
+            if over_s > self._settings.lease_s:
                 log.error(
                     "%r hangs beyond its limit of %g s and cannot be interrupted; it is given up here.",
                     attempt,

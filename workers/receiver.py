@@ -84,7 +84,10 @@ class Receiver:
         self._next_tick = 0.0
         self._next_due = math.inf
         self._ticks = self._turns = 0
-        self._paused: frozenset[str] = frozenset()
+        self.paused: frozenset[str] = frozenset()
+        """Subscribers of whom nothing is to be started, as Redis said last."""
+        self.filling: frozenset[str] = frozenset()
+        """Subscribers that are being back-filled, likewise."""
         self._held_back: frozenset[str] = frozenset()
         self._told: dict[str, int] = dict.fromkeys(subscriptions, 0)
         self._told_at = 0.0
@@ -249,7 +252,9 @@ class Receiver:
             self._tell_s = TELL_S if is_news else min(2 * self._tell_s, self._tick_s)
             self._told.update(running)
             self._told_at = now
-            self._paused, self._held_back = tended.paused, tended.held_back
+            if tended.paused != self.paused:
+                self._next_due = now  # say soon that it is heeded
+            self.paused, self.filling, self._held_back = tended.paused, tended.filling, tended.held_back
             self._wake_consumers()
 
     def _spare(self) -> None:
@@ -275,7 +280,7 @@ class Receiver:
         many = [name for name in open_names if rooms[name] >= MANY]
         if many and len(many) < len(open_names):
             self._accept(self._deliveries.read(many, min(rooms[name] for name in many), None))
-        is_saturated = any(room <= 0 and name not in self._paused for name, room in rooms.items())
+        is_saturated = any(room <= 0 and name not in self.paused for name, room in rooms.items())
         longest = SATURATED_BLOCK_MS if is_saturated else MAX_BLOCK_MS
         count = min(rooms[name] for name in open_names)
         self._accept(self._deliveries.read(open_names, count, max(1, min(longest, int(wait_s * 1000)))))
@@ -303,7 +308,7 @@ class Receiver:
     def _next(self, name: str, subscription: Subscription) -> Lease | None:
         alone, buffer = self._alone[name], self._buffers[name]
         goes_alone = bool(alone) and self._runs_alone is None
-        if name in self._paused or len(self._starting) >= MAX_STARTING or not (goes_alone or buffer):
+        if name in self.paused or len(self._starting) >= MAX_STARTING or not (goes_alone or buffer):
             return None
         lease = alone[0] if goes_alone else buffer.next()
         if not lease.is_surely_ours(self._lease_s) or not self._credits.take(subscription):
@@ -337,7 +342,7 @@ class Receiver:
             share = max(1, could_start // sharing[kind]) if could_start > 0 else 0
             held = len(self._buffers[name])
             room = min(max(share, self._soon(name) - held), MAX_READY - held)
-            rooms[name] = 0 if name in self._paused or held > LOW_READY else room
+            rooms[name] = 0 if name in self.paused or held > LOW_READY else room
         return rooms
 
     def _surplus(self) -> dict[str, int]:
@@ -347,7 +352,7 @@ class Receiver:
         for name, buffer in self._buffers.items():
             if buffer:
                 kind = self._subscriptions[name].is_async
-                keep = 0 if name in self._paused else max(left[kind], self._soon(name))
+                keep = 0 if name in self.paused else max(left[kind], self._soon(name))
                 left[kind] = max(0, left[kind] - len(buffer))
                 if len(buffer) > keep:
                     surplus[name] = len(buffer) - keep

@@ -1,9 +1,14 @@
 -- Declares a subscriber: routes, record and group, in one step.
 --
--- ARGV: epoch, subscriber, max_routes, ordering, number of types, types, then option pairs.
+-- ARGV: epoch, subscriber, max_routes, ordering, number of types, types, number of option parts, option
+--       pairs, then pairs for a record that is new: what an operator has set, where a back-fill begins.
 -- Reply: 'EPOCH', 'OK', `ROUTES type count` (a type has too many subscribers), `ORDERING current`
 -- (the ordering cannot change while deliveries wait: they were put into lanes by the old one), or `JOIN`
--- (nobody becomes a join, or stops being one, while deliveries wait: those of a join have what it has seen).
+-- (nobody becomes a join, or stops being one, while deliveries wait or it is back-filled: those of a join
+-- have what it has seen).
+--
+-- A record that is there keeps its state and what operators have set. One that is being dropped lives
+-- again: some code wants it.
 
 if epoch_differs() then return 'EPOCH' end
 local S, max_routes, ordering, n = ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
@@ -23,19 +28,23 @@ for kind in pairs(counted) do
   for _, name in ipairs(routes_of(kind)) do mine = mine or name == S end
   if not mine and count >= max_routes then return 'ROUTES ' .. kind .. ' ' .. (count + 1) end
 end
-local becomes_join = false
-for o = 6 + n, #ARGV do
+local first, becomes_join = 7 + n, false
+local last = r.declared and first + tonumber(ARGV[6 + n]) - 1 or #ARGV
+for o = first, last do
   options[#options + 1] = ARGV[o]
   if ARGV[o] == 'join_of' then becomes_join = (ARGV[o + 1] or '') ~= '' end
 end
-local declared = redis.call('EXISTS', key('sub', S)) == 1
+if r.state == 'dropping' then
+  options[#options + 1] = 'state'
+  options[#options + 1] = 'live'
+end
 local busy = r.used + r.waiting + redis.call('ZCARD', r.delayed) + redis.call('HLEN', r.held) > 0
-if declared and busy and r.ordering ~= ordering then return 'ORDERING ' .. (r.ordering ~= '' and r.ordering or 'none') end
-local parks = redis.call('ZCARD', key('joins', S)) > 0
-if declared and (busy or parks) and (r.join_of ~= nil) ~= becomes_join then return 'JOIN' end
+if r.declared and busy and r.ordering ~= ordering then return 'ORDERING ' .. (r.ordering ~= '' and r.ordering or 'none') end
+local parks = redis.call('ZCARD', key('joins', S)) > 0 or r.state == 'backfill'
+if r.declared and (busy or parks) and (r.join_of ~= nil) ~= becomes_join then return 'JOIN' end
 
 -- Nothing is written when nothing differs, so that workers boot on a server that is full.
-local same = declared and redis.call('SISMEMBER', key('subscribers'), S) == 1 and has_group(r.queue)
+local same = r.declared and redis.call('SISMEMBER', key('subscribers'), S) == 1 and has_group(r.queue)
 for _, kind in ipairs(types) do same = same and redis.call('SISMEMBER', key('routes', kind), S) == 1 end
 for o = 1, #options, 2 do same = same and redis.call('HGET', key('sub', S), options[o]) == options[o + 1] end
 if not same then declare(S, types, options) end

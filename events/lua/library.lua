@@ -87,7 +87,8 @@ local function record(S)
   local r = records[S]
   if r then return r end
   local v = redis.call('HMGET', key('sub', S), 'ordering', 'state', 'dead', 'paused', 'running', 'tat',
-                       'concurrency', 'set_concurrency', 'rate', 'set_rate', 'join_of', 'join_timeout')
+                       'concurrency', 'set_concurrency', 'rate', 'set_rate', 'join_of', 'join_timeout', 'types',
+                       'cursor')
   r = {
     name = S, ordering = v[1] or '', state = v[2] or 'live', dead_policy = v[3] or 'skip', tat = tonumber(v[6]) or 0,
     limit = limit_of(v[8], v[7]), rate = limit_of(v[10], v[9]),
@@ -96,7 +97,9 @@ local function record(S)
   }
   r.ordered = r.ordering ~= ''
   if v[11] and v[11] ~= '' then r.join_of, r.join_timeout = '\t' .. v[11] .. '\t', tonumber(v[12]) end
-  r.paused = v[4] == '1'
+  r.types, r.cursor = v[13] or '', v[14] or '0'
+  r.declared = v[13] and true or false
+  r.paused = v[4] == '1' or r.state == 'dropping'
   r.running = tonumber(v[5]) or 0
   r.window = r.paused and 0 or r.limit or READY_BASE + r.running
   r.used = redis.call('XLEN', r.queue)
@@ -146,6 +149,11 @@ local function waits_in(frame)
 end
 
 local function framed(header, body) return table.concat(header, '\t') .. '\n' .. body end
+
+local function takes(r, kind)
+  local types = '\t' .. r.types .. '\t'
+  return (string.find(types, '\t' .. kind .. '\t', 1, true) or string.find(types, '\t*\t', 1, true)) and true or false
+end
 
 local function next_turn(r) return redis.call('HINCRBY', key('sub', r.name), 'turn', 1) end
 
@@ -511,8 +519,20 @@ local function refusal(e, max_routes, batch)
   return nil
 end
 
+-- The frame of an event's first delivery. `tokens` are the scopes in which it counts.
+local function frame_of(r, e, position, root, depth, tokens)
+  return framed({ position, '0', '0', whole(depth), e.type, root, lane_of(r, e, root), e.priority,
+                  table.concat(tokens, ',') }, e.body)
+end
+
+-- What the last step of a back-fill needs to know of an event, since it cannot look into bodies.
+local function filling_header(e)
+  return table.concat({ e.id, e.type, e.project, e.order_key, e.priority }, '\t')
+end
+
 -- Writes the event to history, its id, and one delivery per route. The first write is history's,
 -- so that a full or read-only server refuses the event whole. Returns position, and 1 if it is new.
+-- Who is being back-filled gets nothing: its filler will come by, and finds what it needs in the entry.
 local function publish(e)
   local old = remember(e.id)
   if old then return old.position, 0 end
@@ -521,17 +541,17 @@ local function publish(e)
   for _, S in ipairs(subscribers) do
     if record(S).state ~= 'backfill' then deliveries[#deliveries + 1] = S end
   end
-  local position = whole(append(key('history'), 'e', e.body, 'r', root, 'd', whole(depth),
-                                's', table.concat(deliveries, '\t'), 'o', e.origin))
-  local from_cause, within = inherited(e), inherited(e)
-  local function frame_for(r, tokens)
-    return framed({ position, '0', '0', whole(depth), e.type, root, lane_of(r, e, root), e.priority,
-                    table.concat(tokens, ',') }, e.body)
+  local fields = { 'e', e.body, 'r', root, 'd', whole(depth), 's', table.concat(deliveries, '\t'), 'o', e.origin }
+  if #deliveries < #subscribers then
+    fields[#fields + 1] = 'b'
+    fields[#fields + 1] = filling_header(e)
   end
+  local position = whole(append(key('history'), unpack(fields)))
+  local from_cause, within = inherited(e), inherited(e)
   for _, S in ipairs(deliveries) do
     local r = record(S)
     if r.join_of then
-      within[#within + 1] = open_scope(r, position, frame_for(r, from_cause))
+      within[#within + 1] = open_scope(r, position, frame_of(r, e, position, root, depth, from_cause))
       enter_scopes(from_cause)
     end
   end
@@ -544,7 +564,7 @@ local function publish(e)
     local r = record(S)
     if not r.join_of then
       enter_scopes(within)
-      offer(r, frame_for(r, within), lane_of(r, e, root), position .. ':0')
+      offer(r, frame_of(r, e, position, root, depth, within), lane_of(r, e, root), position .. ':0')
     end
   end
   if some_scheduled then unschedule(e.id) end

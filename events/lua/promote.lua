@@ -5,8 +5,9 @@
 --       the empty text leaves what it said before), then pairs of a subscriber and how many of its
 --       handlers have been running in the caller for a while.
 -- Reply: 'EPOCH', or the number of retries brought back; microseconds until something is due that
---        nobody else announces, a retry or a rate (-1: nothing); the subscribers that are paused; those of
---        whom more waits than their unlimited window lets in until more of them runs.
+--        nobody else announces, a retry or a rate (-1: nothing); the subscribers that are paused; those that
+--        are being back-filled; those of whom more waits than their unlimited window lets in until more of
+--        them runs.
 --
 -- An unlimited window follows what runs: the sum of what the fleet's workers said last, less what has
 -- settled since, kept in the record. So slow handlers fill every worker, and what waits unstarted stays
@@ -20,7 +21,7 @@ local EVERY_US = 5000
 local LIVE_US = 5000000 -- workers beat once a second
 if epoch_differs() then return 'EPOCH' end
 local consumer, budget, beat, promoted, soonest = ARGV[2], tonumber(ARGV[3]), ARGV[4], 0, nil
-local paused, held_back = {}, {}
+local paused, filling, held_back = {}, {}, {}
 local workers = 1
 local now = server_time()
 local live = { [consumer] = true }
@@ -71,10 +72,11 @@ for _, tended in ipairs(found) do
     if wait >= 0 then soonest = math.min(soonest or wait, wait) end
   end
   if r.paused then paused[#paused + 1] = S end
+  if r.state == 'backfill' then filling[#filling + 1] = S end
   if not r.limit and not r.paused and r.waiting > 0 and r.used >= r.window then held_back[#held_back + 1] = S end
 end
 redis.call('ZADD', key('workers'), whole(now), consumer)
 if beat ~= '' then redis.call('HSET', key('beats'), consumer, beat) end
 -- The last digits of the time keep workers apart that began together.
 if soonest then soonest = math.max(soonest, EVERY_US * workers * (0.5 + now % 1000 / 1000)) end
-return { promoted, soonest and math.floor(soonest) or -1, paused, held_back }
+return { promoted, soonest and math.floor(soonest) or -1, paused, filling, held_back }

@@ -12,8 +12,8 @@
 
 if epoch_differs() then return 'EPOCH' end
 local S, MOST = ARGV[2], 500
-if redis.call('EXISTS', key('sub', S)) == 0 then return 'UNKNOWN' end
 local r = record(S)
+if not r.declared then return 'UNKNOWN' end
 local changes = {}
 for i = 3, #ARGV, 2 do changes[ARGV[i]] = ARGV[i + 1] end
 

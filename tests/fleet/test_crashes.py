@@ -18,7 +18,9 @@ from tests.waiting import wait_until
 
 def states(world: World, subscriber: str) -> dict[str, int]:
     found = {d.subscriber: d for d in world.backend.blackboard.statistics.deliveries()}.get(subscriber)
-    counts = {word: getattr(found, word) for word in ("waiting", "done", "dead", "discarded")} if found else {}
+    counts = (
+        {word: getattr(found, word) for word in ("waiting", "done", "dead", "discarded", "dropped")} if found else {}
+    )
     return {word: count for word, count in counts.items() if count}
 
 

@@ -450,8 +450,16 @@ def test_a_limit_that_an_operator_sets_goes_before_the_one_in_code_until_it_is_g
 
     steer(bench.namespace, "S", concurrency=None)
     assert bench.client.xlen(queue) == 9
+    (running,) = bench.read("S")
     steer(bench.namespace, "S", concurrency="code")
-    assert bench.client.xlen(queue) == 1
+    assert bench.client.xlen(queue) == 1, "what has not begun goes back to wait"
+    bench.settle(running)
+    order = []
+    while leases := bench.read("S", 5):
+        assert len(leases) == 1
+        order.append(leases[0].event.event_id)
+        bench.settle(leases[0])
+    assert order == [*(f"e{n}" for n in range(1, 8)), "more"]
 
 
 def test_steering_somebody_whom_nobody_declared_is_an_error_and_writes_nothing(bench: Bench) -> None:

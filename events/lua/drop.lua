@@ -1,0 +1,139 @@
+-- Drops a subscriber for good, a bounded step at a time: its routes, what waits for it, then itself.
+--
+--   live, paused, backfill ──first call──> dropping ──calls──> dropping ──last call──> absent
+--                             no routes, nothing more begins    ──declare──> live
+--
+-- ARGV: epoch, subscriber, 1 to end what workers hold too, 1 to end its dead letters too, most to end in
+--       this call.
+-- Reply: 'EPOCH', 'UNKNOWN' (nobody declared it, or it is gone), or what, a number, and dead letters ended:
+--   HELD     nothing was written: workers hold that many of its deliveries
+--   DEAD     nothing was written: that many dead letters are kept for it
+--   MORE     that many deliveries were ended: call again
+--   GONE     likewise, and the subscriber is no more
+--
+-- Each delivery ends with the outcome `dropped`, in the step that removes it, so a drop that was interrupted
+-- can be repeated, and one that never is leaves a subscriber that can be declared again. What joins wait for
+-- it counts as dead: they are told that something is missing. A lease that is ended here is nobody's: what
+-- comes of its handler is refused, and what it returns is not published. It frees memory, so it runs on a
+-- full server.
+
+if epoch_differs() then return 'EPOCH' end
+local S, budget = ARGV[2], tonumber(ARGV[5])
+local r = record(S)
+if not r.declared then return 'UNKNOWN' end
+read_clock()
+check_stream(key('outcomes'))
+check_stream(r.dead)
+local joins, running = key('joins', S), key('running', S)
+redis.call('HLEN', r.suspects)
+redis.call('HLEN', running)
+
+local grouped = has_group(r.queue)
+local held = grouped and redis.call('XPENDING', r.queue, GROUP)[1] or 0
+local letters = redis.call('XLEN', r.dead)
+if held > 0 and ARGV[3] ~= '1' then return { 'HELD', held, 0 } end
+if letters > 0 and ARGV[4] ~= '1' then return { 'DEAD', letters, 0 } end
+
+-- What this call ends, read before the first write. `attempts` are those beyond the ones in the frame.
+local ending, ended, scanned = {}, 0, true
+local function ends(frame, attempts, how)
+  local joined = string.match(frame, '^[^\n]*\t([^\t\n]*)\n') or ''
+  scopes_in(joined)
+  local lane = waits_in(frame)
+  check_lane(r, lane)
+  how.frame, how.lane, how.attempts, how.scopes = frame, lane, attempts, joined
+  ending[#ending + 1] = how
+  budget = budget - 1
+end
+
+local function frame_in(entry)
+  for f = 1, #entry[2], 2 do
+    if entry[2][f] == 'f' then return entry[2][f + 1] end
+  end
+  return ''
+end
+
+local leases = {}
+if held > 0 and budget > 0 then
+  for _, lease in ipairs(redis.call('XPENDING', r.queue, GROUP, '-', '+', budget)) do leases[lease[1]] = lease end
+end
+if budget > 0 then
+  for _, entry in ipairs(redis.call('XRANGE', r.queue, '-', '+', 'COUNT', budget)) do
+    local lease = leases[entry[1]]
+    ends(frame_in(entry), lease and lease[4] or 0, { entry = entry[1], worker = lease and lease[2] })
+  end
+end
+if budget > 0 then
+  for _, frame in ipairs(redis.call('ZRANGE', r.delayed, 0, budget - 1)) do ends(frame, 0, { delayed = true }) end
+end
+local emptied = {}
+local function ends_lane(lane)
+  if budget <= 0 or emptied[lane] then return end
+  emptied[lane] = true
+  for _, frame in ipairs(redis.call('LRANGE', lane_key(r, lane), 0, budget - 1)) do ends(frame, 0, { listed = lane }) end
+end
+if budget > 0 then
+  for _, lane in ipairs(redis.call('ZRANGE', r.lanes, 0, budget - 1)) do ends_lane(lane) end
+end
+local let = {}
+if budget > 0 then
+  local page = redis.call('HSCAN', r.held, 0, 'COUNT', budget)
+  scanned = page[1] == '0'
+  for f = 1, #page[2], 2 do
+    ends_lane(page[2][f])
+    if budget > 0 then let[#let + 1] = page[2][f] end
+  end
+end
+if budget > 0 then
+  for _, position in ipairs(redis.call('ZRANGE', joins, 0, budget - 1)) do
+    local s = scope(S .. '/' .. position)
+    ends(s and s.frame or '', 0, { parked = position })
+  end
+end
+if budget > 0 then
+  for _, entry in ipairs(redis.call('XRANGE', r.dead, '-', '+', 'COUNT', budget)) do
+    ends(frame_in(entry), 0, { letter = entry[1] })
+  end
+end
+
+local function remove(e, name)
+  if e.entry then
+    if grouped then redis.call('XACK', r.queue, GROUP, e.entry) end
+    redis.call('XDEL', r.queue, e.entry)
+  elseif e.delayed then
+    redis.call('ZREM', r.delayed, e.frame)
+  elseif e.listed then
+    redis.call('LPOP', lane_key(r, e.listed))
+    if redis.call('EXISTS', lane_key(r, e.listed)) == 0 then redis.call('ZREM', r.lanes, e.listed) end
+  elseif e.parked then
+    redis.call('ZREM', joins, e.parked)
+  else
+    redis.call('XDEL', r.dead, e.letter)
+  end
+  let_go(r, e.lane, name)
+end
+
+although_full(r.queue)
+for kind in string.gmatch(r.types, '[^\t]+') do redis.call('SREM', key('routes', kind), S) end
+redis.call('HSET', key('sub', S), 'state', 'dropping', 'types', '')
+redis.call('HDEL', key('sub', S), 'cursor')
+local removed = 0
+for _, e in ipairs(ending) do
+  local position, redelivery, attempts = string.match(e.frame, '^(%d+)\t(%d+)\t(%d+)\t')
+  outcome(position or '0', S, redelivery or '0', whole((tonumber(attempts) or 0) + e.attempts), 'dropped', e.worker or '',
+          '0', 'the subscriber was dropped')
+  remove(e, name_of(e.frame))
+  if e.letter then removed = removed + 1 else leave_scopes(e.scopes, true) end
+  if position then forget_join(r, position) end
+  redis.call('HDEL', r.suspects, name_of(e.frame))
+end
+for _, lane in ipairs(let) do redis.call('HDEL', r.held, lane) end
+keep_clock()
+keep_scopes()
+for _, other in pairs(records) do
+  if other ~= r then admit(other) end
+end
+if budget <= 0 or not scanned then return { 'MORE', #ending - removed, removed } end
+redis.call('DEL', key('sub', S), r.queue, r.lanes, r.held, r.delayed, r.dead, r.suspects, joins, running)
+redis.call('SREM', key('subscribers'), S)
+return { 'GONE', #ending - removed, removed }

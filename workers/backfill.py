@@ -1,0 +1,162 @@
+"""Back-fills this process's new subscribers with history: reads it from SQL and Redis, and delivers it.
+
+A thread of every worker that does nothing until the receiver hears that one of its subscribers is being
+back-filled. Then it reads on from the cursor, a page at a time, while few enough deliveries wait. Every
+process does so; who comes second finds the cursor moved, and reads on from there. What a process that is
+killed had read and not delivered, another one reads again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import dramatiq
+from dramatiq.broker import Broker
+from dramatiq.middleware import Middleware
+
+from events.backfill import ENOUGH, Place, fill, look
+from events.errors import EventBusError, Unavailable
+from events.namespace import Namespace
+from store.registry import Registry
+from store.replay import EventFilter, Replay
+
+PAGE = 200
+TICK_S = 0.5
+LATER_S = 0.1
+OUTAGE_S = 1.0
+LAST_WORDS_S = 2.0
+
+log = logging.getLogger("eventbus.backfill")
+
+
+class Backfiller:
+    """Fills subscribers until it is stopped.
+
+    Args:
+        registry: says of whom it remembers a back-fill, and is told when that has ended.
+        names: this process's subscribers.
+        filling: tells which of them are being back-filled, as far as this process has heard.
+        page: most events to read at once.
+    """
+
+    def __init__(
+        self,
+        namespace: Namespace,
+        registry: Registry,
+        replay: Replay,
+        names: Iterable[str],
+        filling: Callable[[], Iterable[str]],
+        *,
+        page: int = PAGE,
+    ) -> None:
+        self._namespace = namespace
+        self._registry = registry
+        self._replay = replay
+        self._names = frozenset(names)
+        self._filling = filling
+        self._page = page
+        self._places: dict[str, Place] = {}
+        self._has_asked = False
+        self._owed: set[str] = set()
+        self._trouble = ""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="eventbus-backfill", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; other processes, or the next start, go on from the cursor."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(LAST_WORDS_S)
+
+    def step(self, name: str) -> float:
+        """Fill one page of a subscriber; return seconds until the next step makes sense.
+
+        Raises:
+            EventBusError: nothing is lost; step again.
+        """
+        place = self._places.pop(name, None)
+        if place is None or place.verdict == "stale" or place.waiting >= ENOUGH:
+            place = look(self._namespace, name)
+        if not place.is_filling:
+            return self._end(name, place)
+        if place.waiting >= ENOUGH:
+            return LATER_S
+        page = self._replay.page(EventFilter(types=place.wanted), place.cursor, self._page)
+        place = fill(self._namespace, name, place, page.last, page.events, is_end=page.complete)
+        if not place.is_filling:
+            return self._end(name, place)
+        self._places[name] = place
+        return 0.0
+
+    def _run(self) -> None:
+        wait_s = 0.0
+        while not self._stop.wait(wait_s):
+            try:
+                if not self._has_asked:
+                    self._owed |= self._from_registry()
+                    self._has_asked = True
+                names = sorted(self._names.intersection(self._filling()) | self._owed)
+                wait_s = min([TICK_S, *map(self.step, names)])
+                if self._trouble:
+                    self._trouble = ""
+                    log.info("Back-filling goes on.")
+            except Exception as error:
+                self._places.clear()
+                if not self._stop.is_set():
+                    self._say(error)
+                wait_s = OUTAGE_S
+
+    def _from_registry(self) -> set[str]:
+        """Return of whom the store remembers a back-fill: one may have ended without its being told."""
+        return {row.subscriber for row in self._registry.all() if "cursor" in row.steering} & self._names
+
+    def _end(self, name: str, place: Place) -> float:
+        """Have the store forget where a back-fill began that has ended: from there it would begin again."""
+        if place.verdict == "live":
+            log.info("%s has all of history, and is live.", name)
+        if place.verdict in ("live", "done"):
+            self._owed.add(name)
+            with self._registry.held(name) as row:
+                row.steering.pop("state", None)
+                row.steering.pop("cursor", None)
+                row.removed = row.is_new
+            self._owed.discard(name)
+        return TICK_S
+
+    def _say(self, error: Exception) -> None:
+        """Log what keeps from filling, once."""
+        trouble = f"{type(error).__name__}: {error}"
+        if trouble != self._trouble:
+            if isinstance(error, Unavailable):
+                log.warning("Back-filling waits: %s", error)
+            elif isinstance(error, EventBusError):
+                log.error("Back-filling waits: %s", error)
+            else:
+                log.exception("Back-filling failed, and is tried again.")
+        self._trouble = trouble
+
+
+class Backfills(Middleware):
+    """Gives every worker that boots a filler, and ends it when the worker stops.
+
+    Args:
+        make: called at boot with the worker's broker.
+    """
+
+    def __init__(self, make: Callable[[Any], Backfiller]) -> None:
+        self._make = make
+        self._filler: Backfiller | None = None
+
+    def after_worker_boot(self, broker: Broker, worker: dramatiq.Worker) -> None:
+        self._filler = self._make(broker)
+        self._filler.start()
+
+    def before_worker_shutdown(self, broker: Broker, worker: dramatiq.Worker) -> None:
+        if self._filler is not None:
+            self._filler.stop()
