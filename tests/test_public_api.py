@@ -26,7 +26,7 @@ from events.due import Scheduled
 from events.event import Event, decode, digest, encode, new_event_id
 from events.keys import GROUP, SUFFIX, Keys
 from events.publisher import Receipt
-from events.records import AttemptState, Outcome, RecordedEvent
+from events.records import AttemptState, DeadLetter, Outcome, RecordedEvent
 from events.scripts import NAMES, sources
 from events.settings import Settings
 from events.subscriber import CallbackSubscriber, EventSubscriber
@@ -173,8 +173,15 @@ def test_the_values_have_these_fields() -> None:
     assert [field.name for field in fields(RecordedEvent)] == ["position", "event", "depth", "deliveries", "origin"]
     assert [field.name for field in fields(Outcome)] == [
         "position", "event_position", "subscriber", "redelivery", "attempt", "state", "worker", "elapsed_us", "error",
+        "letter", "traceback", "output", "raw",
     ]  # fmt: skip
-    assert list(AttemptState) == ["done", "retried", "dead", "discarded", "lost", "interrupted"]
+    assert list(AttemptState) == [
+        "done", "retried", "dead", "discarded", "lost", "interrupted", "redelivered", "purged",
+    ]  # fmt: skip
+    assert [field.name for field in fields(DeadLetter)] == [
+        "position", "subscriber", "event_position", "redelivery", "attempts", "worker", "reason", "event", "traceback",
+        "output", "raw", "entry_id", "lane", "resolution", "resolved_position",
+    ]  # fmt: skip
 
 
 def test_a_subscriber_has_these_options() -> None:
@@ -313,7 +320,7 @@ def test_every_key_is_in_the_legend() -> None:
 def test_the_scripts_are_these_and_each_has_a_file() -> None:
     assert sorted(NAMES) == [
         "agenda", "archived", "begin", "cancel", "declare", "open", "plan", "position", "promote", "publish", "reap",
-        "release", "renew", "schedule", "settle", "slot", "steer", "tail", "undeclare",
+        "release", "renew", "resolve", "schedule", "settle", "slot", "steer", "tail", "undeclare",
     ]  # fmt: skip
     assert {path.stem for path in (ROOT / "events" / "lua").glob("*.lua")} == {*NAMES, "library"}
     assert sources().keys() == set(NAMES)
@@ -357,7 +364,7 @@ def test_the_command_and_its_subcommands_are_these() -> None:
     assert done.returncode == 0, done.stderr
     listed = re.findall(r"^[ │]{2,}([a-z]+) {2,}\S", done.stdout.partition("Commands")[2], re.MULTILINE)
     assert sorted(listed) == [
-        "archive", "chain", "demo", "dev", "doctor", "migrate", "publish", "replay", "scheduled", "schedules",
+        "archive", "chain", "dead", "demo", "dev", "doctor", "migrate", "publish", "replay", "scheduled", "schedules",
         "stats", "tail", "worker",
     ]  # fmt: skip
 

@@ -374,9 +374,11 @@ def test_a_letter_that_comes_back_is_under_way_again_in_the_join_that_waits_for_
 
 
 def test_a_join_that_died_is_joined_again_and_forgotten_when_it_is_given_up(desk: Desk) -> None:
+    desk.declare("Painter")
     declare(desk.namespace, Declared("Editor", ("A",), SubscriberOptions(join=Join(("I",), 3600)).record()), 100)
-    (letter,) = desk.bury("Editor", event())
-    desk.publish(event("i1", "I", causation_id="e1"))
+    desk.publish(event())
+    desk.settle(desk.read("Painter")[0], [event("i1", "I", causation_id="e1")])
+    (letter,) = desk.bury("Editor")
 
     desk.decide("redelivered", letter)
 
