@@ -26,7 +26,7 @@ from events.due import Scheduled
 from events.event import Event, decode, digest, encode, new_event_id
 from events.keys import GROUP, SUFFIX, Keys
 from events.publisher import Receipt
-from events.records import AttemptState, Outcome, RecordedEvent
+from events.records import AttemptState, DeadLetter, Outcome, RecordedEvent
 from events.scripts import NAMES, sources
 from events.settings import Settings
 from events.subscriber import CallbackSubscriber, EventSubscriber
@@ -177,6 +177,10 @@ def test_the_values_have_these_fields() -> None:
     ]  # fmt: skip
     assert [*AttemptState] == [
         "done", "retried", "dead", "discarded", "dropped", "lost", "interrupted", "redelivered", "purged",
+    ]  # fmt: skip
+    assert [field.name for field in fields(DeadLetter)] == [
+        "position", "subscriber", "event_position", "redelivery", "attempts", "worker", "reason", "event", "traceback",
+        "output", "raw", "entry_id", "lane", "resolution", "resolved_position",
     ]  # fmt: skip
 
 
