@@ -34,9 +34,10 @@ for n = 1, math.min(#ready, MOST) do
   for f = 1, #fields, 2 do
     if fields[f] == 'f' then frame = fields[f + 1] end
   end
-  -- What is no delivery stays, for a worker to make a dead letter of it.
-  if frame and name_of(frame) ~= '' then
-    local lane = waits_in(frame)
+  -- What is no delivery stays, for a worker to make a dead letter of it; so does, in an ordered lane, what
+  -- somebody wrote there by hand: it does not hold the lane, and at its head would block it.
+  local lane, name = waits_in(frame or ''), name_of(frame or '')
+  if name ~= '' and (not r.ordered or redis.call('HGET', r.held, lane) == name) then
     check_lane(r, lane)
     taken[#taken + 1] = { entry = ready[n][1], frame = frame, lane = lane }
   end
