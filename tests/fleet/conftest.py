@@ -45,9 +45,14 @@ def world(redis_url: str, tmp_path: Path) -> Iterator[World]:
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A world with a fleet of two worker processes that a module's tests share."""
     with ValkeyServer() as server:
-        world = make_world(server.url, tmp_path_factory.mktemp("fleet"))
-        try:
-            world.start_fleet(2)
-            yield world
-        finally:
-            world.close()
+        yield from running_fleet(server.url, tmp_path_factory.mktemp("fleet"))
+
+
+def running_fleet(redis_url: str, folder: Path, app: str = "tests.fleet.app:bus", **changes: float) -> Iterator[World]:
+    """A world with two worker processes while the generator is open; changes are `make_world`'s."""
+    world = make_world(redis_url, folder, **changes)
+    try:
+        world.start_fleet(2, app)
+        yield world
+    finally:
+        world.close()

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import pytest
 
 from events.event import Event
 from events.publisher import Receipt
+from tests.fleet.conftest import running_fleet
 from tests.fleet.fleet import World
+from tests.valkey_servers import ValkeyServer
 from tests.waiting import wait_until
+
+
+@pytest.fixture(scope="module")
+def fleet(either_server: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A fleet of two worker processes on each kind of server."""
+    yield from running_fleet(either_server.url, tmp_path_factory.mktemp("fleet"))
 
 
 def make(kind: str, project: str = "p1", **payload: object) -> Event:

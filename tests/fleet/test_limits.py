@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from events.steering import CODE, steer
-from tests.fleet.conftest import make_world
+from tests.fleet.conftest import running_fleet
 from tests.fleet.fleet import World
 from tests.fleet.test_delivery import make, publish
 from tests.valkey_servers import ValkeyServer
@@ -38,12 +38,7 @@ class Begun(NamedTuple):
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Two worker processes whose leases are too long to lapse on a busy machine."""
     with ValkeyServer() as server:
-        world = make_world(server.url, tmp_path_factory.mktemp("limits"), lease_s=60, timeout_s=20)
-        try:
-            world.start_fleet(2, APP)
-            yield world
-        finally:
-            world.close()
+        yield from running_fleet(server.url, tmp_path_factory.mktemp("limits"), APP, lease_s=60, timeout_s=20)
 
 
 def begun(world: World, name: str) -> list[Begun]:

@@ -34,6 +34,13 @@ def test_model_finds_no_violation(client: redis.Redis, group: int) -> None:
         assert failure is None, str(shrink(client, failure))
 
 
+def test_model_finds_no_violation_on_debians_redis(debian_redis: ValkeyServer) -> None:
+    with debian_redis.client() as client:
+        for seed in range(1000, 1006):
+            failure = run(client, seed, STEPS)
+            assert failure is None, str(shrink(client, failure))
+
+
 @pytest.mark.parametrize("mutation", MUTATIONS)
 def test_the_checker_catches(client: redis.Redis, mutation: str) -> None:
     texts = mutated(mutation)

@@ -76,15 +76,9 @@ class Bench:
         return self.client.xrange(self.keys("history"))
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[ValkeyServer]:
-    with ValkeyServer() as server:
-        yield server
-
-
 @pytest.fixture
-def client(server: ValkeyServer) -> Iterator[redis.Redis]:
-    with server.client() as client:
+def client(either_server: ValkeyServer) -> Iterator[redis.Redis]:
+    with either_server.client() as client:
         yield client
         client.replicaof("NO", "ONE")
         client.config_set("maxmemory", 0)
@@ -420,6 +414,24 @@ def test_pausing_ends_however_much_is_there_that_is_no_delivery(bench: Bench) ->
     with pytest.raises(InvalidSubscription, match="paused must be True or False, not 'no'"):
         steer(bench.namespace, "S", paused="no")
     assert steer(bench.namespace, "S", paused=True) == 2
+
+
+def test_pausing_an_ordered_subscriber_leaves_what_somebody_wrote_in_a_keys_name(bench: Bench) -> None:
+    bench.declare("S", window=4, ordering="project")
+    bench.publish(event("e0"), event("e1"))
+    by_hand = "1000\t0\t0\t0\tA\tr\tp1\t0\t\nno event"
+    bench.client.xadd(bench.keys("queue", "S"), {"f": by_hand})
+
+    assert steer(bench.namespace, "S", paused=True) == 1
+    (lease,) = bench.read("S", 10)
+    assert lease.fault and bench.settle(lease, action="dead", state=AttemptState.DEAD) == "settled"
+
+    steer(bench.namespace, "S", paused=False)
+    order = []
+    while leases := bench.read("S"):
+        order.append(leases[0].event.event_id)
+        bench.settle(leases[0])
+    assert order == ["e0", "e1"]
 
 
 def test_an_ordered_lane_that_was_paused_keeps_its_holder_and_its_order(bench: Bench) -> None:
