@@ -166,7 +166,9 @@ def test_a_letter_is_retried_and_its_history_stays(full: Morgue) -> None:
         shown = full.run("show", name)
         assert "Nothing is left to do." in shown.out
         assert f"retried as {again} at " in shown.out and ": a new brush" in shown.out
-        outcomes = full.run("show", name, "--json").json()["outcomes"]
+        told = full.run("show", name, "--json").json()
+        outcomes, decision = told["outcomes"], told["decision"]
+        assert "@" in decision["worker"] and decision["error"] == "a new brush"
         assert [(one["redelivery"], one["attempt"], one["state"]) for one in outcomes] == [
             (0, 1, "dead"), (1, 0, "redelivered"), (1, 1, "done"),
         ]  # fmt: skip

@@ -22,7 +22,7 @@ from events.steering import steer
 from events.stream import read_outcome
 from events.subscriptions import SubscriberOptions
 from tests.model.test_scripts import MIB, Bench, event, full
-from tests.valkey_servers import ValkeyServer
+from tests.valkey_servers import DebianRedis, ValkeyServer
 
 DECISIONS = ("redelivered", "discarded", "purged")
 
@@ -64,9 +64,11 @@ class Desk(Bench):
         return found
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[ValkeyServer]:
-    with ValkeyServer() as server:
+@pytest.fixture(scope="module", params=[ValkeyServer, DebianRedis])
+def server(request: pytest.FixtureRequest) -> Iterator[ValkeyServer]:
+    if request.param is DebianRedis and not DebianRedis.available():
+        pytest.skip("Not run: Debian's Redis (/usr/bin/redis-server) is not installed.")
+    with request.param() as server:
         yield server
 
 
