@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from console import wording
+from console.agreement import compare
 from console.punctuality import examine_time
 
 if TYPE_CHECKING:
@@ -202,6 +203,7 @@ def _server(report: Report, server: Server, name: str) -> None:
 def _namespace(report: Report, inspection: Inspection, backend: Backend, stored: Stored) -> None:
     from console.roster import worker_object
     from events.dead_letters import DeadLetters
+    from events.standing import standings
 
     name, letters = backend.settings.namespace, DeadLetters(backend.namespace)
     epoch, workers = inspection.epoch(), inspection.workers()
@@ -226,6 +228,8 @@ def _namespace(report: Report, inspection: Inspection, backend: Backend, stored:
     if stored.state == "read":
         # Read after Redis was asked: SQL commits first, so a healthy cursor is never behind.
         _gap(report, backlog, backend.archive.cursor("history").position)
+        if epoch is not None:
+            compare(report, backend.registry.all(), standings(backend.namespace))
 
 
 def _routes(queues: Sequence[Queue]) -> str:
@@ -259,13 +263,16 @@ def _queue(report: Report, letters: DeadLetters, queue: Queue, has_workers: bool
         age_s = queue.oldest_s
         oldest = "" if age_s is None else f"; the oldest event is {wording.duration(age_s * 1000)} old"
         is_stuck = (age_s or 0) > STUCK_S and (queue.ready or queue.waiting)
-        if not has_workers and is_stuck:
-            report.add("wrong", about, f"{says}{oldest}, and no worker is alive.", "Start a worker that runs it.")
-        elif queue.state not in ("live", ""):
+        if queue.paused or queue.state == "dropping":
+            command = "drop" if queue.state == "dropping" else "resume"
             report.add(
-                "warning", about, f"{says}{oldest}; it is {queue.state}.",
-                "No command of this version puts it into that state or ends it: find out who wrote to Redis by hand.",
+                "warning", about, f"{says}{oldest}; it is {'half dropped' if command == 'drop' else 'paused'}.",
+                f"`eventbus subscriptions {command} {queue.subscriber}`.",
             )  # fmt: skip
+        elif not has_workers and is_stuck:
+            report.add("wrong", about, f"{says}{oldest}, and no worker is alive.", "Start a worker that runs it.")
+        elif queue.state == "backfill":
+            report.add("ok", about, f"{says}{oldest}; it is being back-filled with history.")
         elif is_stuck and not queue.running:
             report.add(
                 "warning", about, f"{says}{oldest}, and nothing of it runs.",

@@ -21,6 +21,7 @@ from console.commands import (
     scheduled,
     schedules,
     stats,
+    subscriptions,
     tail,
     worker,
     workers,
@@ -79,7 +80,7 @@ def _options(
 
 for module in (demo, dev, worker, archive, migrate, publish, tail, replay, chain, stats, lag, schedules, doctor):
     app.command(module.__name__.rpartition(".")[2])(reporting(module.command))
-for module in (dead, scheduled, workers):
+for module in (dead, scheduled, subscriptions, workers):
     app.add_typer(module.group, name=module.__name__.rpartition(".")[2])
 
 

@@ -246,10 +246,9 @@ def test_the_error_tree_is_the_one_drawn_in_its_file() -> None:
     assert {name: base for name, base in actual.items() if name not in ("Discard", "Retry")} == drawn
     assert sorted(drawn) == [
         "DropRefused", "EmbeddedServerError", "EventBusError", "EventIdConflict", "EventNotFound", "EventTooLarge",
-        "HistoryReset",
-        "InvalidEvent", "InvalidFilter", "InvalidSchedule", "InvalidSettings", "InvalidSubscription", "MalformedEntry",
-        "NotMigrated", "PublishRefused", "RedisUnavailable", "ScriptFailed", "StoreUnavailable", "TooManyRoutes",
-        "Unavailable", "UnknownSubscriber",
+        "HistoryReset", "InvalidEvent", "InvalidFilter", "InvalidSchedule", "InvalidSettings", "InvalidSubscription",
+        "MalformedEntry", "NotMigrated", "PublishRefused", "RedisUnavailable", "ScriptFailed", "StoreUnavailable",
+        "TooManyRoutes", "Unavailable", "UnknownSubscriber",
     ]  # fmt: skip
     assert (actual["Discard"], actual["Retry"]) == ("Exception", "Exception")
     assert events.errors.TimeLimitExceeded.__bases__ == (BaseException,)
@@ -367,7 +366,7 @@ def test_the_command_and_its_subcommands_are_these() -> None:
     listed = re.findall(r"^[ │]{2,}([a-z]+) {2,}\S", done.stdout.partition("Commands")[2], re.MULTILINE)
     assert sorted(listed) == [
         "archive", "chain", "dead", "demo", "dev", "doctor", "lag", "migrate", "publish", "replay", "scheduled",
-        "schedules", "stats", "tail", "worker", "workers",
+        "schedules", "stats", "subscriptions", "tail", "worker", "workers",
     ]  # fmt: skip
 
 

@@ -14,6 +14,7 @@ COMMANDS = (
     "demo", "dev", "worker", "archive", "migrate", "publish", "tail", "replay", "chain", "stats", "doctor", "dead",
     "lag", "workers",
 )  # fmt: skip
+GROUPS = {"subscriptions": ("list", "show", "pause", "resume", "set", "drop", "remove-types")}
 
 
 def test_the_help_names_every_command_and_every_exit_code(place: Place) -> None:
@@ -32,6 +33,15 @@ def test_each_command_has_a_help_with_examples(place: Place, name: str) -> None:
     assert shown.code == 0 and not shown.err
     assert f"Usage: eventbus {name}" in shown.out
     assert f"\n    eventbus {name}" in shown.out or f" eventbus {name}" in shown.out.partition("Examples:")[2]
+
+
+@pytest.mark.parametrize(("group", "name"), [(group, name) for group, names in GROUPS.items() for name in names])
+def test_each_command_of_a_group_has_a_help_with_examples(place: Place, group: str, name: str) -> None:
+    listed, shown = place.run(group, "--help"), place.run(group, name, "--help")
+
+    assert f"\n  {name} " in listed.out and "..." not in listed.out.partition("Commands:")[2]
+    assert shown.code == 0 and not shown.err
+    assert f" eventbus {group} {name}" in shown.out.partition("Examples:")[2]
 
 
 def test_the_version_is_shown(place: Place) -> None:

@@ -1,0 +1,165 @@
+"""What the commands of `eventbus subscriptions` do, and what they say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from console.exits import Mistake
+from console.standing import limit
+from console.wording import plural
+
+if TYPE_CHECKING:
+    from events.backend import Backend
+    from events.standing import Standing
+    from workers.operating import Steered
+
+CODE = "code"
+
+
+def pause(backend: Backend, name: str) -> None:
+    """Pause a subscriber, and wait until every worker has said that it heeds it.
+
+    Raises:
+        EventBusError: a worker has not, or the store does not have it; the pause holds.
+    """
+    from events.errors import EventBusError
+    from events.steering import until_heeded
+    from workers.operating import steer_durably
+
+    done = steer_durably(backend.namespace, backend.registry, name, paused=True)
+    silent = until_heeded(backend.namespace, name)
+    back = plural(done.taken_back, "delivery that was ready waits", "deliveries that were ready wait")
+    print(f"{name} is paused: nothing more begins{f', and {back} again' if done.taken_back else ''}.")
+    _require_kept(name, done)
+    if silent:
+        raise EventBusError(
+            f"{plural(len(silent), 'worker has', 'workers have')} not said so ({', '.join(silent)}): stalled, or cut "
+            f"off from Redis. What such a worker holds of {name} it may still start, until its leases end."
+        )
+
+
+def resume(backend: Backend, name: str) -> None:
+    """Let a paused subscriber go on."""
+    from workers.operating import steer_durably
+
+    done = steer_durably(backend.namespace, backend.registry, name, paused=False)
+    found = _standing(backend, name)
+    waits = plural(found.queue.unsettled, "delivery is", "deliveries are")
+    nobody = "" if found.workers else ", but no live worker takes it"
+    print(f"{name} goes on: {waits} not settled{nobody}.")
+    _require_kept(name, done)
+
+
+def limits(concurrency: str | None, rate: str | None) -> dict[str, Any]:
+    """Read the values of limits: a number, `none` or `code`.
+
+    Raises:
+        Mistake: naming the option and its value.
+    """
+    changes: dict[str, Any] = {}
+    for option, text, change, kind in (
+        ("--concurrency", concurrency, "concurrency", int),
+        ("--rate", rate, "rate_limit", float),
+    ):
+        if text is None:
+            continue
+        word = text.strip().lower()
+        try:
+            changes[change] = None if word == "none" else CODE if word == CODE else kind(word)
+        except ValueError:
+            what = "a whole number" if kind is int else "a number of deliveries a second"
+            raise Mistake(f"{option} must be {what}, `none` or `code`, not {text!r}.") from None
+    return changes
+
+
+def set_limits(backend: Backend, name: str, changes: Mapping[str, Any]) -> None:
+    """Set limits, and say which hold."""
+    from workers.operating import steer_durably
+
+    done = steer_durably(backend.namespace, backend.registry, name, **changes)
+    found = _standing(backend, name)
+    print(f"{name}: concurrency {limit(found.concurrency)}, rate {limit(found.rate, ' a second')}.")
+    _require_kept(name, done)
+
+
+def would_drop(backend: Backend, name: str, *, force: bool, dead_letters: bool) -> None:
+    """Say what a drop would do, and what would keep it from that."""
+    found = _standing(backend, name)
+    queue = found.queue
+    more = "at least " if queue.is_bounded else ""
+    types = f" ({', '.join(queue.types)})" if queue.types else ""
+    deliveries = plural(queue.unsettled + found.parked, "delivery", "deliveries")
+    print(
+        f"Would remove {plural(len(queue.types), 'route')}{types} and end {more}{deliveries} of {name}: "
+        f"{queue.ready:,} ready, {queue.running:,} held by workers, {queue.waiting + found.parked:,} waiting, "
+        f"{queue.delayed:,} to be retried."
+    )
+    if queue.dead:
+        letters = plural(queue.dead, "dead letter")
+        print(f"Would remove {letters}." if dead_letters else f"Would refuse, without --dead-letters: {letters} kept.")
+    if found.workers:
+        takes = plural(len(found.workers), "live worker takes", "live workers take")
+        print(
+            f"Would {'come back as a new subscriber' if force else 'refuse, without --force'}: "
+            f"{takes} it ({', '.join(found.workers)})."
+        )
+    elif queue.running and not force:
+        print(f"Would refuse, without --force: {plural(queue.running, 'delivery is', 'deliveries are')} held.")
+
+
+def drop(backend: Backend, name: str, *, force: bool, dead_letters: bool) -> None:
+    """Drop a subscriber, and say what that ended."""
+    from workers.operating import drop as drop_durably
+
+    gone = drop_durably(backend.namespace, backend.registry, name, force=force, dead_letters=dead_letters)
+    ended = plural(gone.deliveries, "delivery", "deliveries")
+    print(f"Dropped {name}: {ended} and {plural(gone.dead_letters, 'dead letter')} ended.")
+    if gone.is_back:
+        print(f"A worker has declared {name} again meanwhile, as a new subscriber: deploy code without it.")
+
+
+def would_remove(backend: Backend, name: str, types: Sequence[str]) -> None:
+    """Say which types a removal would take."""
+    found = _standing(backend, name)
+    gone = [kind for kind in found.queue.types if kind in types]
+    print(f"Would route {name} no more {', '.join(gone)}." if gone else f"{name} is routed none of these.")
+
+
+def remove(backend: Backend, name: str, types: Sequence[str]) -> None:
+    """Remove types of a subscriber, and say which code would bring them back."""
+    from workers.operating import remove_types
+
+    gone = remove_types(backend.namespace, backend.registry, name, types)
+    print(f"{name} is routed no more {', '.join(gone)}." if gone else f"{name} was routed none of these.")
+    declaring = _declaring(backend, name, types)
+    if declaring:
+        print(
+            f"The code of {plural(len(declaring), 'live worker')} still declares it ({', '.join(declaring)}): "
+            "the next one that starts brings it back."
+        )
+
+
+def _declaring(backend: Backend, name: str, types: Sequence[str]) -> list[str]:
+    from events.standing import live_workers
+
+    wanted = set(types)
+    return [
+        worker.consumer for worker in live_workers(backend.namespace) if wanted & worker.types.get(name, frozenset())
+    ]
+
+
+def _require_kept(name: str, done: Steered) -> None:
+    from events.errors import StoreUnavailable
+
+    if done.trouble:
+        raise StoreUnavailable(
+            f"{done.trouble} What was set of {name} holds, but a Redis that lost its data would forget it: repeat this "
+            "command when the database answers."
+        )
+
+
+def _standing(backend: Backend, name: str) -> Standing:
+    from events.standing import standings
+
+    return standings(backend.namespace, [name])[0]
