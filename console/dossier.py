@@ -26,7 +26,7 @@ class Dossier:
     """All that is known of one letter.
 
     Attributes:
-        letter: with its texts. now: `open`, `retried`, `discarded`, `purged` or `lost`.
+        letter: with its texts. now: its resolution, or `lost`.
         holder: what holds its ordered lane, while it is open.
         outcomes: of its event at its subscriber, every redelivery's attempts and decisions, oldest first.
         decision: the outcome that decided about it.

@@ -149,7 +149,8 @@ def _now(dossier: Dossier) -> str:
         becomes = f" as {decision.event_position}:{decision.subscriber}:{decision.redelivery}"
     why = f": {plain(decision.error)}" if decision.error else ""
     when = wording.moment(wording.at(decision.position))
-    return f"{dossier.now}{becomes} at {when} UTC by {plain(decision.worker)}{why}"
+    by = f" by {plain(decision.worker)}" if decision.worker else ""
+    return f"{dossier.now}{becomes} at {when} UTC{by}{why}"
 
 
 def _section(out: Console, heading: str, text: str) -> None:

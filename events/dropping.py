@@ -52,6 +52,7 @@ def drop_step(
         )
     if word == "DEAD":
         raise DropRefused(
-            f"{count} dead letters of {name!r} are kept: decide about them first, or remove them with --dead-letters."
+            f"{count} dead letters of {name!r} are kept: decide about them first with `eventbus dead`, or remove them "
+            "with --dead-letters."
         )
     return Step(count, letters, word == "GONE")

@@ -42,8 +42,8 @@ class AttemptState(StrEnum):
     """How one attempt ended. `done`, `dead`, `discarded` and `dropped` end the delivery; the others do not.
 
     `dropped` ends a delivery that may never have been tried: its subscriber was dropped. `redelivered` and
-    `purged` are no attempts: somebody decided about a dead letter, and so is `discarded` when its outcome
-    names one.
+    `purged` are no attempts: somebody decided about a dead letter; nor are `discarded` and `dropped` when
+    their outcome names one.
     """
 
     DONE = "done"
@@ -99,7 +99,7 @@ class Outcome:
 
     @property
     def resolution(self) -> str:
-        """What its dead letter is after this outcome: `open`, `retried`, `discarded`, `purged`."""
+        """What its dead letter is after this outcome: `open`, `retried`, `discarded`, `purged`, `dropped`."""
         words = {AttemptState.DEAD: OPEN, AttemptState.REDELIVERED: "retried"}
         return words.get(self.state, self.state.value)
 
@@ -115,7 +115,7 @@ class DeadLetter:
         event: what was delivered; None when it cannot be read, or is not known here.
         traceback, output, raw: as in `Outcome`; the store's lists leave them out.
         entry_id, lane: in Redis only: its entry, and the lane in which its delivery waited.
-        resolution: `open`, `retried`, `discarded` or `purged`.
+        resolution: `open`, `retried`, `discarded`, `purged`, or `dropped` with its subscriber.
         resolved_position: of the outcome that says so.
     """
 

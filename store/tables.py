@@ -173,7 +173,7 @@ dead_letters = Table(
     Column("traceback", Text, nullable=False),  # this and the next two are empty once purged
     Column("output", Text, nullable=False),  # returned events that could not be published, JSON; or empty
     Column("raw", Text, nullable=False),  # what was queued, when it could not be read; else empty
-    Column("resolution", Text, nullable=False),  # open, retried, discarded, purged
+    Column("resolution", Text, nullable=False),  # open, retried, discarded, purged, dropped
     # of the outcome that says so; null while open, and when it was purged after Redis had lost it
     Column("resolved_position", BigInteger),
     # the dead letters of one event

@@ -11,7 +11,8 @@
 --   MORE     that many deliveries were ended: call again
 --   GONE     likewise, and the subscriber is no more
 --
--- Each delivery ends with the outcome `dropped`, in the step that removes it, so a drop that was interrupted
+-- Each delivery ends with the outcome `dropped`, in the step that removes it, and each dead letter with one
+-- that names it and decides about it, as those of resolve do; so a drop that was interrupted
 -- can be repeated, and one that never is leaves a subscriber that can be declared again. What joins wait for
 -- it counts as dead: they are told that something is missing. A lease that is ended here is nobody's: what
 -- comes of its handler is refused, and what it returns is not published. It frees memory, so it runs on a
@@ -120,8 +121,9 @@ redis.call('HDEL', key('sub', S), 'cursor')
 local removed = 0
 for _, e in ipairs(ending) do
   local position, redelivery, attempts = string.match(e.frame, '^(%d+)\t(%d+)\t(%d+)\t')
-  outcome(position or '0', S, redelivery or '0', whole((tonumber(attempts) or 0) + e.attempts), 'dropped', e.worker or '',
-          '0', 'the subscriber was dropped')
+  local attempt = e.letter and '0' or whole((tonumber(attempts) or 0) + e.attempts)
+  outcome(position or '0', S, redelivery or '0', attempt, 'dropped', e.worker or '', '0', 'the subscriber was dropped',
+          unpack(e.letter and { 'd', string.match(e.letter, '^%d+') } or {}))
   remove(e, name_of(e.frame))
   if e.letter then removed = removed + 1 else leave_scopes(e.scopes, true) end
   if position then forget_join(r, position) end

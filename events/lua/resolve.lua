@@ -22,6 +22,7 @@
 if epoch_differs() then return 'EPOCH' end
 local decision, who, why = ARGV[2], ARGV[3], ARGV[4]
 local LETTER_FIELDS = 5
+local MAX_MOVED = 8000000 -- bytes of letters that one call decides about; one letter at least
 -- A frame: position, redelivery, attempts, then depth to root, lane, priority to the end.
 local FRAME = '^(%d+)\t(%d+)\t%d+\t(%d+\t[^\t\n]*\t([^\t\n]*)\t)([^\t\n]*)(\t(-?%d+)\t([^\t\n]*)\n.*)$'
 read_clock()
@@ -39,7 +40,7 @@ end
 
 -- Reads all that deciding about the letter will touch. Returns nil, or why it cannot be decided.
 local function obstacle(item)
-  if size >= MAX_WRITTEN then return 'LATER' end
+  if size >= MAX_MOVED then return 'LATER' end
   local S = item.S
   local entry = redis.call('XRANGE', key('dead', S), item.letter, item.letter)[1]
   if not entry or taken[S .. '\t' .. item.letter] then return 'gone' end

@@ -11,12 +11,13 @@ import pytest
 import redis
 
 from events.dead_letters import DeadLetters
+from events.dropping import drop_step
 from events.errors import HistoryReset, ScriptFailed
 from events.event import encode
 from events.frame import Lease
 from events.joining import Join
 from events.namespace import Declared
-from events.records import AttemptState, DeadLetter, LetterFilter
+from events.records import AttemptState, DeadLetter, LetterFilter, Rejected
 from events.routes import declare
 from events.steering import steer
 from events.stream import read_outcome
@@ -392,6 +393,21 @@ def test_a_join_that_died_incomplete_goes_on_joining_and_is_forgotten_when_it_is
     assert not list(desk.client.scan_iter(f"{desk.keys.prefix}join*"))
 
 
+def test_the_letters_of_a_dropped_subscriber_are_decided_with_it(desk: Desk) -> None:
+    desk.declare("S")
+    first, second = desk.bury("S", event(), event("e2", project="p2"))
+
+    step = drop_step(desk.namespace, "S", dead_letters=True)
+
+    assert (step.dead_letters, step.is_gone) == (2, True)
+    entries: Any = desk.client.xrange(desk.keys("outcomes"))
+    dropped = [read_outcome(*entry) for entry in entries][2:]
+    assert [(one.letter, one.attempt, one.resolution) for one in dropped if not isinstance(one, Rejected)] == [
+        (first.position, 0, "dropped"), (second.position, 0, "dropped"),
+    ]  # fmt: skip
+    assert desk.decide("redelivered", first) == ["gone"]
+
+
 # hostile keys, servers that refuse, large batches
 
 
@@ -487,7 +503,7 @@ def test_a_replica_refuses_and_keeps_the_letter(desk: Desk) -> None:
 
 def test_letters_too_large_for_one_call_are_sent_in_several(desk: Desk) -> None:
     desk.declare("S", window=None)
-    letters = desk.bury("S", *(event(f"e{n}", payload={"text": "x" * (15 * MIB)}) for n in range(5)))
+    letters = desk.bury("S", *(event(f"e{n}", payload={"text": "x" * (3 * MIB)}) for n in range(5)))
     raw = [part for letter in letters for part in (letter.subscriber, letter.entry_id, "", "", "")]
     first = desk.namespace.call("resolve", "discarded", "ann", "", *raw)
     assert first == [b"settled\t0"] * 3 + [b"LATER"] * 2
