@@ -48,7 +48,7 @@ def _forgotten(report: Report, one: Standing) -> None:
 
 def _steering(report: Report, one: Standing, row: Subscribed) -> None:
     holds = {
-        "paused": "1" if one.queue.paused else None,
+        "paused": "1" if one.queue.is_paused else None,
         "set_concurrency": _text(one.concurrency),
         "set_rate": _text(one.rate),
     }

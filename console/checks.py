@@ -263,7 +263,7 @@ def _queue(report: Report, letters: DeadLetters, queue: Queue, has_workers: bool
         age_s = queue.oldest_s
         oldest = "" if age_s is None else f"; the oldest event is {wording.duration(age_s * 1000)} old"
         is_stuck = (age_s or 0) > STUCK_S and (queue.ready or queue.waiting)
-        if queue.paused or queue.state == "dropping":
+        if queue.is_paused or queue.state == "dropping":
             command = "drop" if queue.state == "dropping" else "resume"
             report.add(
                 "warning", about, f"{says}{oldest}; it is {'half dropped' if command == 'drop' else 'paused'}.",

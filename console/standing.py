@@ -25,7 +25,7 @@ def as_object(found: Standing, idle_s: float) -> dict[str, Any]:
     return {
         "subscriber": queue.subscriber,
         "state": state(found),
-        "paused": queue.paused,
+        "paused": queue.is_paused,
         "filled_to": found.filled_to,
         "types": queue.types,
         "undeclared_types": found.undeclared,
@@ -51,7 +51,7 @@ def state(found: Standing) -> str:
     """Return the one word for what holds a subscriber back, or `live`."""
     if found.queue.state == "dropping":
         return "dropping"
-    if found.queue.paused:
+    if found.queue.is_paused:
         return "paused"
     return "back-filling" if found.queue.state == "backfill" else "live"
 
