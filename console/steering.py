@@ -34,8 +34,9 @@ def pause(backend: Backend, name: str) -> None:
     _require_kept(name, done)
     if silent:
         raise EventBusError(
-            f"{plural(len(silent), 'worker has', 'workers have')} not said so ({', '.join(silent)}): stalled, or cut "
-            f"off from Redis. What such a worker holds of {name} it may still start, until its leases end."
+            f"{plural(len(silent), 'worker that holds some of it has', 'workers that hold some of it have')} not said "
+            f"so ({', '.join(silent)}): killed, stalled, or cut off from Redis. What they hold they may still start, "
+            "until their leases end."
         )
 
 
@@ -145,7 +146,9 @@ def _declaring(backend: Backend, name: str, types: Sequence[str]) -> list[str]:
 
     wanted = set(types)
     return [
-        worker.consumer for worker in live_workers(backend.namespace) if wanted & worker.types.get(name, frozenset())
+        worker.consumer
+        for worker in live_workers(backend.namespace)
+        if wanted.intersection(worker.said.types.get(name, ()))
     ]
 
 

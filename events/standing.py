@@ -5,16 +5,15 @@ For operators, never for decisions about deliveries. Nothing here writes or wait
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from events.beats import read_beat
 from events.connection import mapped
 from events.errors import UnknownSubscriber
 from events.inspection import Inspection, Queue
 from events.namespace import Namespace
-from events.roster import LIVE_S
+from events.roster import Worker
 
 _FIELDS = ("cursor", "concurrency", "set_concurrency", "rate", "set_rate")
 
@@ -31,22 +30,6 @@ class Limit:
     def holds(self) -> float | None:
         """The limit that holds."""
         return self.set if self.is_set else self.declared
-
-
-@dataclass(frozen=True, slots=True)
-class Worker:
-    """A live worker, as it said of itself last.
-
-    Attributes:
-        beaten_at: when it said so, microseconds of the server's clock.
-        types: per subscriber that it takes the types that its code declares.
-        paused: subscribers of whom it starts nothing more, because they are paused.
-    """
-
-    consumer: str
-    beaten_at: int
-    types: Mapping[str, frozenset[str]]
-    paused: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,25 +83,17 @@ def standings(namespace: Namespace, names: Sequence[str] | None = None) -> list[
 
 
 def live_workers(namespace: Namespace) -> list[Worker]:
-    """Return the workers that live, by name, as they said of themselves last.
+    """Return the workers that live, as they said of themselves last.
 
     Raises:
         RedisUnavailable, ScriptFailed.
     """
-    client, keys = namespace.client, namespace.keys
-    with mapped(client):
-        seconds, micros = client.time()
-        since = int(seconds) * 1_000_000 + int(micros) - int(LIVE_S * 1e6)
-        beaten: Any = client.zrangebyscore(keys("workers"), since, "+inf", withscores=True)
-        # Read after the moments: what a worker says is as new as that, or newer.
-        said: Any = client.hmget(keys("beats"), [name for name, _ in beaten]) if beaten else []
-    workers = [_worker(name.decode(), int(at), raw) for (name, at), raw in zip(beaten, said, strict=True)]
-    return sorted(workers, key=lambda worker: worker.consumer)
+    return [worker for worker in Inspection(namespace).workers() if worker.is_alive]
 
 
 def takers(workers: Iterable[Worker], name: str) -> tuple[str, ...]:
-    """Return which of these workers take a subscriber's deliveries."""
-    return tuple(worker.consumer for worker in workers if name in worker.types)
+    """Return which of these workers take a subscriber's deliveries, by name."""
+    return tuple(sorted(worker.consumer for worker in workers if name in worker.said.types))
 
 
 def is_declared(namespace: Namespace, name: str) -> bool:
@@ -144,8 +119,8 @@ def _standing(namespace: Namespace, queue: Queue, workers: Sequence[Worker]) -> 
         values, parked, (seconds, micros) = pipe.execute()
     texts = {field: None if value is None else value.decode() for field, value in zip(_FIELDS, values, strict=True)}
     cursor = texts["cursor"]
-    mine = [worker for worker in workers if name in worker.types]
-    declared = frozenset[str]().union(*(worker.types[name] for worker in mine))
+    mine = [worker for worker in workers if name in worker.said.types]
+    declared = {kind for worker in mine for kind in worker.said.types[name]}
     return Standing(
         queue=queue,
         filled_to=int(cursor) if queue.state == "backfill" and cursor else None,
@@ -175,10 +150,3 @@ def _limit(declared: str | None, given: str | None) -> Limit:
 
 def _number(text: str | None) -> float | None:
     return float(text) if text else None
-
-
-def _worker(name: str, beaten_at: int, raw: bytes | None) -> Worker:
-    """Read a beat; one of another version shows as little as can be read of it."""
-    said = read_beat(raw)
-    types = {subscriber: frozenset(kinds) for subscriber, kinds in said.types.items()}
-    return Worker(name, beaten_at, types, frozenset(said.paused))

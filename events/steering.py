@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from events.connection import mapped
 from events.errors import InvalidSubscription
+from events.inspection import Inspection
+from events.keys import GROUP
 from events.namespace import Namespace
 from events.scripts import Argument
-from events.standing import live_workers, unknown
+from events.standing import unknown
 from events.subscriptions import check_concurrency, check_rate
 
 CODE = "code"
@@ -51,37 +54,37 @@ def steer(namespace: Namespace, name: str, **changes: Any) -> int:
 
 
 def until_heeded(namespace: Namespace, name: str, timeout_s: float = HEED_S) -> tuple[str, ...]:
-    """Wait until every worker that took a paused subscriber has said that it starts nothing more of it.
+    """Wait until every worker that holds deliveries of a paused subscriber starts nothing more of it.
 
-    What Redis held ready is nobody's from the moment of the pause; what a worker held ready, it may start
-    until it hears of the pause, at most about a second later. The answer to its first beat after the pause
-    tells it, so what it says in its second is of this pause and not of an earlier one.
+    What Redis held ready is nobody's from the moment of the pause. What a worker held ready it may start
+    until it hears of the pause, which its next beat tells it, at most a second later; so what it says in the
+    beat after that is of this pause, and not of an earlier one.
 
     Returns:
-        Workers that have not said so in time. They are stalled, and may start what they hold as long as
-        their leases last.
+        Workers that hold some and have not said so in time: they were killed, are stalled, or cannot reach
+        Redis. They may start what they hold as long as their leases last.
     """
     deadline = time.monotonic() + timeout_s
-    beats = {worker.consumer: [worker.beaten_at] for worker in live_workers(namespace) if name in worker.types}
-    while beats and time.monotonic() < deadline:
-        for worker in live_workers(namespace):
-            seen = beats.get(worker.consumer, [worker.beaten_at])
-            if worker.beaten_at != seen[-1]:
-                seen.append(worker.beaten_at)
-            if len(seen) > _BEATS and name in worker.paused:
-                del beats[worker.consumer]
-        for gone in beats.keys() - _present(namespace):
-            del beats[gone]
-        if beats:
-            time.sleep(_LOOK_S)
-    return tuple(sorted(beats))
+    beats: dict[str, list[datetime]] = {}
+    heeding: set[str] = set()
+    while silent := _holders(namespace, name) - heeding:
+        if time.monotonic() >= deadline:
+            break
+        for worker in Inspection(namespace).workers():
+            seen = beats.setdefault(worker.consumer, [worker.seen_at])
+            if worker.seen_at != seen[-1]:
+                seen.append(worker.seen_at)
+            if len(seen) > _BEATS and name in worker.said.paused:
+                heeding.add(worker.consumer)
+        time.sleep(_LOOK_S)
+    return tuple(sorted(silent))
 
 
-def _present(namespace: Namespace) -> set[str]:
-    """Return the workers that have not left, silent ones among them."""
+def _holders(namespace: Namespace, name: str) -> set[str]:
+    """Return the workers that hold deliveries of a subscriber."""
     with mapped(namespace.client):
-        found: Any = namespace.client.zrange(namespace.keys("workers"), 0, -1)
-    return {name.decode() for name in found}
+        pending: Any = namespace.client.xpending(namespace.keys("queue", name), GROUP)
+    return {consumer["name"].decode() for consumer in pending["consumers"]}
 
 
 def steering(changes: Mapping[str, Any]) -> dict[str, str]:

@@ -12,14 +12,13 @@
 --   GONE     likewise, and the subscriber is no more
 --
 -- Each delivery ends with the outcome `dropped`, in the step that removes it, and each dead letter with one
--- that names it and decides about it, as those of resolve do; so a drop that was interrupted
--- can be repeated, and one that never is leaves a subscriber that can be declared again. What joins wait for
--- it counts as dead: they are told that something is missing. A lease that is ended here is nobody's: what
--- comes of its handler is refused, and what it returns is not published. It frees memory, so it runs on a
--- full server.
+-- that names it and decides about it, as those of resolve do. So a drop that was interrupted can be repeated,
+-- and one that never is leaves a subscriber that can be declared again. Joins that wait for it are told that
+-- something is missing: what is dropped counts as dead. A lease that is ended here is nobody's: what comes of
+-- its handler is refused, and what it returns is not published. It frees memory, so it runs on a full server.
 
 if epoch_differs() then return 'EPOCH' end
-local S, budget = ARGV[2], tonumber(ARGV[5])
+local S, budget, WHY = ARGV[2], tonumber(ARGV[5]), 'the subscriber was dropped'
 local r = record(S)
 if not r.declared then return 'UNKNOWN' end
 read_clock()
@@ -122,10 +121,10 @@ local removed = 0
 for _, e in ipairs(ending) do
   local position, redelivery, attempts = string.match(e.frame, '^(%d+)\t(%d+)\t(%d+)\t')
   local attempt = e.letter and '0' or whole((tonumber(attempts) or 0) + e.attempts)
-  outcome(position or '0', S, redelivery or '0', attempt, 'dropped', e.worker or '', '0', 'the subscriber was dropped',
+  outcome(position or '0', S, redelivery or '0', attempt, 'dropped', e.worker or '', '0', WHY,
           unpack(e.letter and { 'd', string.match(e.letter, '^%d+') } or {}))
-  remove(e, name_of(e.frame))
   if e.letter then removed = removed + 1 else leave_scopes(e.scopes, true) end
+  remove(e, name_of(e.frame))
   if position then forget_join(r, position) end
   redis.call('HDEL', r.suspects, name_of(e.frame))
 end

@@ -48,7 +48,7 @@ local function obstacle(item)
     string.match(frame_in(entry), FRAME)
   item.is_delivery = item.position and tonumber(item.position) > 0
   if decision == 'redelivered' and not item.is_delivery then return 'unreadable' end
-  if decision == 'redelivered' and redis.call('EXISTS', key('sub', S)) == 0 then return 'undeclared' end
+  if decision == 'redelivered' and not record(S).declared then return 'undeclared' end
   local r = record(S)
   taken[S .. '\t' .. item.letter] = true
   if not item.is_delivery then return nil end

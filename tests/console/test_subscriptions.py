@@ -186,13 +186,12 @@ def test_on_a_running_fleet_pausing_waits_for_the_workers_and_dropping_is_refuse
 
 
 def test_a_worker_that_is_stalled_makes_pausing_fail_by_name(place: Place, bus: EventBus) -> None:
-    said = '{"types": {"Editor": ["SCENE_WRITTEN"]}}'
-    Deliveries(bus.backend.namespace, "stalled-1", 100).promote({"Editor": 0}, beat=said)
+    assert Deliveries(bus.backend.namespace, "stalled-1", 100).read(["Editor"], 1, None)
 
     paused = place.run("subscriptions", "pause", "Editor")
 
     assert paused.code == 1
-    assert "1 worker has not said so (stalled-1)" in paused.sentence()
+    assert "1 worker that holds some of it has not said so (stalled-1)" in paused.sentence()
     assert standing(place, "Editor")["paused"]
 
 
