@@ -108,9 +108,7 @@ MUTATIONS: dict[str, tuple[Edit, ...]] = {
 # Faults that the model does not look for: it steers nobody. The machine of `order.py` does.
 OF_ORDER_ALONE: dict[str, tuple[Edit, ...]] = {
     "pausing_takes_what_was_written_by_hand": (
-        Edit(
-            "if name ~= '' and (not r.ordered or redis.call('HGET', r.held, lane) == name) then", "if name ~= '' then"
-        ),
+        Edit("name ~= '' and (not r.ordered or redis.call('HGET', r.held, lane) == name)", "name ~= ''"),
     ),
 }
 
