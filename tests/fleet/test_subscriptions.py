@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 
 from events.errors import DropRefused
 from events.standing import Standing, standings
 from events.steering import until_heeded
-from tests.fleet.fleet import World
+from tests.fleet.fleet import World, children
 from tests.fleet.test_crashes import states
 from tests.fleet.test_delivery import make, publish
 from tests.waiting import wait_until
@@ -55,6 +58,24 @@ def test_after_a_pause_nothing_starts_and_what_runs_finishes(world: World) -> No
     steered(world, "Gated", paused=False)
     world.until_settled("Gated")
     assert world.runs("Gated") == {event.event_id: 1 for event in events}
+
+
+def test_what_a_killed_worker_held_of_a_paused_subscriber_waits_too(world: World) -> None:
+    fleet = world.start_fleet(2, app=APP, **THREADS)
+    events = [make("GATED", n=n) for n in range(4)]
+    publish(world, *events)
+    wait_until(lambda: ran(world, "Gated") == 4, 20, "all to run")
+    paused(world, "Gated")
+
+    for pid in children(fleet.pid):
+        os.kill(pid, signal.SIGKILL)
+
+    wait_until(lambda: standing(world, "Gated").queue.waiting == 4, 30, f"them to be handed back; {world.log()}")
+    assert (ran(world, "Gated"), leased(world, "Gated")) == (4, 0), "who took them over started none"
+    world.redis.set("go", "1")
+    steered(world, "Gated", paused=False)
+    world.until_settled("Gated")
+    assert world.runs("Gated") == {event.event_id: 2 for event in events}
 
 
 def test_a_stream_of_swift_handlers_is_paused_and_goes_on_without_repeating_anything(world: World) -> None:

@@ -9,5 +9,7 @@ moves.py      which operation comes next, by a seeded random
 play.py       one run, its replay, and the shortest history that still fails
 mutations.py  faults planted in the scripts, each of which must be caught
 
+Beside it, without the model: filling.py and test_filling.py interleave publishers, fillers and an archiver.
+
 python -m tests.model --seed 7 --steps 200 [--mutation no_holder] [--seeds 100]
 """

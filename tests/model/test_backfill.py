@@ -19,14 +19,16 @@ from store.engine import open_engine
 from store.migrate import upgrade
 from store.replay import Page
 from tests.model.filling import FROM_THE_BEGINNING, Bench, filler
-from tests.valkey_servers import ValkeyServer
+from tests.valkey_servers import DebianRedis, ValkeyServer
 from tests.waiting import wait_until
 from workers.backfill import Backfiller
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[ValkeyServer]:
-    with ValkeyServer() as server:
+@pytest.fixture(scope="module", params=[ValkeyServer, DebianRedis])
+def server(request: pytest.FixtureRequest) -> Iterator[ValkeyServer]:
+    if request.param is DebianRedis and not DebianRedis.available():
+        pytest.skip("Debian's redis-server is not installed: these tests were not run on Redis 7.0.")
+    with request.param() as server:
         yield server
 
 

@@ -29,13 +29,15 @@ from store.engine import open_engine
 from store.migrate import upgrade
 from store.statistics import Statistics
 from tests.model.filling import FROM_THE_BEGINNING, Bench
-from tests.valkey_servers import ValkeyServer
+from tests.valkey_servers import DebianRedis, ValkeyServer
 from workers.operating import drop, remove_types, steer_durably
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[ValkeyServer]:
-    with ValkeyServer() as server:
+@pytest.fixture(scope="module", params=[ValkeyServer, DebianRedis])
+def server(request: pytest.FixtureRequest) -> Iterator[ValkeyServer]:
+    if request.param is DebianRedis and not DebianRedis.available():
+        pytest.skip("Debian's redis-server is not installed: these tests were not run on Redis 7.0.")
+    with request.param() as server:
         yield server
 
 
