@@ -13,7 +13,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from events.errors import InvalidSettings, RedisUnavailable, ScriptFailed
+from events.errors import InvalidSettings, LoginRefused, RedisUnavailable, ScriptFailed
 from events.settings import without_password
 
 Client = redis.Redis
@@ -74,11 +74,16 @@ def mapped(client: Client) -> Iterator[None]:
     """Turn redis-py's exceptions into ours; nothing of the driver leaves this floor.
 
     Raises:
-        RedisUnavailable: on connection failures, time-outs, and a server that is still loading.
+        RedisUnavailable: on connection failures, time-outs, and a server that is still loading;
+            `LoginRefused` when it refused the user or the password.
         ScriptFailed: on any error reply, with its code.
     """
     try:
         yield
+    except redis.AuthenticationError as error:
+        raise LoginRefused(
+            f"Redis at {reachable_name(client)} refused the login ({error}). Check user and password in REDIS_URL."
+        ) from None
     except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
         if isinstance(error, RedisUnavailable):
             raise

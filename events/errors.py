@@ -17,6 +17,7 @@
     ├── MalformedEntry (ValueError)        bytes in Redis are not what this project writes there
     ├── Unavailable (ConnectionError)      a server cannot be reached; the sentence names its URL
     │   ├── RedisUnavailable
+    │   │   └── LoginRefused               it answers, and refuses the user or the password
     │   └── StoreUnavailable
     ├── ScriptFailed                       Redis refused a script: wrong type, read-only, out of memory
     ├── NotMigrated                        the database has no schema, or an older or newer one
@@ -110,6 +111,10 @@ class Unavailable(EventBusError, ConnectionError):
 
 class RedisUnavailable(Unavailable):
     """Redis or Valkey cannot be reached."""
+
+
+class LoginRefused(RedisUnavailable):
+    """Redis or Valkey answers, and refuses the user or the password."""
 
 
 class StoreUnavailable(Unavailable):

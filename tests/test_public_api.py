@@ -247,8 +247,8 @@ def test_the_error_tree_is_the_one_drawn_in_its_file() -> None:
     assert sorted(drawn) == [
         "DropRefused", "EmbeddedServerError", "EventBusError", "EventIdConflict", "EventNotFound", "EventTooLarge",
         "HistoryReset", "InvalidEvent", "InvalidFilter", "InvalidSchedule", "InvalidSettings", "InvalidSubscription",
-        "MalformedEntry", "NotMigrated", "PublishRefused", "RedisUnavailable", "ScriptFailed", "StoreUnavailable",
-        "TooManyRoutes", "Unavailable", "UnknownSubscriber",
+        "LoginRefused", "MalformedEntry", "NotMigrated", "PublishRefused", "RedisUnavailable", "ScriptFailed",
+        "StoreUnavailable", "TooManyRoutes", "Unavailable", "UnknownSubscriber",
     ]  # fmt: skip
     assert (actual["Discard"], actual["Retry"]) == ("Exception", "Exception")
     assert events.errors.TimeLimitExceeded.__bases__ == (BaseException,)

@@ -18,7 +18,7 @@ import dramatiq
 from dramatiq.broker import Broker, Consumer, MessageProxy
 from dramatiq.middleware import CurrentMessage, Interrupt, Middleware, MiddlewareError
 
-from events.errors import EmbeddedServerError, EventBusError, ScriptFailed, TimeLimitExceeded, Unavailable
+from events.errors import EmbeddedServerError, EventBusError, LoginRefused, ScriptFailed, TimeLimitExceeded, Unavailable
 from events.subscriptions import Subscription
 from workers.actors import actor_name, declare_actors
 from workers.attempt import Attempt
@@ -179,7 +179,8 @@ class Lifecycle(Middleware):
                 engine.open()
                 return engine
             except (Unavailable, ScriptFailed) as error:
-                if (isinstance(error, ScriptFailed) and not error.passes) or not self._keep_waiting():
+                is_final = not error.passes if isinstance(error, ScriptFailed) else isinstance(error, LoginRefused)
+                if is_final or not self._keep_waiting():
                     raise
                 log.error("The worker waits: %s", error)
                 time.sleep(OPEN_RETRY_S)

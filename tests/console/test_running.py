@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from tests.console.command import Place
+from tests.valkey_servers import ValkeyServer
 from tests.waiting import wait_until
 
 APP = """
@@ -89,6 +90,16 @@ def test_a_worker_whose_application_cannot_be_loaded_says_why_and_ends(project: 
 
     assert ended.code == 2
     assert says in ended.err and "Traceback" not in ended.err
+
+
+def test_a_worker_whose_login_is_refused_says_so_and_ends(project: Place, valkey_server: ValkeyServer) -> None:
+    url = f"redis://someone:sesame@127.0.0.1:{valkey_server.port}/0"
+
+    ended = project.run("worker", "--processes", "1", "--app", "pipeline:bus", REDIS_URL=url)
+
+    assert ended.code == 3
+    assert "refused the login" in ended.err and "Check user and password in REDIS_URL." in ended.err
+    assert "sesame" not in ended.err + ended.out and "Traceback" not in ended.err
 
 
 def test_an_application_that_raises_shows_its_traceback_once(project: Place) -> None:
