@@ -19,7 +19,7 @@ FEW_THREADS = 40
 
 
 def test_ten_thousand_handlers_await_at_once_in_one_process(world: World, measured: Callable[[str], None]) -> None:
-    bus = EventBus(replace(world.settings, concurrency=MANY))
+    bus = EventBus(replace(world.settings, concurrency=MANY, lease_s=60))
     gate = asyncio.Event()
     waiting: set[str] = set()
     ended: list[str] = []

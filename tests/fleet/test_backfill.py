@@ -75,19 +75,19 @@ def order_of_first_runs(world: World, name: str, events: list[Event]) -> dict[st
     return lanes
 
 
-def test_twenty_thousand_events_are_filled_while_publishing_goes_on_and_the_fillers_are_killed(
+def test_eight_thousand_events_are_filled_while_publishing_goes_on_and_the_fillers_are_killed(
     world: World, measured: Callable[[str], None]
 ) -> None:
-    events = facts(14_000)
+    events = facts(5000)
     publish_all(world, events)
     archive(world)
-    unarchived = facts(6_000, len(events))
+    unarchived = facts(3000, len(events))
     publish_all(world, unarchived)
     events += unarchived
 
     fleet = world.start_fleet(2, app=APP)
     with publishing(world, events):
-        wait_until(lambda: world.redis.llen("ran:Late") > 3000, 60, f"the first 3000; {world.log()}")
+        wait_until(lambda: world.redis.llen("ran:Late") > 1500, 60, f"the first 1500; {world.log()}")
         assert not is_live(world, "Late"), "it is in the middle"
         for pid in children(fleet.pid):
             os.kill(pid, signal.SIGKILL)
@@ -125,7 +125,7 @@ def test_a_fleet_that_nobody_kills_fills_each_event_exactly_once(world: World) -
 
 
 def test_after_flushall_in_the_middle_a_back_fill_begins_again(world: World) -> None:
-    events = facts(6000)
+    events = facts(4000)
     publish_all(world, events)
     archive(world)
     book = dict(world.environment)
