@@ -4,7 +4,7 @@
 -- Reply: 'EPOCH', 'refused' (the lease is not the caller's), or the starts so far, this one included.
 
 if epoch_differs() then return 'EPOCH' end
-local lease = redis.call('XPENDING', key('queue', ARGV[3]), GROUP, ARGV[4], ARGV[4], 1)[1]
+local lease = lease_on(key('queue', ARGV[3]), ARGV[4])
 if not (lease and lease[2] == ARGV[2] and whole(lease[4]) == ARGV[5]) then return 'refused' end
 redis.call('HLEN', key('suspects', ARGV[3]))
 although_full(key('queue', ARGV[3]))

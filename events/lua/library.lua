@@ -76,6 +76,15 @@ local function append(stream, ...)
   return clock
 end
 
+-- The lease on an entry: entry id, consumer, idle milliseconds, delivery count. Nil when nobody has it, and when
+-- the queue has no group any more: its subscriber was dropped, and one item of a call must not fail its
+-- neighbours. That Redis lost a group is told by reading, which fails with NOGROUP.
+local function lease_on(queue, entry)
+  local found = redis.pcall('XPENDING', queue, GROUP, entry, entry, 1)
+  if found.err and not string.find(found.err, 'NOGROUP', 1, true) then error(found) end
+  return found[1]
+end
+
 -- subscribers and their windows ---------------------------------------------------------------
 
 local records = {}

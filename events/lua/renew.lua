@@ -9,7 +9,7 @@ if epoch_differs() then return 'EPOCH' end
 local consumer, lost = ARGV[2], {}
 for i = 3, #ARGV, 3 do
   local queue, entry = key('queue', ARGV[i]), ARGV[i + 1]
-  local lease = redis.call('XPENDING', queue, GROUP, entry, entry, 1)[1]
+  local lease = lease_on(queue, entry)
   if lease and lease[2] == consumer and whole(lease[4]) == ARGV[i + 2] then -- fence
     redis.call('XCLAIM', queue, GROUP, consumer, 0, entry, 'IDLE', 0, 'JUSTID')
   else

@@ -51,7 +51,7 @@ while i <= #ARGV do
   item.name = item.position .. ':' .. item.redelivery
 
   local verdict = 'settled'
-  local lease = redis.call('XPENDING', key('queue', S), GROUP, item.entry, item.entry, 1)[1]
+  local lease = lease_on(key('queue', S), item.entry)
   local mine = lease and lease[2] == consumer and whole(lease[4]) == item.count -- fence
   if not mine or taken[S .. '\t' .. item.entry] then
     verdict = 'refused'

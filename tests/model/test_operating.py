@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from events.deliveries import Deliveries, Settlement
 from events.dropping import Step, drop_step
-from events.errors import DropRefused, StoreUnavailable, UnknownSubscriber
+from events.errors import DropRefused, ScriptFailed, StoreUnavailable, UnknownSubscriber
 from events.frame import Lease
 from events.namespace import Declared
 from events.records import AttemptState, LetterFilter
@@ -284,6 +284,32 @@ def test_what_workers_hold_is_dropped_only_by_force_and_their_settling_is_refuse
     assert said == {("1", "w"), ("0", "")}
     bench.declare("S", "A")
     assert settle(bench, held) == "refused"
+
+
+def test_what_workers_held_of_a_dropped_subscriber_is_lost_and_their_other_leases_go_on(bench: Bench) -> None:
+    bench.declare("S", "A")
+    bench.declare("T", "A")
+    bench.publish(1)
+    (dropped,), (other,) = lease(bench, "S"), lease(bench, "T")
+    worker = Deliveries(bench.namespace, "w", 100)
+
+    drop(bench.namespace, bench.registry, "S", force=True)
+
+    assert worker.renew([dropped, other]) == [dropped]
+    assert worker.begin(dropped) == 0
+    ends = [Settlement(one, "end", AttemptState.DONE) for one in (dropped, other)]
+    assert worker.settle(ends) == ["refused", "settled"]
+    assert mine(bench, "S") == []
+
+
+def test_a_worker_that_reads_from_a_queue_that_is_gone_is_told_so(bench: Bench) -> None:
+    bench.declare("S", "A")
+    drop(bench.namespace, bench.registry, "S")
+
+    with pytest.raises(ScriptFailed) as error:
+        lease(bench, "S")
+
+    assert error.value.code == "NOGROUP"
 
 
 def test_dead_letters_are_removed_only_when_asked(bench: Bench, engine: Engine) -> None:
