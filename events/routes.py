@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from events.errors import InvalidSubscription, TooManyRoutes
 from events.namespace import Declared, Namespace
+from events.scripts import Argument
 
 
 def declare(namespace: Namespace, declared: Declared, max_routes: int) -> None:
@@ -26,9 +27,10 @@ def declare(namespace: Namespace, declared: Declared, max_routes: int) -> None:
     ordering = options.pop("ordering", "")
     flat = [part for pair in options.items() for part in pair]
     new = [part for pair in declared.steering.items() for part in pair]
-    reply = namespace.call(
-        "declare", declared.name, max_routes, ordering, len(declared.types), *declared.types, len(flat), *flat, *new
-    ).decode()
+    told: list[Argument] = [declared.name, max_routes, ordering, len(declared.types), *declared.types]
+    told += [len(flat), *flat, *new]
+    while (reply := namespace.call("declare", *told).decode()) == "MORE":
+        continue  # a lower limit takes back what is ready, a bounded step at a time
     word, _, rest = reply.partition(" ")
     if word == "ROUTES":
         kind, count = rest.split(" ")

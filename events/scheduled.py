@@ -101,8 +101,9 @@ class ScheduledEvents:
     def cancel(self, event_ids: Sequence[str]) -> list[bool]:
         """Take events back before they are published; tell of each whether it was scheduled."""
         found: list[bool] = []
-        for start in range(0, len(event_ids), MAX_CANCELLED):
-            found += [bool(n) for n in self._namespace.call("cancel", *event_ids[start : start + MAX_CANCELLED])]
+        while len(found) < len(event_ids):  # a call may answer fewer than it was sent
+            left = event_ids[len(found) : len(found) + MAX_CANCELLED]
+            found += [bool(n) for n in self._namespace.call("cancel", *left)]
         return found
 
     def know(self, event_ids: Sequence[str]) -> list[bool]:

@@ -5,8 +5,10 @@
 -- Reply: 'EPOCH', 'OK', `ROUTES type count` (a type has too many subscribers), `ORDERING current`
 -- (the ordering cannot change while deliveries wait: they were put into lanes by the old one), or `JOIN`
 -- (nobody becomes a join, or stops being one, while deliveries wait or it is back-filled: those of a join
--- have what it has seen).
+-- have what it has seen), or 'MORE': declared, and of what is ready beyond its limits there is more to take back
+-- than one call does: call again.
 --
+-- Invariant: afterwards no more is ready than its limits would let in (see ready_beyond), as after steer.
 -- A record that is there keeps its state and what operators have set. One that is being dropped lives
 -- again: some code wants it.
 
@@ -47,5 +49,11 @@ if r.declared and (busy or parks) and (r.join_of ~= nil) ~= becomes_join then re
 local same = r.declared and redis.call('SISMEMBER', key('subscribers'), S) == 1 and has_group(r.queue)
 for _, kind in ipairs(types) do same = same and redis.call('SISMEMBER', key('routes', kind), S) == 1 end
 for o = 1, #options, 2 do same = same and redis.call('HGET', key('sub', S), options[o]) == options[o + 1] end
+local fields = {}
+for o = 1, #options, 2 do fields[options[o]] = options[o + 1] end
+local too_many, is_more = ready_beyond(r, limits_with(S, fields))
+
 if not same then declare(S, types, options) end
-return 'OK'
+if #too_many > 0 then although_full(r.queue) end
+if not same or #too_many > 0 then take_back(r, too_many) end
+return is_more and 'MORE' or 'OK'

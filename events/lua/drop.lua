@@ -8,7 +8,7 @@
 -- Reply: 'EPOCH', 'UNKNOWN' (nobody declared it, or it is gone), or what, a number, and dead letters ended:
 --   HELD     nothing was written: workers hold that many of its deliveries
 --   DEAD     nothing was written: that many dead letters are kept for it
---   MORE     that many deliveries were ended: call again
+--   MORE     that many deliveries were ended, as many as asked for or about 8 MB: call again
 --   GONE     likewise, and the subscriber is no more
 --
 -- Each delivery ends with the outcome `dropped`, in the step that removes it, and each dead letter with one
@@ -35,7 +35,35 @@ if held > 0 and ARGV[3] ~= '1' then return { 'HELD', held, 0 } end
 if letters > 0 and ARGV[4] ~= '1' then return { 'DEAD', letters, 0 } end
 
 -- What this call ends, read before the first write. `attempts` are those beyond the ones in the frame.
-local ending, ended, scanned = {}, 0, true
+local ending, size, scanned = {}, 0, true
+local function has_room() return budget > 0 and size < MAX_MOVED end
+
+-- Reads on from where `page` is, until nothing is left or this call has enough.
+local function while_room(page, take)
+  local at, count = 0, 0
+  while has_room() do
+    count = math.min(budget, READ_AT_ONCE)
+    local found = page(at, count)
+    for _, one in ipairs(found) do
+      if has_room() then take(one) end
+    end
+    if #found < count then return end
+    at = at + count
+  end
+end
+
+local LAST_ID = '18446744073709551615-18446744073709551615' -- nothing can follow it
+local function entries_of(stream)
+  local start = '-'
+  return function(_, count)
+    if not start then return {} end
+    local page = redis.call('XRANGE', stream, start, '+', 'COUNT', count)
+    local last = page[1] and page[#page][1]
+    start = last and last ~= LAST_ID and '(' .. last
+    return page
+  end
+end
+
 local function ends(frame, attempts, how)
   local joined = string.match(frame, '^[^\n]*\t([^\t\n]*)\n') or ''
   scopes_in(joined)
@@ -43,7 +71,7 @@ local function ends(frame, attempts, how)
   check_lane(r, lane)
   how.frame, how.lane, how.attempts, how.scopes = frame, lane, attempts, joined
   ending[#ending + 1] = how
-  budget = budget - 1
+  budget, size = budget - 1, size + string.len(frame)
 end
 
 local function frame_in(entry)
@@ -57,44 +85,39 @@ local leases = {}
 if held > 0 and budget > 0 then
   for _, lease in ipairs(redis.call('XPENDING', r.queue, GROUP, '-', '+', budget)) do leases[lease[1]] = lease end
 end
-if budget > 0 then
-  for _, entry in ipairs(redis.call('XRANGE', r.queue, '-', '+', 'COUNT', budget)) do
-    local lease = leases[entry[1]]
-    ends(frame_in(entry), lease and lease[4] or 0, { entry = entry[1], worker = lease and lease[2] })
-  end
-end
-if budget > 0 then
-  for _, frame in ipairs(redis.call('ZRANGE', r.delayed, 0, budget - 1)) do ends(frame, 0, { delayed = true }) end
-end
+while_room(entries_of(r.queue), function(entry)
+  local lease = leases[entry[1]]
+  ends(frame_in(entry), lease and lease[4] or 0, { entry = entry[1], worker = lease and lease[2] })
+end)
+while_room(function(at, count) return redis.call('ZRANGE', r.delayed, at, at + count - 1) end,
+           function(frame) ends(frame, 0, { delayed = true }) end)
 local emptied = {}
 local function ends_lane(lane)
-  if budget <= 0 or emptied[lane] then return end
+  if not has_room() or emptied[lane] then return end
   emptied[lane] = true
-  for _, frame in ipairs(redis.call('LRANGE', lane_key(r, lane), 0, budget - 1)) do ends(frame, 0, { listed = lane }) end
+  while_room(function(at, count) return redis.call('LRANGE', lane_key(r, lane), at, at + count - 1) end,
+             function(frame) ends(frame, 0, { listed = lane }) end)
 end
-if budget > 0 then
+if has_room() then
   for _, lane in ipairs(redis.call('ZRANGE', r.lanes, 0, budget - 1)) do ends_lane(lane) end
 end
 local let = {}
-if budget > 0 then
+if has_room() then
   local page = redis.call('HSCAN', r.held, 0, 'COUNT', budget)
   scanned = page[1] == '0'
   for f = 1, #page[2], 2 do
     ends_lane(page[2][f])
-    if budget > 0 then let[#let + 1] = page[2][f] end
+    if has_room() then let[#let + 1] = page[2][f] end
   end
 end
-if budget > 0 then
-  for _, position in ipairs(redis.call('ZRANGE', joins, 0, budget - 1)) do
-    local s = scope(S .. '/' .. position)
-    ends(s and s.frame or '', 0, { parked = position })
-  end
-end
-if budget > 0 then
-  for _, entry in ipairs(redis.call('XRANGE', r.dead, '-', '+', 'COUNT', budget)) do
-    ends(frame_in(entry), 0, { letter = entry[1] })
-  end
-end
+while_room(function(at, count) return redis.call('ZRANGE', joins, at, at + count - 1) end, function(position)
+  local s = scope(S .. '/' .. position)
+  ends(s and s.frame or '', 0, { parked = position })
+end)
+while_room(entries_of(r.dead), function(entry)
+  ends(frame_in(entry), 0, { letter = entry[1] })
+  size = size + bytes_of(entry)
+end)
 
 local function remove(e, name)
   if e.entry then
@@ -134,7 +157,7 @@ keep_scopes()
 for _, other in pairs(records) do
   if other ~= r then admit(other) end
 end
-if budget <= 0 or not scanned then return { 'MORE', #ending - removed, removed } end
+if not has_room() or not scanned then return { 'MORE', #ending - removed, removed } end
 redis.call('DEL', key('sub', S), r.queue, r.lanes, r.held, r.delayed, r.dead, r.suspects, joins, running)
 redis.call('SREM', key('subscribers'), S)
 return { 'GONE', #ending - removed, removed }

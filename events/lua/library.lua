@@ -16,6 +16,8 @@ local MAX_POSITION = 9007199254740000
 local ADMIT_LIMIT = 1000
 local MAX_DELIVERIES = 5000 -- of one script call: some 75 ms of a server that does nothing else
 local MAX_WRITTEN = 32000000 -- bytes, likewise
+local MAX_MOVED = 8000000 -- bytes of what is read to be moved or ended in one call; the last one may exceed it
+local READ_AT_ONCE = 4 -- of what may be large: nobody knows its size before it is read
 local MAX_RETURNED = 20000 -- deliveries of what one handler returns, which cannot be split
 local READY_BASE = 128 -- of an unlimited window: what may wait for workers beyond what they run
 local PRIORITY_STEP = 100000000000000 -- above every turn: a turn never outweighs a priority
@@ -32,6 +34,12 @@ end
 -- rest pass. What must go on when memory is full, because it frees some, begins with this write of
 -- nothing. A read-only server refuses it, as it should.
 local function although_full(queue) redis.call('XACK', queue, GROUP, '0-0') end
+
+local function bytes_of(entry)
+  local size = 0
+  for f = 2, #entry[2], 2 do size = size + string.len(entry[2][f]) end
+  return size
+end
 
 local function epoch_differs() return redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] end
 
@@ -243,11 +251,12 @@ end
 
 -- The one door. Moves heads of lanes, by urgency and turn, into the window while there is room.
 -- Invariants: XLEN(queue) <= window; an ordered lane has at most one delivery in the window, and
--- `held` names it; moved deliveries of one lane keep their order; no more enter than the rate allows.
+-- `held` names it; moved deliveries of one lane keep their order; no more enter than the rate allows. A call
+-- moves a bounded number and about 32 MB; `cut` says that it stopped there, and the next call goes on.
 local function admit(r)
-  local moved = 0
+  local moved, size = 0, 0
   open_rate(r)
-  while r.used < r.window and r.waiting > 0 and moved < ADMIT_LIMIT and may_pass(r) do
+  while r.used < r.window and r.waiting > 0 and moved < ADMIT_LIMIT and size < MAX_WRITTEN and may_pass(r) do
     local lane = redis.call('ZPOPMIN', r.lanes)[1]
     if not lane then
       r.waiting = 0
@@ -258,6 +267,7 @@ local function admit(r)
     local frame = redis.call('LPOP', lane_key(r, lane))
     if frame then
       local name = name_of(frame)
+      size = size + string.len(frame)
       local holder = r.ordered and redis.call('HGET', r.held, lane)
       if holder and holder ~= name then
         redis.call('LPUSH', lane_key(r, lane), frame)
@@ -270,7 +280,74 @@ local function admit(r)
       end
     end
   end
+  r.cut = moved >= ADMIT_LIMIT or size >= MAX_WRITTEN
   if r.passed then redis.call('HSET', key('sub', r.name), 'tat', whole(r.tat)) end
+end
+
+-- The room and the rate that a record leaves once these of its fields are as given; nil is no limit.
+local function limits_with(S, fields)
+  local function field(name)
+    local value = fields[name]
+    if value == nil then value = redis.call('HGET', key('sub', S), name) end
+    return value ~= 'code' and value
+  end
+  local is_closed = field('paused') == '1' or field('state') == 'dropping'
+  return is_closed and 0 or limit_of(field('set_concurrency'), field('concurrency')),
+         limit_of(field('set_rate'), field('rate'))
+end
+
+-- The group as Redis shows it: how many are leased, and the last entry that was read.
+local function group_of(r)
+  for _, info in ipairs(redis.call('XINFO', 'GROUPS', r.queue)) do
+    local group = {}
+    for f = 1, #info, 2 do group[info[f]] = info[f + 1] end
+    if group.name == GROUP then return group.pending, group['last-delivered-id'] end
+  end
+  return r.used, '+'
+end
+
+-- What is ready and more than these limits would let in, read before the first write: the newest, at most
+-- MOST_TAKEN_BACK or about 8 MB of them; and whether there is more. Whoever lowers a limit takes it back, so that
+-- the limit holds at once; what a worker has leased, runs on. What is no delivery stays, for a worker to make a
+-- dead letter of it; so does, in an ordered lane, what somebody wrote there by hand: it does not hold the lane,
+-- and at its head would block it.
+local MOST_TAKEN_BACK = 500
+local function ready_beyond(r, room, rate)
+  if r.used == 0 then return {}, false end
+  local leased, last_read = group_of(r)
+  local open = math.max(0, math.min((room or math.huge) - leased, rate and burst_of(rate) or math.huge))
+  local too_much, taken, size, before = r.used - leased - open, {}, 0, '+'
+  local function is_enough() return #taken >= math.min(too_much, MOST_TAKEN_BACK) or size >= MAX_MOVED end
+  while before and not is_enough() do
+    local page = redis.call('XREVRANGE', r.queue, before, '(' .. last_read, 'COUNT', READ_AT_ONCE)
+    before = page[READ_AT_ONCE] and '(' .. page[READ_AT_ONCE][1]
+    for _, ready in ipairs(page) do
+      local frame
+      for f = 1, #ready[2], 2 do
+        if ready[2][f] == 'f' then frame = ready[2][f + 1] end
+      end
+      local lane, name = waits_in(frame or ''), name_of(frame or '')
+      local is_ours = name ~= '' and (not r.ordered or redis.call('HGET', r.held, lane) == name)
+      if is_ours and not is_enough() then
+        check_lane(r, lane)
+        taken[#taken + 1], size = { entry = ready[1], frame = frame, lane = lane }, size + string.len(frame)
+      end
+    end
+  end
+  return taken, too_much > #taken and is_enough()
+end
+
+-- Ends a step that wrote limits: takes back what is too much, to the heads of its lanes, in order, at no cost
+-- of places of the rate, and lets in what there is room for now.
+local function take_back(r, too_many)
+  for _, back in ipairs(too_many) do
+    redis.call('XDEL', r.queue, back.entry)
+    come_back(r, back.frame, back.lane)
+  end
+  give_back_places(r, #too_many)
+  if r.passed then redis.call('HSET', key('sub', r.name), 'tat', whole(r.tat)) end
+  records[r.name] = nil
+  admit(record(r.name))
 end
 
 -- Offers a new delivery: straight into the window when there is room and nobody waits before it,
@@ -477,6 +554,7 @@ end
 -- the body. In these scopes it is under way, as a delivery is, until it is published or cancelled.
 -- Invariant: what is scheduled is not in history, and its id stands for one content in both places.
 local some_scheduled
+local envelopes_read = 0 -- bytes: to know its header one reads all of it
 local waiting = {} -- id -> digest, origin and scopes of what is scheduled; false where nothing is
 
 local HEADER = '^([^\t\n]*)\t[^\t\n]*\t%d+\t([^\t\n]*)\t[^\t\n]*\t([^\t\n]*)\t'
@@ -485,7 +563,9 @@ local function scheduled(id)
   if some_scheduled == nil then some_scheduled = redis.call('ZCARD', key('scheduled')) > 0 end
   if waiting[id] == nil then
     local is_there = some_scheduled and redis.call('ZSCORE', key('scheduled'), id)
-    local origin, within, digest = string.match(is_there and redis.call('HGET', key('envelopes'), id) or '', HEADER)
+    local envelope = is_there and redis.call('HGET', key('envelopes'), id) or ''
+    envelopes_read = envelopes_read + string.len(envelope)
+    local origin, within, digest = string.match(envelope, HEADER)
     waiting[id] = digest and { digest = digest, origin = origin, scopes = within } or false
     if digest then scopes_in(within) end
   end

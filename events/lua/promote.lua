@@ -1,7 +1,7 @@
 -- Tends queues: brings due retries back to the head of their lanes, lets go of joins that have waited for
 -- too long, and lets lanes move; notes that the caller lives, and what it is busy with.
 --
--- ARGV: epoch, consumer, most retries to bring back, what the caller says of itself (JSON, opaque here;
+-- ARGV: epoch, consumer, most retries to bring back (about 8 MB of them at most), what the caller says of itself (JSON, opaque here;
 --       the empty text leaves what it said before), then pairs of a subscriber and how many of its
 --       handlers have been running in the caller for a while.
 -- Reply: 'EPOCH', or the number of retries brought back; microseconds until something is due that
@@ -22,7 +22,7 @@ local LIVE_US = 5000000 -- workers beat once a second
 if epoch_differs() then return 'EPOCH' end
 local consumer, budget, beat, promoted, soonest = ARGV[2], tonumber(ARGV[3]), ARGV[4], 0, nil
 local paused, filling, held_back = {}, {}, {}
-local workers = 1
+local workers, size = 1, 0
 local now = server_time()
 local live = { [consumer] = true }
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', key('workers'), whole(now - LIVE_US), '+inf')) do live[name] = true end
@@ -40,15 +40,27 @@ for i = 5, #ARGV, 2 do
   for _, held in ipairs(not pending.err and pending[4] or {}) do
     if not live[held[1]] then running = running + tonumber(held[2]) end
   end
-  local due = redis.call('ZRANGEBYSCORE', r.delayed, '-inf', whole(now), 'LIMIT', 0, math.max(budget, 0))
-  budget = budget - #due
-  local lanes = {}
-  for n, frame in ipairs(due) do
-    lanes[n] = waits_in(frame)
-    check_lane(r, lanes[n])
+  local due, lanes, has_more = {}, {}, true
+  redis.call('ZCARD', r.delayed)
+  while has_more and budget > 0 and size < MAX_MOVED do
+    local count = math.min(budget, READ_AT_ONCE)
+    local page = redis.call('ZRANGEBYSCORE', r.delayed, '-inf', whole(now), 'LIMIT', #due, count)
+    has_more = #page == count
+    for _, frame in ipairs(page) do
+      if size < MAX_MOVED then
+        due[#due + 1] = frame
+        lanes[#due] = waits_in(frame)
+        check_lane(r, lanes[#due])
+        budget, size = budget - 1, size + string.len(frame)
+      end
+    end
   end
-  local late = r.join_of and redis.call('ZRANGEBYSCORE', key('joins', S), '-inf', whole(now), 'LIMIT', 0, 100) or {}
-  for _, position in ipairs(late) do scope(S .. '/' .. position) end
+  local late = r.join_of and size < MAX_MOVED and redis.call('ZRANGEBYSCORE', key('joins', S), '-inf', whole(now), 'LIMIT', 0, 100) or {}
+  for n, position in ipairs(late) do
+    local s = scope(S .. '/' .. position)
+    size = size + string.len(s and s.frame or '')
+    if size >= MAX_MOVED then late[n + 1] = nil end -- the rest goes with the next call
+  end
   found[#found + 1] = { S = S, mine = ARGV[i + 1], running = running, r = r, due = due, lanes = lanes, late = late }
 end
 
@@ -68,7 +80,7 @@ for _, tended in ipairs(found) do
   now_running(r, tended.running)
   admit(r)
   local next_retry = redis.call('ZRANGE', r.delayed, 0, 0, 'WITHSCORES')[2]
-  for _, wait in ipairs({ opens_in(r) or -1, next_retry and math.max(0, tonumber(next_retry) - now) or -1 }) do
+  for _, wait in ipairs({ r.cut and r.waiting > 0 and 0 or opens_in(r) or -1, next_retry and math.max(0, tonumber(next_retry) - now) or -1 }) do
     if wait >= 0 then soonest = math.min(soonest or wait, wait) end
   end
   if r.paused then paused[#paused + 1] = S end

@@ -14,7 +14,7 @@ if epoch_differs() then return 'EPOCH' end
 local consumer, lease_ms, limit, alone = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local sweep, n = ARGV[6], tonumber(ARGV[7])
 local now = server_time()
-local held, taken = {}, {}
+local held, taken, size = {}, {}, 0
 for i = 8 + n, #ARGV, 2 do held[ARGV[i] .. '\t' .. ARGV[i + 1]] = true end
 read_clock()
 check_stream(key('outcomes'))
@@ -41,11 +41,13 @@ for s = 8, 7 + n do
   end
   local queued = {}
   for i, lease in ipairs(silent) do
+    if size >= MAX_MOVED then break end -- the rest is taken over by the next call
     local entry = redis.call('XRANGE', queue, lease[1], lease[1])[1]
     local frame = ''
     for f = 1, entry and #entry[2] or 0, 2 do
       if entry[2][f] == 'f' then frame = entry[2][f + 1] end
     end
+    size = size + string.len(frame)
     queued[i] = { frame = frame, starts = tonumber(redis.call('HGET', key('suspects', S), name_of(frame)) or '0') }
   end
   redis.call('XLEN', queue)
@@ -60,8 +62,9 @@ for s = 8, 7 + n do
   redis.call('HSET', key('sub', S), 'reaped_at', whole(now), 'reap_from', whole(found[s].reap_from))
   for i, lease in ipairs(found[s].silent) do
     local entry, owner, count = lease[1], lease[2], lease[4]
-    local frame, starts = found[s].queued[i].frame, found[s].queued[i].starts
-    local room = #taken < limit and (starts == 0 or alone > 0)
+    local queued = found[s].queued[i]
+    local frame, starts = queued and queued.frame, queued and queued.starts
+    local room = queued and #taken < limit and (starts == 0 or alone > 0)
     if room and not (owner == consumer and held[S .. '\t' .. entry]) then
       if redis.call('XCLAIM', queue, GROUP, consumer, lease_ms, entry)[1] then
         if starts > 0 then alone = alone - 1 end

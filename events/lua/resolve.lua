@@ -22,7 +22,6 @@
 if epoch_differs() then return 'EPOCH' end
 local decision, who, why = ARGV[2], ARGV[3], ARGV[4]
 local LETTER_FIELDS = 5
-local MAX_MOVED = 8000000 -- bytes of letters that one call decides about; one letter at least
 -- A frame: position, redelivery, attempts, then depth to root, lane, priority to the end.
 local FRAME = '^(%d+)\t(%d+)\t%d+\t(%d+\t[^\t\n]*\t([^\t\n]*)\t)([^\t\n]*)(\t(-?%d+)\t([^\t\n]*)\n.*)$'
 read_clock()

@@ -243,6 +243,23 @@ def test_a_drop_goes_in_bounded_steps_and_can_be_taken_up_again(bench: Bench) ->
     assert bench.registry.all() == []
 
 
+def test_a_drop_ends_no_more_large_deliveries_in_a_step_than_the_server_can_bear(bench: Bench) -> None:
+    bench.declare("S", "A", window=20)
+    for _ in range(30):
+        bench.publish(1, payload={"text": "x" * 900_000})
+    for held in lease(bench, "S", 12):
+        settle(bench, held, action="dead", state=AttemptState.DEAD)
+
+    steps = [drop_step(bench.namespace, "S", dead_letters=True)]
+    while not steps[-1].is_gone:
+        steps.append(drop_step(bench.namespace, "S", dead_letters=True))
+
+    assert max(step.deliveries + step.dead_letters for step in steps) <= 9, "some 8 MB, and the one that exceeds them"
+    assert sum(step.deliveries for step in steps) == 18
+    assert sum(step.dead_letters for step in steps) == 12
+    assert mine(bench, "S") == []
+
+
 def test_a_drop_that_was_cut_short_before_the_store_forgot_is_finished_by_repeating_it(bench: Bench) -> None:
     bench.declare("S", "A")
     while not drop_step(bench.namespace, "S").is_gone:

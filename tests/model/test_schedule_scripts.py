@@ -484,6 +484,16 @@ def test_a_wiped_server_has_lost_what_was_scheduled_and_does_not_pretend(desk: D
 # cancel and agenda
 
 
+def test_cancelling_large_events_takes_several_calls_and_answers_for_each(desk: Desk) -> None:
+    ids = [f"e{n}" for n in range(20)]
+    for event_id in ids:
+        desk.schedule(event(event_id, payload={"text": "x" * 900_000}))
+
+    assert len(desk.namespace.call("cancel", *ids)) == 9
+
+    assert desk.scheduled.cancel([*ids, "unknown"]) == [False] * 9 + [True] * 11 + [False]
+
+
 def test_a_cancelled_event_is_gone_and_its_id_is_free(desk: Desk) -> None:
     desk.schedule(event(), event("e2"))
 

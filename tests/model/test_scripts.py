@@ -393,6 +393,110 @@ def test_a_lower_limit_takes_back_what_nobody_has_started_and_keeps_its_order(be
     assert [lease.event.event_id for lease in bench.read("S", 200)] == ["e3"]
 
 
+def test_a_pause_takes_large_deliveries_back_in_bounded_steps(bench: Bench) -> None:
+    bench.declare("S", window=20)
+    for n in range(20):
+        bench.publish(event(f"e{n}", payload={"text": "x" * 900_000}))
+
+    assert bench.namespace.call("steer", "S", "paused", 1) == [9, 1]
+
+    assert steer(bench.namespace, "S", paused=True) == 11
+    steer(bench.namespace, "S", paused=False)
+    assert [lease.event.event_id for lease in bench.read("S", 20)] == [f"e{n}" for n in range(20)]
+
+
+def test_large_retries_come_back_in_bounded_steps_soon_one_after_the_other(bench: Bench) -> None:
+    bench.declare("S", window=20)
+    for n in range(20):
+        bench.publish(event(f"e{n}", payload={"text": "x" * 900_000}))
+    for lease in bench.read("S", 20):
+        bench.settle(lease, action="again", state=AttemptState.RETRIED, attempts=1, delay_us=-1)
+
+    steps = [bench.as_("w").promote({"S": 0}) for _ in range(4)]
+
+    assert [step.promoted for step in steps] == [9, 9, 2, 0]
+    assert [step.wait_s is not None and step.wait_s < 0.1 for step in steps] == [True, True, False, False]
+    assert len(bench.read("S", 30)) == 20
+
+
+def test_what_a_large_limit_lets_in_at_once_is_bounded_and_the_rest_follows_soon(bench: Bench) -> None:
+    bench.declare("S", window=60)
+    steer(bench.namespace, "S", paused=True)
+    for n in range(50):
+        bench.publish(event(f"e{n}", payload={"text": "x" * 900_000}))
+
+    steer(bench.namespace, "S", paused=False)
+
+    first = len(bench.read("S", 60))
+    assert 0 < first < 40
+    tended = bench.as_("w").promote({"S": 0})
+    assert len(bench.read("S", 60)) == 50 - first
+    assert tended.wait_s is None
+
+
+def test_large_deliveries_of_a_silent_worker_are_taken_over_in_bounded_steps(bench: Bench) -> None:
+    bench.declare("S", window=20)
+    for n in range(20):
+        bench.publish(event(f"e{n}", payload={"text": "x" * 900_000}))
+    for lease in bench.read("S", 20, consumer="dead"):
+        bench.is_silent(lease, "dead")
+
+    taken = [len(bench.as_("w").reap(["S"], LEASE_MS, 100)) for _ in range(4)]
+
+    assert taken == [9, 9, 2, 0]
+
+
+def test_a_release_with_a_lower_limit_takes_back_what_nobody_has_started(bench: Bench) -> None:
+    bench.declare("S", window=None)
+    bench.publish(*(event(f"e{n}") for n in range(200)))
+    running = bench.read("S", 3)
+
+    bench.declare("S", window=5)
+
+    assert bench.client.xlen(bench.keys("queue", "S")) == 5, "three run, two are ready"
+    for lease in running:
+        bench.settle(lease)
+    assert [lease.event.event_id for lease in bench.read("S", 10)] == [f"e{n}" for n in range(3, 8)]
+
+
+def test_a_release_that_lowers_a_large_limit_does_so_in_several_calls(bench: Bench) -> None:
+    bench.declare("S", window=1500)
+    bench.publish(*(event(f"e{n}") for n in range(1500)))
+
+    bench.declare("S", window=1)
+
+    assert [lease.event.event_id for lease in bench.read("S", 10)] == ["e0"]
+    assert bench.client.xlen(bench.keys("queue", "S")) == 1
+
+
+def test_a_release_with_a_lower_rate_leaves_no_more_ready_than_its_burst(bench: Bench) -> None:
+    bench.declare("S")
+    bench.publish(*(event(f"e{n}") for n in range(4)))
+
+    bench.declare("S", rate=0.001)
+
+    assert [lease.event.event_id for lease in bench.read("S", 10)] == ["e0"]
+
+
+def test_a_release_with_a_higher_limit_lets_in_what_waits_at_once(bench: Bench) -> None:
+    bench.declare("S", window=1)
+    bench.publish(*(event(f"e{n}") for n in range(9)))
+
+    bench.declare("S", window=6)
+
+    assert [lease.event.event_id for lease in bench.read("S", 10)] == [f"e{n}" for n in range(6)]
+
+
+def test_a_release_changes_nothing_of_what_an_operator_has_set(bench: Bench) -> None:
+    bench.declare("S", window=9)
+    bench.publish(*(event(f"e{n}") for n in range(9)))
+    steer(bench.namespace, "S", concurrency=7)
+
+    bench.declare("S", window=2)
+
+    assert bench.client.xlen(bench.keys("queue", "S")) == 7
+
+
 def test_a_pause_and_its_end_cost_no_place_of_the_rate(bench: Bench) -> None:
     bench.declare("S", window=10, rate=0.001)
     bench.publish(event(), event("e2"))
@@ -801,6 +905,18 @@ def test_a_full_server_still_lets_workers_beat_take_over_and_begin(bench: Bench)
     assert bench.as_("v").renew([taken]) == []
     assert bench.as_("v").begin(taken) == 1
     assert bench.settle(taken, consumer="v") == "settled"
+
+
+def test_a_full_server_still_lets_operators_resume_and_set_limits(bench: Bench) -> None:
+    bench.declare("S", window=1)
+    bench.publish(event(), event("e2"))
+    steer(bench.namespace, "S", paused=True)
+    full(bench.client)
+
+    assert steer(bench.namespace, "S", paused=False) == 0
+    assert steer(bench.namespace, "S", concurrency=2) == 0
+    assert len(bench.read("S", 10)) == 2
+    assert steer(bench.namespace, "S", paused=True) == 0
 
 
 def test_a_full_server_still_lets_the_archive_trim(bench: Bench) -> None:
