@@ -8,7 +8,8 @@
 --   `settled\t<redelivery>`  done; the redelivery that it now has or had
 --   `gone`                   it is not there: somebody has decided, or an earlier send whose reply was lost
 --   `unreadable`             (redelivered) it never was a delivery; nothing is written
---   `undeclared`             (redelivered) nobody declares its subscriber any more; nothing is written
+--   `undeclared`             (redelivered) nobody declares its subscriber any more, or it is being dropped; nothing
+--                            is written
 --   `LATER`                  nothing is written: the call has done enough for one step, send this one again
 --
 -- Invariants: a letter is decided once: it is there exactly as long as nobody has, and the outcome that says
@@ -22,6 +23,8 @@
 if epoch_differs() then return 'EPOCH' end
 local decision, who, why = ARGV[2], ARGV[3], ARGV[4]
 local LETTER_FIELDS = 5
+local MAX_PASSED = 150000 -- entries of lists that one call walks past to insert others: some 100 ms
+local passed, low_in = 0, {} -- so far; per list, from where on the next one belongs
 -- A frame: position, redelivery, attempts, then depth to root, lane, priority to the end.
 local FRAME = '^(%d+)\t(%d+)\t%d+\t(%d+\t[^\t\n]*\t([^\t\n]*)\t)([^\t\n]*)(\t(-?%d+)\t([^\t\n]*)\n.*)$'
 read_clock()
@@ -47,7 +50,7 @@ local function obstacle(item)
     string.match(frame_in(entry), FRAME)
   item.is_delivery = item.position and tonumber(item.position) > 0
   if decision == 'redelivered' and not item.is_delivery then return 'unreadable' end
-  if decision == 'redelivered' and not record(S).declared then return 'undeclared' end
+  if decision == 'redelivered' and (not record(S).declared or record(S).state == 'dropping') then return 'undeclared' end
   local r = record(S)
   taken[S .. '\t' .. item.letter] = true
   if not item.is_delivery then return nil end
@@ -69,18 +72,34 @@ for i = 5, #ARGV, LETTER_FIELDS do
   replies[#items] = obstacle(item) or 'settled'
 end
 
--- Puts a delivery before everything of its ordered lane that is later in history; what waits there is in
--- that order, behind a holder that has come back.
+-- Where in its ordered lane a delivery belongs: before everything that is later in history, behind a holder that
+-- has come back. What waits is in that order, and of one lane the earliest comes first here: so the place is nearly
+-- always the end, or next to where the one before went. Returns what is there; nil at the end.
+local function place_in(list, holder, position)
+  local function at(index)
+    local frame = redis.call('LINDEX', list, index)
+    passed = passed + string.len(frame or '') / 100 -- what reading it costs, in entries passed
+    return frame
+  end
+  local function is_before(index) return (tonumber(string.match(at(index), '^%d+')) or 0) < position end
+  local high = redis.call('LLEN', list)
+  if not low_in[list] then low_in[list] = holder and high > 0 and name_of(at(0)) == holder and 1 or 0 end
+  local low = low_in[list]
+  if low >= high or is_before(-1) then return nil end
+  if is_before(low) then
+    low = low + 1
+    while low < high do
+      local middle = math.floor((low + high) / 2)
+      if is_before(middle) then low = middle + 1 else high = middle end
+    end
+  end
+  passed, low_in[list] = passed + low, low + 1
+  return at(low)
+end
+
 local function come_back_in_order(r, frame, lane, position)
   local list, holder = lane_key(r, lane), redis.call('HGET', r.held, lane)
-  local low, high = 0, redis.call('LLEN', list)
-  if holder and high > 0 and name_of(redis.call('LINDEX', list, 0)) == holder then low = 1 end
-  while low < high do
-    local middle = math.floor((low + high) / 2)
-    local other = tonumber(string.match(redis.call('LINDEX', list, middle), '^%d+')) or 0
-    if other < position then low = middle + 1 else high = middle end
-  end
-  local later = redis.call('LINDEX', list, low)
+  local later = place_in(list, holder, position)
   if later then redis.call('LINSERT', list, 'BEFORE', later, frame) else redis.call('RPUSH', list, frame) end
   if not holder then may_move(r, lane, redis.call('LINDEX', list, 0)) end
 end
@@ -101,11 +120,23 @@ local function redeliver(r, item)
   return redelivery
 end
 
-local decided = false
--- From the last to the first: each goes to the head of its lane, and the first one comes first.
+-- From the last to the first: each goes to the head of its lane, and the first one comes first. After them those
+-- that go between what waits in an ordered lane, the earliest in history first.
+local order, between, decided = {}, {}, false
 for n = #items, 1, -1 do
+  local is_between = decision == 'redelivered' and replies[n] == 'settled' and not items[n].holds
+                     and record(items[n].S).ordered
+  local among = is_between and between or order
+  among[#among + 1] = n
+end
+table.sort(between, function(a, b) return tonumber(items[a].position) < tonumber(items[b].position) end)
+for _, n in ipairs(between) do order[#order + 1] = n end
+
+for _, n in ipairs(order) do
   local item = items[n]
-  if replies[n] == 'settled' then
+  if replies[n] == 'settled' and passed >= MAX_PASSED then
+    replies[n] = 'LATER'
+  elseif replies[n] == 'settled' then
     local r = record(item.S)
     local redelivery = item.is_delivery and item.redelivery or '0'
     although_full(r.queue)

@@ -304,7 +304,7 @@ class Oracle:
     # deciding about dead letters
 
     def decide(self, decision: str, subscriber: str, names: Sequence[tuple[str, int]], by: str) -> list[str]:
-        """Answer per letter `settled`, `gone` or `unreadable`; of several the last one comes back first."""
+        """Answer per letter `settled`, `gone` or `unreadable`; in which order, `_in_turn` tells."""
         self.touched.add(subscriber)
         letters, verdicts, decided = self.letters[subscriber], [], []
         for name in names:
@@ -315,9 +315,9 @@ class Oracle:
             else:
                 verdicts.append("settled")
                 decided.append(name)
-        for name in reversed(decided):
+        for name in self._in_turn(decision, letters, decided):
             letter = letters.pop(name)
-            holds = self.blocked[subscriber].get(letter.lane) == letter.name
+            holds = self._holds(letter)
             if holds:
                 del self.blocked[subscriber][letter.lane]
             now = replace(letter, attempts=0, count=0)
@@ -325,6 +325,21 @@ class Oracle:
                 now = self._revive(letter, holds)
             self._outcome(now, decision, by, 0, "as asked")
         return verdicts
+
+    def _holds(self, letter: Delivery) -> bool:
+        return self.blocked[letter.subscriber].get(letter.lane) == letter.name
+
+    def _in_turn(
+        self, decision: str, letters: dict[tuple[str, int], Delivery], decided: Sequence[tuple[str, int]]
+    ) -> list[tuple[str, int]]:
+        """The last one first; after them what goes between others of an ordered lane, the earliest first."""
+
+        def goes_between(name: tuple[str, int]) -> bool:
+            letter = letters[name]
+            return decision == "redelivered" and bool(CAST[letter.subscriber].ordering) and not self._holds(letter)
+
+        heads = [name for name in reversed(decided) if not goes_between(name)]
+        return heads + sorted(filter(goes_between, decided), key=lambda name: letters[name].position)
 
     def is_half_readable(self, subscriber: str, name: tuple[str, int]) -> bool:
         """Tell whether a letter has the header of a delivery and no event."""

@@ -50,6 +50,13 @@ class Desk(Bench):
             self.kill(lease)
         return self.open(name)
 
+    def bury_first(self, name: str, count: int) -> list[DeadLetter]:
+        """Publish events of one lane and give each up in its turn; return the letters."""
+        self.publish(*(event(f"e{n}") for n in range(count)))
+        for _ in range(count):
+            self.kill(self.read(name)[0])
+        return self.open(name)
+
     def decide(self, decision: Any, *letters: DeadLetter, by: str = "ann") -> list[str]:
         return [decided.verdict for decided in self.letters.decide(decision, letters, by, "as asked")]
 
@@ -248,6 +255,18 @@ def test_nothing_is_delivered_again_to_a_subscriber_that_nobody_declares(desk: D
     assert desk.open("S") == [letter]
 
 
+def test_nothing_is_delivered_again_to_a_subscriber_that_is_being_dropped(desk: Desk) -> None:
+    desk.declare("S", window=8)
+    letters = desk.bury("S", event(), event("e2"))
+    assert not drop_step(desk.namespace, "S", dead_letters=True, most=1).is_gone
+
+    assert desk.decide("redelivered", *letters) == ["gone", "undeclared"]
+
+    desk.declare("S", window=8)
+    assert desk.decide("redelivered", letters[1]) == ["settled"]
+    assert len(desk.read("S", 10)) == 1
+
+
 def test_a_paused_subscriber_gets_what_is_delivered_again_when_it_goes_on(desk: Desk) -> None:
     desk.declare("S")
     (letter,) = desk.bury("S", event())
@@ -339,6 +358,47 @@ def test_letters_of_one_lane_come_back_in_history_order_in_whatever_order_they_a
 
     desk.settle(running)
     assert desk.order("S") == ["e0:1", "e1:1", "e2:1", "e3:1", "e4:1", "e5:1", "e7:0", "e8:0"]
+
+
+def test_letters_of_several_lanes_decided_at_once_go_between_what_waits_in_history_order(desk: Desk) -> None:
+    desk.declare("S", window=8, ordering="project")
+    desk.publish(*(event(f"e{n}", project=f"p{n % 2}") for n in range(40)))
+    for n in range(24):
+        for lease in desk.read("S", 2):
+            desk.kill(lease) if n % 3 else desk.settle(lease, action="again", state=None)
+    letters = desk.open("S")
+    steer(desk.namespace, "S", paused=True)
+
+    desk.decide("redelivered", *letters[1::3])
+    desk.decide("redelivered", *reversed(letters))
+
+    steer(desk.namespace, "S", paused=False)
+    order = [int(name.partition(":")[0][1:]) for name in desk.order("S")]
+    assert sorted(order) == list(range(40))
+    for parity in (0, 1):
+        holder, *behind = [n for n in order if n % 2 == parity]
+        assert holder == 32 + parity
+        assert behind == sorted(behind)
+
+
+def test_letters_that_go_into_the_middle_of_a_long_lane_take_several_calls(desk: Desk) -> None:
+    desk.declare("S", window=1, ordering="project")
+    letters = desk.bury_first("S", 60)
+    desk.publish(*(event(f"later{n}") for n in range(4000)))
+    steer(desk.namespace, "S", paused=True)
+    lane = desk.keys("lane", "S", "p1")
+    early = [b"%d\t0\t0\t0\tA\tr\tp1\t0\t\n{}" % n for n in range(3000)]
+    desk.client.lpush(lane, *reversed(early))
+    raw = [part for letter in letters for part in (letter.subscriber, letter.entry_id, "", "", "")]
+
+    first = desk.namespace.call("resolve", "redelivered", "ann", "", *raw)
+    assert 0 < first.count(b"settled\t1") < 60
+    assert first.count(b"LATER") == 60 - first.count(b"settled\t1")
+    desk.decide("redelivered", *letters)
+
+    positions = [int(frame.partition(b"\t")[0]) for frame in desk.client.lrange(lane, 0, -1)]
+    assert positions == sorted(positions)
+    assert len(positions) == 7060
 
 
 def test_a_letter_comes_back_into_the_lane_that_todays_ordering_tells(desk: Desk) -> None:
