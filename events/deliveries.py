@@ -230,7 +230,7 @@ class Deliveries:
     def leave(self, subscribers: Iterable[str] = ()) -> None:
         """Be no longer counted among the workers that live; call when nothing is held."""
         client, keys = self.namespace.client, self.namespace.keys
-        with mapped(client), client.pipeline(transaction=False) as pipe:
+        with mapped(client), client.pipeline(transaction=True) as pipe:
             pipe.zrem(keys("workers"), self.consumer)
             pipe.hdel(keys("beats"), self.consumer)
             for name in subscribers:

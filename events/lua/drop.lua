@@ -140,6 +140,7 @@ although_full(r.queue)
 for kind in string.gmatch(r.types, '[^\t]+') do redis.call('SREM', key('routes', kind), S) end
 redis.call('HSET', key('sub', S), 'state', 'dropping', 'types', '')
 redis.call('HDEL', key('sub', S), 'cursor')
+r.window = 0 -- for a join of its own that is let go here
 local removed = 0
 for _, e in ipairs(ending) do
   local position, redelivery, attempts = string.match(e.frame, '^(%d+)\t(%d+)\t(%d+)\t')
@@ -157,7 +158,7 @@ keep_scopes()
 for _, other in pairs(records) do
   if other ~= r then admit(other) end
 end
-if not has_room() or not scanned then return { 'MORE', #ending - removed, removed } end
+if not has_room() or not scanned or redis.call('ZCARD', r.lanes) > 0 then return { 'MORE', #ending - removed, removed } end
 redis.call('DEL', key('sub', S), r.queue, r.lanes, r.held, r.delayed, r.dead, r.suspects, joins, running)
 redis.call('SREM', key('subscribers'), S)
 return { 'GONE', #ending - removed, removed }

@@ -3,7 +3,7 @@
 --
 -- ARGV: epoch, consumer, most retries to bring back (about 8 MB of them at most), what the caller says of itself (JSON, opaque here;
 --       the empty text leaves what it said before), then pairs of a subscriber and how many of its
---       handlers have been running in the caller for a while.
+--       handlers have been running in the caller for a while. Who is not declared is left out.
 -- Reply: 'EPOCH', or the number of retries brought back; microseconds until something is due that
 --        nobody else announces, a retry or a rate (-1: nothing); the subscribers that are paused; those that
 --        are being back-filled; those of whom more waits than their unlimited window lets in until more of
@@ -27,14 +27,20 @@ local now = server_time()
 local live = { [consumer] = true }
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', key('workers'), whole(now - LIVE_US), '+inf')) do live[name] = true end
 redis.call('HLEN', key('beats'))
-local found = {}
+local found, tended = {}, {}
 for i = 5, #ARGV, 2 do
+  if record(ARGV[i]).declared then tended[#tended + 1] = i end -- one that was dropped comes not back by a beat
+end
+for _, i in ipairs(tended) do
   local S = ARGV[i]
   local before, running = redis.call('HGETALL', key('running', S)), tonumber(ARGV[i + 1])
-  workers = math.max(workers, #before / 2)
+  local alive = 1
   for f = 1, #before, 2 do
-    if before[f] ~= consumer and live[before[f]] then running = running + (tonumber(before[f + 1]) or 0) end
+    if before[f] ~= consumer and live[before[f]] then
+      alive, running = alive + 1, running + (tonumber(before[f + 1]) or 0)
+    end
   end
+  workers = math.max(workers, alive)
   local r = record(S)
   local pending = redis.pcall('XPENDING', r.queue, GROUP)
   for _, held in ipairs(not pending.err and pending[4] or {}) do
@@ -64,20 +70,20 @@ for i = 5, #ARGV, 2 do
   found[#found + 1] = { S = S, mine = ARGV[i + 1], running = running, r = r, due = due, lanes = lanes, late = late }
 end
 
-for _, tended in ipairs(found) do
-  local S, r, due = tended.S, tended.r, tended.due
+for _, of in ipairs(found) do
+  local S, r, due = of.S, of.r, of.due
   although_full(r.queue)
   for n = #due, 1, -1 do
     redis.call('ZREM', r.delayed, due[n])
-    come_back(r, due[n], tended.lanes[n])
+    come_back(r, due[n], of.lanes[n])
   end
   promoted = promoted + #due
-  for _, position in ipairs(tended.late) do
+  for _, position in ipairs(of.late) do
     local s = scope(S .. '/' .. position)
     if s and s.frame then decide(s, 'timeout') else redis.call('ZREM', key('joins', S), position) end
   end
-  redis.call('HSET', key('running', S), consumer, tended.mine)
-  now_running(r, tended.running)
+  redis.call('HSET', key('running', S), consumer, of.mine)
+  now_running(r, of.running)
   admit(r)
   local next_retry = redis.call('ZRANGE', r.delayed, 0, 0, 'WITHSCORES')[2]
   for _, wait in ipairs({ r.cut and r.waiting > 0 and 0 or opens_in(r) or -1, next_retry and math.max(0, tonumber(next_retry) - now) or -1 }) do

@@ -27,8 +27,13 @@ if sweep == '1' then
   for _, S in ipairs(found.everybody) do redis.call('HLEN', key('running', S)) end
 end
 
-for s = 8, 7 + n do
-  local S = ARGV[s]
+-- One that was dropped, while its workers go on, comes not back by their reaping.
+local names = {}
+for i = 8, 7 + n do
+  if redis.call('HEXISTS', key('sub', ARGV[i]), 'types') == 1 then names[#names + 1] = ARGV[i] end
+end
+
+for s, S in ipairs(names) do
   local queue = key('queue', S)
   local v = redis.call('HMGET', key('sub', S), 'reaped_at', 'reap_from')
   local reaped_at, reap_from = tonumber(v[1]) or 0, tonumber(v[2]) or 0
@@ -55,8 +60,7 @@ for s = 8, 7 + n do
   found[s] = { reap_from = reap_from, silent = silent, queued = queued, consumers = consumers }
 end
 
-for s = 8, 7 + n do
-  local S = ARGV[s]
+for s, S in ipairs(names) do
   local queue = key('queue', S)
   although_full(queue)
   redis.call('HSET', key('sub', S), 'reaped_at', whole(now), 'reap_from', whole(found[s].reap_from))

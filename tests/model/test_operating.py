@@ -386,6 +386,36 @@ def test_a_dropped_join_leaves_nothing(bench: Bench) -> None:
     assert len(bench.handled("Work")) == 2
 
 
+def test_a_join_that_is_let_go_while_its_subscriber_is_dropped_is_not_handed_to_a_worker(bench: Bench) -> None:
+    bench.declare("Work", "A")
+    declare(bench.namespace, Declared("Join", ("A",), {"join_of": "OUT", "join_timeout": "3600000000"}), 100)
+    (first,) = bench.publish(1)
+    bench.publish(1, causation_id=first)
+    outer, inner = lease(bench, "Work", 2)
+    assert [settle(bench, inner), settle(bench, outer)] == ["settled"] * 2
+    assert bench.client.xlen(bench.keys("queue", "Join")) == 1, "the inner one is ready, and the outer waits for it"
+
+    assert drop_step(bench.namespace, "Join", most=1) == Step(1, 0, is_gone=False)
+
+    assert lease(bench, "Join") == []
+    assert drop(bench.namespace, bench.registry, "Join").deliveries == 1
+    assert mine(bench, "Join") == []
+
+
+def test_what_workers_still_say_of_a_dropped_subscriber_makes_nothing_of_it(bench: Bench) -> None:
+    bench.declare("S", "A")
+    bench.declare("T", "A")
+    bench.publish(1)
+    worker = Deliveries(bench.namespace, "w", 100)
+    drop(bench.namespace, bench.registry, "S")
+
+    worker.promote({"S": 2, "T": 1})
+    worker.reap(["S", "T"], 1000, 10)
+
+    assert mine(bench, "S") == []
+    assert bench.client.hget(bench.keys("running", "T"), "w") == b"1"
+
+
 def test_what_is_no_delivery_is_dropped_too(bench: Bench) -> None:
     bench.declare("S", "A")
     bench.client.xadd(bench.keys("queue", "S"), {"f": "no frame"})

@@ -290,6 +290,16 @@ def test_a_large_fleet_does_not_ask_for_every_place_of_a_rate(bench: Bench) -> N
     assert len(set(waits)) > 1, "they do not all come back at once"
 
 
+def test_workers_that_died_slow_no_rate_down(bench: Bench) -> None:
+    bench.declare("S", window=1000, rate=1000)
+    bench.publish(*(event(f"e{n}") for n in range(300)))
+    bench.client.hset(bench.keys("running", "S"), mapping={f"dead{n}": 3 for n in range(100)})
+
+    wait_s = bench.as_("w").promote({"S": 0}).wait_s
+
+    assert wait_s is not None and wait_s < 0.2, "a hundred workers would come a quarter of a second apart"
+
+
 def test_a_rate_says_when_it_opens_though_nothing_waits_yet(bench: Bench) -> None:
     bench.declare("S", window=100, rate=0.5)
     bench.publish(event("e0"))
