@@ -39,6 +39,11 @@ def _bytes(text: str) -> bytes:
     return text.encode(errors="backslashreplace")
 
 
+def _number(text: bytes) -> int:
+    """Read a count that somebody may have written by hand; 0 when it is none."""
+    return int(text) if text.isdigit() else 0
+
+
 _VERDICTS: dict[bytes, Verdict] = {b"settled": "settled", b"refused": "refused", b"LATER": "later"}
 
 
@@ -80,7 +85,7 @@ class Settlement:
             lease.subscriber, lease.entry_id, lease.count, self.action, self.state.value if self.state else "",
             frame.position, frame.redelivery, lease.attempt, frame.lane, self.attempts, self.delay_us,
             self.elapsed_us, _bytes(" ".join(self.reason.split())[:2000]), _bytes(self.traceback[-16_000:]),
-            self.output, lease.event_id, frame.root, frame.depth, frame.scopes, len(self.events),
+            self.output, lease.event_id, frame.root, frame.depth, frame.scopes, int(lease.begun), len(self.events),
             *(argument for event in self.events for argument in event),
         ]  # fmt: skip
 
@@ -146,8 +151,9 @@ class Deliveries:
         leases = []
         for stream, entries in pairs:
             for entry_id, fields in entries if not (entries and isinstance(entries[0], list)) else entries[0]:
-                lease = lease_of(names[stream], entry_id, 1, (fields or {}).get(b"f"), suspect=False)
-                lease.renewed_at = asked_at
+                starts = _number((fields or {}).get(b"s", b""))
+                lease = lease_of(names[stream], entry_id, 1, (fields or {}).get(b"f"), suspect=starts > 0)
+                lease.starts, lease.renewed_at = starts, asked_at
                 leases.append(lease)
         return leases
 
@@ -257,4 +263,5 @@ class Deliveries:
         reply = self.namespace.call(
             "begin", self.consumer, lease.subscriber, lease.entry_id, lease.count, lease.frame.name
         )
-        return 0 if reply == b"refused" else int(reply)
+        lease.begun = reply != b"refused"
+        return int(reply) if lease.begun else 0

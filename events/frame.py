@@ -76,8 +76,9 @@ class Lease:
         entry_id: the entry in the subscriber's queue.
         count: how often the entry was handed out; with the consumer it is the fencing token.
         frame: what was queued; `UNREADABLE` when `fault` says why it could not be read.
-        suspect: taken over from a silent worker; its start is counted.
+        suspect: taken over from a silent worker, or handed back by one that had; its start is counted.
         starts: starts of this delivery by workers that took it over and fell silent too.
+        begun: its start is counted, by `begin`; handed back unstarted it is counted no more.
         fault: why the delivery cannot be handled at all, a sentence; None when it can.
         renewed_at: monotonic seconds at which the last proof of ownership was asked for.
     """
@@ -88,6 +89,7 @@ class Lease:
     frame: Frame
     suspect: bool = False
     starts: int = 0
+    begun: bool = False
     fault: str | None = None
     renewed_at: float = 0.0
     _event: Event | None = field(default=None)

@@ -21,14 +21,16 @@ that every script begins with.
                                Set by an operator: paused, set_concurrency, set_rate. Kept by scripts: state
                                (live, backfill, dropping), cursor (of the back-fill), turn, tat (of the
                                rate), running (in the fleet), reaped_at, reap_from
-    queue:<S>         stream   the window: deliveries ready or leased; group `fleet`; field f, a frame
+    queue:<S>         stream   the window: deliveries ready or leased; group `fleet`; fields f, a frame,
+                               and of a suspect s, its starts
     lane:<S>:<lane>   list     frames waiting their turn
     lanes:<S>         zset     lanes that may move next, by urgency and turn
     held:<S>          hash     ordered lanes: lane -> name of the delivery that holds it
     delayed:<S>       zset     frames of retries, by due time in microseconds
     dead:<S>          stream   dead letters; id `<position>-0`; fields f frame, r reason, t traceback,
                                a attempts, w worker, o returned events that could not be published
-    suspects:<S>      hash     delivery name -> starts since a worker died holding it
+    suspects:<S>      hash     delivery name -> starts since a worker died holding it, until an attempt ends by
+                               itself
     join:<S>:<position>
                       hash     a join: deliveries under way (open), ended as dead letters (dead), events
                                not kept (left), bytes of those kept (bytes), the parked delivery

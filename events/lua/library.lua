@@ -122,6 +122,7 @@ local function record(S)
   r.used = redis.call('XLEN', r.queue)
   r.waiting = redis.call('ZCARD', r.lanes)
   redis.call('HLEN', r.held)
+  r.has_suspects = redis.call('HLEN', r.suspects) > 0
   records[S] = r
   return r
 end
@@ -192,17 +193,25 @@ local function come_back(r, frame, lane)
   may_move(r, lane, frame)
 end
 
+-- An entry's fields. A suspect that comes back unstarted is one still, and whoever reads it learns from its entry
+-- how often it was started and silenced the worker: reading asks for nothing else.
+local function entry_of(r, frame, name)
+  local starts = r.has_suspects and redis.call('HGET', r.suspects, name)
+  if starts then return 'f', frame, 's', starts end
+  return 'f', frame
+end
+
 -- Adds to the window; false, and the window is closed, behind an entry with the last of all ids, which
 -- somebody wrote by hand: nothing can follow it. When all is settled the queue begins anew.
 local function into_window(r, frame, lane, name)
-  if type(redis.pcall('XADD', r.queue, '*', 'f', frame)) == 'table' then
+  if type(redis.pcall('XADD', r.queue, '*', entry_of(r, frame, name))) == 'table' then
     if redis.call('XLEN', r.queue) > 0 then
       r.window = 0
       return false
     end
     redis.call('DEL', r.queue)
     redis.call('XGROUP', 'CREATE', r.queue, GROUP, '0', 'MKSTREAM')
-    redis.call('XADD', r.queue, '*', 'f', frame)
+    redis.call('XADD', r.queue, '*', entry_of(r, frame, name))
   end
   r.used = r.used + 1
   if r.ordered then redis.call('HSET', r.held, lane, name) end

@@ -1,7 +1,7 @@
 -- Ends attempts: acknowledges, publishes what the handler returned, records the outcome and lets
 -- the lane move, in one step for each item.
 --
--- ARGV: epoch, consumer, max_routes, then per item 20 fields and its events (see event_at):
+-- ARGV: epoch, consumer, max_routes, then per item 21 fields and its events (see event_at):
 --   subscriber, entry id, delivery count   the lease's token, with the consumer
 --   action     end | again | dead
 --   state      the outcome's word; empty writes no outcome
@@ -10,6 +10,7 @@
 --   delay      (again) microseconds from now, by the server's clock; 0 is not at all
 --   elapsed    microseconds; reason, one line; traceback; output, kept with a dead letter
 --   event, root, depth, scopes   of the handled event, for what it caused when Redis has forgotten its id
+--   begun      1 if this lease has counted a start of a suspect (see begin)
 --   events     how many returned events follow
 -- Reply: 'EPOCH', or per item `settled`, `refused` (the lease is not the caller's any more: another
 -- worker has it, or an earlier send of this item settled it), or why its events were refused
@@ -22,11 +23,12 @@
 -- how one gets out of that. The lease is given up after the appends: should one fail, which only a
 -- stream tampered with does, the delivery is still there and its returned events have their ids.
 -- The outcome of a dead letter carries what its copy in SQL needs; the letter itself is kept until
--- somebody decides about it (see resolve).
+-- somebody decides about it (see resolve). What silenced workers stays a suspect until an attempt at it ends by
+-- itself: handed back unstarted it takes its starts along.
 
 if epoch_differs() then return 'EPOCH' end
 local consumer, max_routes = ARGV[2], tonumber(ARGV[3])
-local ITEM_FIELDS = 20
+local ITEM_FIELDS = 21
 local MAX_RAW = 65536 -- bytes of what cannot be read
 local now = server_time()
 read_clock()
@@ -46,7 +48,8 @@ while i <= #ARGV do
   item.event, item.scopes = ARGV[i + 15], ARGV[i + 18]
   item.handled = { root = ARGV[i + 16], depth = tonumber(ARGV[i + 17]) or 0, scopes = item.scopes }
   handled[item.event] = item.handled
-  local events, routed = tonumber(ARGV[i + 19]), 0
+  item.begun = ARGV[i + 19] == '1'
+  local events, routed = tonumber(ARGV[i + 20]), 0
   i = i + ITEM_FIELDS
   item.name = item.position .. ':' .. item.redelivery
 
@@ -129,7 +132,11 @@ for n, item in ipairs(items) do
       if item.action == 'end' then forget_join(r, item.position) end
       if item.action == 'end' or r.dead_policy ~= 'block' then let_go(r, item.lane, item.name) end
     end
-    redis.call('HDEL', r.suspects, item.name)
+    if item.action ~= 'again' or item.state ~= '' then
+      redis.call('HDEL', r.suspects, item.name)
+    elseif item.begun and redis.call('HINCRBY', r.suspects, item.name, -1) < 1 then -- counted, and never started
+      redis.call('HDEL', r.suspects, item.name)
+    end
     if item.state ~= '' then ended[item.S] = (ended[item.S] or 0) + 1 end
   end
 end

@@ -77,6 +77,7 @@ class Delivery:
     due_rank: int = 0
     head: int = 0
     starts: int = 0
+    begun: bool = False
     foreign: bytes = b""
     redelivery: int = 0
     revived: bool = False
@@ -179,7 +180,7 @@ class Oracle:
             self.touched.add(delivery.subscriber)
             delivery.place, delivery.owner, delivery.count, delivery.silent = "leased", consumer, 1, False
             delivery.handed += 1
-            delivery.head = 0
+            delivery.head, delivery.begun = 0, False
         return read
 
     def renew(self, refs: Sequence[Ref], consumer: str) -> list[Ref]:
@@ -205,7 +206,7 @@ class Oracle:
         for delivery in taken:
             self.touched.add(delivery.subscriber)
             self._outcome(delivery, "lost", delivery.owner, 0, "the worker was silent for longer than its lease")
-            delivery.owner, delivery.silent = consumer, False
+            delivery.owner, delivery.silent, delivery.begun = consumer, False, False
             delivery.count += 1
             delivery.handed += 1
         return taken
@@ -215,7 +216,7 @@ class Oracle:
         delivery = self.holder(ref, consumer)
         if delivery is None:
             return 0
-        delivery.starts += 1
+        delivery.starts, delivery.begun = delivery.starts + 1, True
         return delivery.starts
 
     def promote(self, subscribers: Sequence[str], limit: int) -> int:
@@ -269,7 +270,8 @@ class Oracle:
             self.expected_dead[delivery.subscriber].append(
                 (delivery.name, reason_of(item), "trace", str(attempt), delivery.owner, "kept")
             )
-        delivery.starts, delivery.entry = 0, ""
+        delivery.starts = 0 if state or action != "again" else delivery.starts - delivery.begun
+        delivery.entry = ""
         if action == "again":
             delivery.attempts = attempt if counts else attempt - 1
             delivery.place = "delayed" if due else "queued"

@@ -982,6 +982,66 @@ def test_begin_counts_the_starts_of_a_suspect_until_it_settles(bench: Bench) -> 
     assert bench.read("S")[0].attempt == 4
 
 
+def taken_over(bench: Bench, lease: Lease, owner: str, by: str) -> Lease:
+    bench.is_silent(lease, owner)
+    (taken,) = bench.as_(by).reap(["S"], LEASE_MS, 10)
+    return taken
+
+
+@pytest.mark.parametrize("delay_us", [0, -1])
+def test_what_silenced_workers_is_a_suspect_still_after_a_hand_back(bench: Bench, delay_us: int) -> None:
+    bench.declare("S", ordering="project")
+    bench.publish(event())
+    second = taken_over(bench, bench.read("S", consumer="w1")[0], "w1", "w2")
+    assert bench.as_("w2").begin(second) == 1
+    third = taken_over(bench, second, "w2", "w3")
+    assert bench.as_("w3").begin(third) == 2
+    fourth = taken_over(bench, third, "w3", "w4")
+
+    how = {"action": "again", "state": None, "attempts": 3, "delay_us": delay_us}
+    assert bench.settle(fourth, consumer="w4", **how) == "settled"
+    bench.as_("w5").promote({"S": 0})
+
+    (again,) = bench.read("S", consumer="w5")
+    assert (again.suspect, again.starts, again.attempt) == (True, 2, 4)
+    assert bench.as_("w5").begin(again) == 3
+    assert bench.settle(again, consumer="w5", action="dead", state=AttemptState.DEAD) == "settled"
+    assert not bench.client.exists(bench.keys("suspects", "S"))
+
+
+def test_a_start_that_was_counted_and_never_happened_is_taken_back(bench: Bench) -> None:
+    bench.declare("S")
+    bench.publish(event())
+    taken = taken_over(bench, bench.read("S", consumer="w1")[0], "w1", "w2")
+    assert bench.as_("w2").begin(taken) == 1
+
+    assert bench.settle(taken, consumer="w2", action="again", state=None, attempts=1) == "settled"
+
+    (again,) = bench.read("S")
+    assert (again.suspect, again.starts) == (False, 0)
+    assert not bench.client.exists(bench.keys("suspects", "S"))
+
+
+def test_an_attempt_that_ends_by_itself_ends_the_suspicion(bench: Bench) -> None:
+    bench.declare("S")
+    bench.publish(event())
+    taken = taken_over(bench, bench.read("S", consumer="w1")[0], "w1", "w2")
+    bench.as_("w2").begin(taken)
+
+    bench.settle(taken, consumer="w2", action="again", state=AttemptState.INTERRUPTED, attempts=1)
+
+    assert not bench.read("S")[0].suspect
+
+
+def test_starts_that_somebody_wrote_by_hand_are_read_as_none(bench: Bench) -> None:
+    bench.declare("S")
+    bench.publish(event())
+    ((_, fields),) = bench.client.xrange(bench.keys("queue", "S"))
+    bench.client.xadd(bench.keys("queue", "S"), {**fields, "s": "many"})
+
+    assert [lease.suspect for lease in bench.read("S", 2)] == [False, False]
+
+
 def test_silence_is_measured_by_the_server_and_a_gap_in_reaping_proves_nothing(bench: Bench) -> None:
     bench.declare("S")
     bench.publish(event())

@@ -319,6 +319,10 @@ class World:
             ref = Ref(lease.subscriber, delivery.event_id, delivery.handed)
             said, wanted = (lease.attempt, lease.count), (delivery.attempts + delivery.count, delivery.count)
             demand(said == wanted, f"the attempt of {ref} is {said}, the model says {wanted}")
+            demand(
+                delivery.foreign or lease.starts == delivery.starts,
+                f"{ref} was started {lease.starts} times, the model says {delivery.starts}",
+            )
             demand(delivery.foreign or lease.fault is None, f"{ref} cannot be read: {lease.fault}")
             demand(delivery.foreign or lease.delivery == origin_of(delivery), f"{ref} is called {lease.delivery}")
             worker.held[ref] = worker.running[ref] = lease
