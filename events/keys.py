@@ -19,8 +19,9 @@ that every script begins with.
     sub:<S>           hash     a subscriber's record. Declared: types, ordering, concurrency, rate, dead,
                                join_of (tab-separated), join_timeout (microseconds).
                                Set by an operator: paused, set_concurrency, set_rate. Kept by scripts: state
-                               (live, backfill, dropping), cursor (of the back-fill), turn, tat (of the
-                               rate), running (in the fleet), reaped_at, reap_from
+                               (live, backfill, dropping), cursor (of the back-fill), first_redelivery (of
+                               what the back-fill delivers; from the store), turn, tat (of the rate),
+                               running (in the fleet), reaped_at, reap_from
     queue:<S>         stream   the window: deliveries ready or leased; group `fleet`; field f, a frame
     lane:<S>:<lane>   list     frames waiting their turn
     lanes:<S>         zset     lanes that may move next, by urgency and turn

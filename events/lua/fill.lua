@@ -14,6 +14,9 @@
 --   DONE     nothing was written: the subscriber is not being back-filled
 --   UNKNOWN  nothing was written: nobody has declared it
 --
+-- What is delivered is named by the record's `first_redelivery`, so that an earlier subscriber of this name,
+-- dropped since, has given no delivery the same name.
+--
 -- Invariants: each event is delivered once, because the cursor is compared and moved in the same step; in
 -- order, because only what follows the cursor is offered; without a gap against publishers, because `live`
 -- is set in a step that has read history to its end. What is published while the caller reads need not be
@@ -107,7 +110,8 @@ if is_live then
 end
 for _, e in ipairs(found) do
   enter_scopes(e.within)
-  offer(r, frame_of(r, e, e.position, e.root, e.depth, e.within), e.lane, e.position .. ':0')
+  local frame = frame_of(r, e, e.position, e.root, e.depth, e.within, r.first_redelivery)
+  offer(r, frame, e.lane, e.position .. ':' .. r.first_redelivery)
 end
 keep_scopes()
 admit(r)

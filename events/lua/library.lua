@@ -88,7 +88,7 @@ local function record(S)
   if r then return r end
   local v = redis.call('HMGET', key('sub', S), 'ordering', 'state', 'dead', 'paused', 'running', 'tat',
                        'concurrency', 'set_concurrency', 'rate', 'set_rate', 'join_of', 'join_timeout', 'types',
-                       'cursor')
+                       'cursor', 'first_redelivery')
   r = {
     name = S, ordering = v[1] or '', state = v[2] or 'live', dead_policy = v[3] or 'skip', tat = tonumber(v[6]) or 0,
     limit = limit_of(v[8], v[7]), rate = limit_of(v[10], v[9]),
@@ -97,7 +97,7 @@ local function record(S)
   }
   r.ordered = r.ordering ~= ''
   if v[11] and v[11] ~= '' then r.join_of, r.join_timeout = '\t' .. v[11] .. '\t', tonumber(v[12]) end
-  r.types, r.cursor = v[13] or '', v[14] or '0'
+  r.types, r.cursor, r.first_redelivery = v[13] or '', v[14] or '0', v[15] or '0'
   r.declared = v[13] and true or false
   r.paused = v[4] == '1' or r.state == 'dropping'
   r.running = tonumber(v[5]) or 0
@@ -520,8 +520,8 @@ local function refusal(e, max_routes, batch)
 end
 
 -- The frame of an event's first delivery. `tokens` are the scopes in which it counts.
-local function frame_of(r, e, position, root, depth, tokens)
-  return framed({ position, '0', '0', whole(depth), e.type, root, lane_of(r, e, root), e.priority,
+local function frame_of(r, e, position, root, depth, tokens, redelivery)
+  return framed({ position, redelivery or '0', '0', whole(depth), e.type, root, lane_of(r, e, root), e.priority,
                   table.concat(tokens, ',') }, e.body)
 end
 
