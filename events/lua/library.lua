@@ -398,9 +398,10 @@ local function keep_scopes()
   for _, s in ipairs(over) do decide(s, s.dead + s.left > 0 and 'dead' or 'complete') end
 end
 
--- The delivery of a join has ended for good: nobody asks for what was kept.
-local function forget_join(r, position)
-  if not r.join_of then return end
+-- The delivery of a join has ended for good: nobody asks for what was kept. One that was a dead letter may be
+-- of a subscriber that was a join at the time, and is none any more.
+local function forget_join(r, position, was_join)
+  if not (r.join_of or was_join) then return end
   redis.call('DEL', key('join', r.name .. ':' .. position), key('joined', r.name .. ':' .. position))
   redis.call('ZREM', key('joins', r.name), position)
   scopes[r.name .. '/' .. position] = false
@@ -448,9 +449,30 @@ local function same_fact(old, e)
   return old.digest == e.digest or (e.origin ~= 'publish' and old.origin == e.origin)
 end
 
--- Root and depth. A cause may be in the same call, not written yet.
+-- What is scheduled waits in an envelope: a header, a newline, its body. The header's fields, separated by
+-- tabs: origin, root, depth and scopes, all of when it was scheduled, then the arguments of event_at but for
+-- the body. In these scopes it is under way, as a delivery is, until it is published or cancelled.
+-- Invariant: what is scheduled is not in history, and its id stands for one content in both places.
+local some_scheduled
+local waiting = {} -- id -> what is scheduled: digest, origin, root, depth and scopes; false where nothing is
+
+local HEADER = '^([^\t\n]*)\t([^\t\n]*)\t(%d+)\t([^\t\n]*)\t[^\t\n]*\t([^\t\n]*)\t'
+
+local function scheduled(id)
+  if some_scheduled == nil then some_scheduled = redis.call('ZCARD', key('scheduled')) > 0 end
+  if waiting[id] == nil then
+    local is_there = some_scheduled and redis.call('ZSCORE', key('scheduled'), id)
+    local origin, root, depth, within, digest =
+      string.match(is_there and redis.call('HGET', key('envelopes'), id) or '', HEADER)
+    waiting[id] = digest and { digest = digest, origin = origin, root = root, depth = tonumber(depth), scopes = within }
+    if digest then scopes_in(within) else waiting[id] = false end
+  end
+  return waiting[id]
+end
+
+-- Root and depth. A cause may be in the same call, not written yet, or scheduled itself.
 local function root_of(e, batch)
-  local cause = e.cause ~= '' and (remember(e.cause) or batch and batch[e.cause] or handled[e.cause])
+  local cause = e.cause ~= '' and (remember(e.cause) or batch and batch[e.cause] or handled[e.cause] or scheduled(e.cause))
   if cause then return e.correlation ~= '' and e.correlation or cause.root, cause.depth + 1 end
   if e.cause ~= '' then return e.correlation ~= '' and e.correlation or e.cause, 1 end
   return e.correlation ~= '' and e.correlation or e.id, 0
@@ -459,28 +481,8 @@ end
 -- The scopes that an event is in because of its cause. A cause of the same call is known when it is written.
 local function inherited(e)
   if e.cause == '' then return {} end
-  local cause = remember(e.cause) or handled[e.cause]
+  local cause = remember(e.cause) or handled[e.cause] or scheduled(e.cause)
   return cause and scopes_in(cause.scopes) or {}
-end
-
--- What is scheduled waits in an envelope: a header, a newline, its body. The header's fields, separated by
--- tabs: origin, root, depth and scopes, all of when it was scheduled, then the arguments of event_at but for
--- the body. In these scopes it is under way, as a delivery is, until it is published or cancelled.
--- Invariant: what is scheduled is not in history, and its id stands for one content in both places.
-local some_scheduled
-local waiting = {} -- id -> digest, origin and scopes of what is scheduled; false where nothing is
-
-local HEADER = '^([^\t\n]*)\t[^\t\n]*\t%d+\t([^\t\n]*)\t[^\t\n]*\t([^\t\n]*)\t'
-
-local function scheduled(id)
-  if some_scheduled == nil then some_scheduled = redis.call('ZCARD', key('scheduled')) > 0 end
-  if waiting[id] == nil then
-    local is_there = some_scheduled and redis.call('ZSCORE', key('scheduled'), id)
-    local origin, within, digest = string.match(is_there and redis.call('HGET', key('envelopes'), id) or '', HEADER)
-    waiting[id] = digest and { digest = digest, origin = origin, scopes = within } or false
-    if digest then scopes_in(within) end
-  end
-  return waiting[id]
 end
 
 local function unschedule(id, is_dead)
