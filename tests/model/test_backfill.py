@@ -399,6 +399,60 @@ def test_a_filler_tells_the_store_what_one_that_was_killed_could_not(bench: Benc
     nobody_says.stop()
 
 
+def test_one_that_cannot_be_filled_keeps_no_other_one_from_it(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    published = bench.publish(20)
+    for name in ("Alpha", "Beta"):
+        bench.declare(name, "A", ordering="project", steering=FROM_THE_BEGINNING)
+    lane = bench.keys("lane", "Alpha", "p1")
+    bench.client.set(lane, "damaged")
+    both = filler(bench, "Alpha", "Beta")
+
+    both.start()
+    try:
+        wait_until(lambda: bench.state("Beta")[0] == b"live", 20, "Beta to be live")
+        assert bench.state("Alpha") == (b"backfill", b"0")
+        assert sum("Back-filling Alpha waits" in record.message for record in caplog.records) == 1
+        bench.client.delete(lane)
+        wait_until(lambda: bench.state("Alpha")[0] == b"live", 20, "Alpha to be live too")
+    finally:
+        both.stop()
+
+    assert sorted(bench.handled("Alpha")) == sorted(bench.handled("Beta")) == sorted(published)
+
+
+def test_a_back_fill_waits_for_retries_too(bench: Bench) -> None:
+    bench.publish(3000)
+    bench.declare("S", "A", steering=FROM_THE_BEGINNING)
+    mine, worker = filler(bench, "S", page=500), Deliveries(bench.namespace, "w", 100)
+
+    for _ in range(12):
+        mine.step("S")
+        while leases := worker.read(["S"], 128, None):
+            again = [
+                Settlement(one, "again", AttemptState.RETRIED, attempts=1, delay_us=3_600_000_000) for one in leases
+            ]
+            worker.settle(again)
+
+    assert bench.state("S")[0] == b"backfill"
+    assert 2000 <= bench.client.zcard(bench.keys("delayed", "S")) < 2600, "however many fail, no more is added"
+
+
+def test_a_step_that_reads_on_in_history_takes_a_bounded_number_of_bytes(bench: Bench) -> None:
+    bench.declare("S", "A", steering=FROM_THE_BEGINNING)
+    place = look(bench.namespace, "S")
+    published = [bench.publish(1, payload={"text": "x" * 900_000})[0] for _ in range(24)] + bench.publish(30)
+
+    verdicts = []
+    while place.is_filling:
+        before = bench.client.xlen(bench.keys("queue", "S"))
+        place = fill(bench.namespace, "S", place, place.cursor, (), is_end=True)
+        verdicts.append((place.verdict, bench.client.xlen(bench.keys("queue", "S")) - before))
+
+    assert verdicts[-1][0] == "live" and len(verdicts) == 3
+    assert all(added <= 10 for verdict, added in verdicts if verdict == "filled"), verdicts
+    assert sorted(bench.handled("S")) == sorted(published)
+
+
 def test_a_filler_makes_no_row_for_who_was_dropped(bench: Bench) -> None:
     bench.declare("S", "A")
     bench.registry.remove("S")
