@@ -588,8 +588,17 @@ local function has_group(queue)
 end
 
 -- Declares a subscriber: its routes, record and group in one step, so that no event of its types
--- is published without reaching it. `options` are pairs. Types once declared stay until undeclared.
+-- is published without reaching it. `options` are pairs. Types once declared stay until undeclared. A back-fill
+-- cannot begin at a moment that has not come: what is published from now on would be passed over until then.
 local function declare(S, types, options)
+  local begins
+  for o = 1, #options, 2 do
+    if options[o] == 'cursor' then
+      read_clock()
+      begins = math.min(tonumber(options[o + 1]) or 0, clock)
+      options[o + 1] = whole(begins)
+    end
+  end
   for _, kind in ipairs(types) do redis.call('SADD', key('routes', kind), S) end
   redis.call('SADD', key('subscribers'), S)
   local all, seen = {}, {}
@@ -600,6 +609,7 @@ local function declare(S, types, options)
   table.sort(all)
   redis.call('HSET', key('sub', S), 'types', table.concat(all, '\t'), unpack(options))
   redis.call('HSETNX', key('sub', S), 'state', 'live')
+  if begins == clock and clock then keep_clock() end
   local made = redis.pcall('XGROUP', 'CREATE', key('queue', S), GROUP, '0', 'MKSTREAM')
   if type(made) == 'table' and made.err and not string.find(made.err, 'BUSYGROUP', 1, true) then error(made) end
 end

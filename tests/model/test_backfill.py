@@ -20,6 +20,7 @@ from events.publisher import event_arguments
 from events.records import AttemptState
 from events.routes import declare, undeclare
 from events.steering import steer
+from events.subscriptions import SubscriberOptions, Subscription
 from store.engine import open_engine
 from store.migrate import upgrade
 from store.replay import Page
@@ -27,6 +28,7 @@ from store.tables import deliveries
 from tests.model.filling import FROM_THE_BEGINNING, Bench, filler
 from tests.valkey_servers import DebianRedis, ValkeyServer
 from tests.waiting import wait_until
+from workers.assembly import declare_all
 from workers.attempt import with_derived_ids
 from workers.backfill import Backfiller
 from workers.operating import drop
@@ -475,3 +477,49 @@ def test_where_a_subscriber_starts_is_a_word_a_moment_or_a_position() -> None:
     for wrong in ("yesterday", -1, True, None, 1.5, 2**60):
         with pytest.raises(InvalidSubscription, match="start must be"):
             cursor_of(wrong)  # type: ignore[arg-type]
+
+
+def subscribed(start: Any) -> Subscription:
+    return Subscription("S", ("A",), print, False, SubscriberOptions(start=start))
+
+
+def test_a_start_that_has_not_come_is_now_in_both_places(bench: Bench) -> None:
+    bench.publish(3)
+    bench.archive()
+    declare_all(bench.namespace, bench.registry, [subscribed(datetime.now(UTC) + timedelta(hours=1))], 100)
+    published = bench.publish(2)
+
+    assert bench.fill("S").verdict == "live"
+    published += bench.publish(2)
+    assert sorted(bench.handled("S")) == published
+
+    bench.archive()
+    bench.client.flushall()
+    bench.namespace.forget()
+    assert look(bench.namespace, "S").cursor == int(steering(bench)["S"]["cursor"])
+    assert bench.fill("S").verdict == "live"
+    assert sorted(bench.handled("S")) == published, "a Redis that lost all begins where it had begun"
+
+
+def test_who_is_declared_while_it_is_dropped_is_in_both_places_as_a_new_one(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.publish(2)
+    bench.declare("S", "A", steering=FROM_THE_BEGINNING)
+    first = steering(bench)["S"]
+    save = bench.registry.save
+
+    def save_and_be_dropped(*arguments: Any) -> dict[str, str]:
+        kept = save(*arguments)
+        monkeypatch.setattr(bench.registry, "save", save)
+        drop(bench.namespace, bench.registry, "S", force=True)
+        return kept
+
+    monkeypatch.setattr(bench.registry, "save", save_and_be_dropped)
+    declare_all(bench.namespace, bench.registry, [subscribed("beginning")], 100)
+
+    assert bench.state("S") == (b"backfill", b"0")
+    assert steering(bench)["S"].items() > FROM_THE_BEGINNING.items()
+    assert steering(bench)["S"]["first_redelivery"] != first["first_redelivery"]
+    bench.client.flushall()
+    assert bench.publish(1) and bench.client.smembers(bench.keys("routes", "A")) == {b"S"}
