@@ -46,8 +46,10 @@ that every script begins with.
     scheduled         zset     ids of events to be published later, by due time in microseconds; not in history
     envelopes         hash     id of a scheduled event -> its envelope: tab-separated header, newline, body
     schedules         set      names of the cron schedules that workers run
-    slots:<schedule>  hash     cron, timezone, missed: the schedule as last declared. cursor: up to which moment
-                               its slots are settled, microseconds; last: the last slot that was fired
+    slots:<schedule>  hash     cron, timezone, missed: the schedule as declared; former: cron and timezone before
+                               that (tab-separated). cursor: up to which moment its slots are settled,
+                               microseconds; last: the last slot that was fired; seen: when a process last
+                               planned by this declaration
 """
 
 from __future__ import annotations
