@@ -90,6 +90,8 @@ class Backfiller:
             return self._end(name, place)
         if place.waiting >= ENOUGH:
             return LATER_S
+        if not place.types:
+            return TICK_S  # all were removed: for those that are declared again it goes on from here
         page = self._replay.page(EventFilter(types=place.wanted), place.cursor, self._page)
         place = fill(self._namespace, name, place, page.last, page.events, is_end=page.complete)
         if not place.is_filling:

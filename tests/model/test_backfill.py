@@ -455,6 +455,23 @@ def test_a_step_that_reads_on_in_history_takes_a_bounded_number_of_bytes(bench: 
     assert sorted(bench.handled("S")) == sorted(published)
 
 
+def test_who_loses_all_its_types_is_filled_on_when_it_has_some_again(bench: Bench) -> None:
+    published = bench.publish(10)
+    bench.declare("S", "A", steering=FROM_THE_BEGINNING)
+    bench.fill("S", 4)
+    undeclare(bench.namespace, "S")
+    mine = filler(bench, "S")
+
+    for _ in range(3):
+        assert mine.step("S") > 0
+    assert bench.state("S")[0] == b"backfill"
+    declare(bench.namespace, Declared("S", ("A",), {}), 100)
+    while bench.state("S")[0] == b"backfill":
+        mine.step("S")
+
+    assert sorted(bench.handled("S")) == sorted(published)
+
+
 def test_a_filler_makes_no_row_for_who_was_dropped(bench: Bench) -> None:
     bench.declare("S", "A")
     bench.registry.remove("S")
