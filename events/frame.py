@@ -21,7 +21,8 @@ class Frame:
 
     Attributes:
         position: the event's place in history.
-        redelivery: 0 unless somebody asked for it again.
+        redelivery: 0 of what publish delivered; counted up each time somebody asks for it again. A back-fill
+            begins with a number that no earlier subscriber of that name has used.
         attempts: tries that ended before this lease.
         depth: the event's depth. type: the event's type. root: its correlation id.
         lane: the lane it waits in. priority: how urgent it is there, -9 to 9.

@@ -19,8 +19,9 @@ that every script begins with.
     sub:<S>           hash     a subscriber's record. Declared: types, ordering, concurrency, rate, dead,
                                join_of (tab-separated), join_timeout (microseconds).
                                Set by an operator: paused, set_concurrency, set_rate. Kept by scripts: state
-                               (live, backfill, dropping), cursor (of the back-fill), turn, tat (of the
-                               rate), running (in the fleet), reaped_at, reap_from
+                               (live, backfill, dropping), cursor (of the back-fill), first_redelivery (of
+                               what the back-fill delivers; from the store), turn, tat (of the rate),
+                               running (in the fleet), reaped_at, reap_from
     queue:<S>         stream   the window: deliveries ready or leased; group `fleet`; fields f, a frame,
                                and of a suspect s, its starts
     lane:<S>:<lane>   list     frames waiting their turn
@@ -47,8 +48,10 @@ that every script begins with.
     scheduled         zset     ids of events to be published later, by due time in microseconds; not in history
     envelopes         hash     id of a scheduled event -> its envelope: tab-separated header, newline, body
     schedules         set      names of the cron schedules that workers run
-    slots:<schedule>  hash     cron, timezone, missed: the schedule as last declared. cursor: up to which moment
-                               its slots are settled, microseconds; last: the last slot that was fired
+    slots:<schedule>  hash     cron, timezone, missed: the schedule as declared; former: cron and timezone before
+                               that (tab-separated). cursor: up to which moment its slots are settled,
+                               microseconds; last: the last slot that was fired; seen: when a process last
+                               planned by this declaration
 """
 
 from __future__ import annotations

@@ -71,7 +71,8 @@ class Outcome:
         position: the outcome's own place, from the same clock as events.
         event_position: the event's position; 0 when the entry was too malformed to tell.
         subscriber: whose delivery it was.
-        redelivery: 0 for the delivery that publish made, counted up by each explicit redelivery.
+        redelivery: 0 for the delivery that publish made, a subscriber's `first_redelivery` for one of its
+            back-fill; counted up by each explicit redelivery.
         attempt: 1 for the first try; 0 for a decision.
         state: how it ended; `redelivered` begins the delivery that its `redelivery` names.
         worker: the consumer name that held the lease; who decided.

@@ -93,7 +93,7 @@ class ScheduledEvents:
         dropped: list[tuple[str, EventBusError]] = []
         put_off: list[tuple[str, EventBusError]] = []
         for event_id, reply in zip(refused[::2], refused[1::2], strict=True):
-            kept = put_off if reply.startswith((b"ROUTES", b"FAILED")) else dropped
+            kept = put_off if reply.startswith((b"ROUTES", b"JOINS", b"FAILED")) else dropped
             kept.append((event_id.decode(), self._reason(reply)))
         wait_s = None if wait_us < 0 else wait_us / 1e6
         return Released(published, wait_s, tuple(dropped), tuple(put_off))

@@ -17,6 +17,9 @@ from events.namespace import Namespace
 from events.publisher import refusal
 from events.scripts import Argument
 
+SILENT_S = 90.0
+"""A declaration by which nobody has planned for so long holds no more. Processes plan at least once a minute."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -24,10 +27,13 @@ class Plan:
 
     Attributes:
         cursor: up to this moment its slots are settled. now: the server's time. Both in UTC.
+        wait_s: 0 when the caller's declaration holds; else that of another release does, and the caller
+            fires nothing for at least so many seconds.
     """
 
     cursor: datetime
     now: datetime
+    wait_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +65,34 @@ class Slots:
         self._max_routes = max_routes
 
     def plan(self, name: str, cron: str, timezone: str, missed: str, *, begins: bool) -> Plan:
-        """Return a schedule's cursor. One that Redis does not know, or knows otherwise, begins now.
+        """Return a schedule's cursor. One that Redis does not know begins now.
 
         Args:
-            begins: the process has just started: what it declares goes before what Redis knows.
+            begins: the process has just started: what it declares goes before what Redis knows, unless that
+                has just replaced it.
         """
-        cursor, now = self._namespace.call("plan", name, cron, timezone, missed, int(begins))
-        return Plan(moment(int(cursor)), moment(int(now)))
+        silent_us = int(SILENT_S * 1e6)
+        cursor, now, wait_us = self._namespace.call("plan", name, cron, timezone, missed, int(begins), silent_us)
+        return Plan(moment(int(cursor)), moment(int(now)), int(wait_us) / 1e6)
 
-    def fire(self, name: str, cursor: datetime, slot: datetime, events: Iterable[Sequence[Argument]]) -> bool:
+    def fire(
+        self,
+        name: str,
+        cursor: datetime,
+        slot: datetime,
+        events: Iterable[Sequence[Argument]],
+        cron: str,
+        timezone: str,
+    ) -> bool:
         """Publish a slot's events and move the cursor to it.
 
         Args:
-            cursor: as `plan` told it.
+            cursor: as `plan` told it, for this cron and timezone.
             events: each as the arguments of a script.
 
         Returns:
-            False when others have settled slots since, or the slot is still to come; nothing is written.
+            False when others have settled slots since, another declaration holds by now, or the slot is still
+            to come; nothing is written.
 
         Raises:
             PublishRefused: why an event cannot be published; nothing is written.
@@ -83,7 +100,7 @@ class Slots:
         before, after = str(microseconds(cursor)), str(microseconds(slot))
         flat = [argument for event in events for argument in event]
         reply: bytes = self._namespace.call(
-            "slot", self._max_routes, name, before, after, slot_origin(name, slot), *flat
+            "slot", self._max_routes, name, before, after, slot_origin(name, slot), cron, timezone, *flat
         )
         refused = refusal(reply, self._max_routes)
         if refused:

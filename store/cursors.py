@@ -1,12 +1,14 @@
 """The rows of `archive`: how far each stream is archived, and the locks that order its writers.
 
-Three rows a namespace:
+Three rows a namespace, and a counter:
 
     history     held by the one archiver of history
     outcomes    held by the one archiver of outcomes
     direct      held by whoever inserts events: it serialises the archiver with those who store an
                 event without publishing it, so that no event appears at or below history's cursor
                 once the cursor is there. Its position is the last one stored that way.
+    lives       no stream: its position counts the subscribers that began with a back-fill, so that no two
+                lives of one name are alike; made with the first
 
 Locks are taken in the order history, direct: they cannot deadlock. SQLite has one writer at a time
 anyway.
@@ -24,6 +26,7 @@ from store.tables import archive
 
 Stream = Literal["history", "outcomes"]
 DIRECT = "direct"
+LIVES = "lives"
 NOTHING_YET = "0-0"
 
 
@@ -82,8 +85,17 @@ def move(connection: Connection, namespace: str, stream: str, cursor: Cursor) ->
 
 def highest(connection: Connection, namespace: str) -> int:
     """Return the largest position that the store knows; 0 when it is empty. Three rows are read."""
-    found = connection.execute(select(func.max(archive.c.position)).where(archive.c.namespace == namespace)).scalar()
-    return int(found or 0)
+    query = select(func.max(archive.c.position)).where(archive.c.namespace == namespace, archive.c.stream != LIVES)
+    return int(connection.execute(query).scalar() or 0)
+
+
+def next_life(connection: Connection, namespace: str) -> int:
+    """Count one subscriber more that begins with a back-fill; return how many there were with it."""
+    row = {"namespace": namespace, "stream": LIVES, "position": 1, "last_entry": NOTHING_YET}
+    counted = insert(connection, archive).on_conflict_do_update(
+        index_elements=[archive.c.namespace, archive.c.stream], set_={"position": archive.c.position + 1}
+    )
+    return int(connection.execute(counted.returning(archive.c.position), row).scalar_one())
 
 
 def insert(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:

@@ -2,6 +2,10 @@
 
 A row has what code declares (types, options) and what it does not: `steering`, set by operators, and
 where a back-fill began. Code never changes steering; it only says what a new row begins with.
+
+A row that begins with a back-fill is also given `first_redelivery`, the number in the names of what the
+back-fill delivers. It is another one for each new row, and above all that earlier subscribers of the name
+have used; so what a subscriber does that was dropped and made anew is never taken for what the old one did.
 """
 
 from __future__ import annotations
@@ -15,12 +19,14 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, Row, select
 
-from store.cursors import insert
+from store.cursors import insert, next_life
 from store.engine import reading, writing
 from store.migrate import require_current
 from store.tables import subscriptions
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
+MOST_REDELIVERIES = 10_000
+"""Of one delivery within one life of its subscriber: so far apart are the first numbers of two lives."""
 
 
 class Subscribed(NamedTuple):
@@ -74,7 +80,8 @@ class Registry:
         Args:
             types: names of event types; may be empty.
             options: the subscriber's record, a JSON object.
-            steering: what a new row begins with; one that is there keeps its own.
+            steering: what a new row begins with; one that is there keeps its own. With a `cursor` in it, a new
+                row is given `first_redelivery` too.
 
         Returns:
             The row's steering.
@@ -84,14 +91,18 @@ class Registry:
         """
         with writing(self._engine) as connection:
             # The row is made before it is locked, so that two processes that save at once take turns.
-            self._make(connection, subscriber, steering)
+            made = self._make(connection, subscriber, steering)
             row = self._locked(connection, subscriber)
+            kept = dict(row.steering)
+            if made and "cursor" in kept:
+                kept["first_redelivery"] = str(MOST_REDELIVERIES * next_life(connection, self._namespace))
             values = {
                 "types": _json(set(row.types) | {str(name) for name in types}),
                 "options": json.dumps(dict(options), sort_keys=True),
+                "steering": json.dumps(kept, sort_keys=True),
             }
             connection.execute(subscriptions.update().where(*self._is(subscriber)).values(values))
-            return dict(row.steering)
+            return kept
 
     def all(self) -> list[Subscribed]:
         """Return every subscriber, by name.

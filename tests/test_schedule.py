@@ -331,6 +331,24 @@ def test_three_processes_fire_every_missed_slot_once_and_in_order(bus: EventBus,
     assert len(set(ids)) == len(ids)
 
 
+def test_processes_of_an_older_release_stand_by(
+    bus: EventBus, clockwork: Clockwork, caplog: pytest.LogCaptureFixture
+) -> None:
+    clockwork.run(made, cron="* * * * * *")
+    clockwork.tend(lambda: ticks(bus), "the old release to fire")
+
+    clockwork.run(made, cron="0 0 1 1 *")
+    clockwork.tend(
+        lambda: caplog.text.count("stands by in this process") == 3, "three processes to hear of the new one"
+    )
+    fired = ticks(bus)
+    for table in clockwork.tables:
+        assert table.tend() > 0.3
+
+    assert ticks(bus) == fired
+    assert clockwork.slots.all()[0].cron == "0 0 1 1 *"
+
+
 def test_async_factories_run_on_the_loop_and_none_publishes_nothing(bus: EventBus, clockwork: Clockwork) -> None:
     cursor = clockwork.missed(2)
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from events.backfill import look
 from events.errors import TooManyRoutes
-from events.namespace import Namespace
+from events.namespace import Declared, Namespace
 from events.routes import declare
 from events.scheduled import ScheduledEvents
 from events.settings import Settings
@@ -43,7 +44,8 @@ def declare_all(
     The store comes first: from it a Redis that lost everything is declared again. Only the epoch comes
     before it: a namespace is new as long as the store remembers nobody. The store also says with what a
     record begins that is new in Redis, so that a start that was cut short between the two is repeated as it
-    was, whatever the code says by then.
+    was, whatever the code says by then. Redis follows while the row is held, so that who drops a subscriber
+    meanwhile has dropped it in both places, or in neither.
 
     Raises:
         NotMigrated: the database is not at this version's schema; nothing was declared.
@@ -53,15 +55,30 @@ def declare_all(
     before = {row.subscriber: row.types for row in registry.all()}
     for subscription in subscriptions:
         declared = subscription.declared()
-        steering = registry.save(declared.name, declared.types, declared.options, declared.steering)
         try:
-            declare(namespace, replace(declared, steering=steering), max_routes)
+            while not _declared(namespace, registry, declared, max_routes):
+                pass
         except TooManyRoutes:
             # Restored from the store, the route that was refused here would make its type unpublishable.
             refused = set(declared.types) - set(before.get(declared.name, ()))
             if refused:
                 registry.remove(declared.name, refused)
             raise
+
+
+def _declared(namespace: Namespace, registry: Registry, declared: Declared, max_routes: int) -> bool:
+    """Write a subscriber to the store, then to Redis; False when it was dropped between the two."""
+    registry.save(declared.name, declared.types, declared.options, declared.steering)
+    with registry.held(declared.name) as row:
+        if row.is_new:
+            row.removed = True
+            return False
+        declare(namespace, replace(declared, steering=row.steering), max_routes)
+        if "cursor" in row.steering:
+            place = look(namespace, declared.name)
+            if place.is_filling and place.cursor < int(row.steering["cursor"]):
+                row.steering["cursor"] = str(place.cursor)  # its start had not come: Redis has made it now
+    return True
 
 
 def make_broker(

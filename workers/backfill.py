@@ -8,8 +8,10 @@ killed had read and not delivered, another one reads again.
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -61,7 +63,8 @@ class Backfiller:
         self._places: dict[str, Place] = {}
         self._has_asked = False
         self._owed: set[str] = set()
-        self._trouble = ""
+        self._troubles: dict[str, str] = {}
+        self._wait_until: dict[str, float] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="eventbus-backfill", daemon=True)
 
@@ -87,6 +90,8 @@ class Backfiller:
             return self._end(name, place)
         if place.waiting >= ENOUGH:
             return LATER_S
+        if not place.types:
+            return TICK_S  # all were removed: for those that are declared again it goes on from here
         page = self._replay.page(EventFilter(types=place.wanted), place.cursor, self._page)
         place = fill(self._namespace, name, place, page.last, page.events, is_end=page.complete)
         if not place.is_filling:
@@ -97,20 +102,33 @@ class Backfiller:
     def _run(self) -> None:
         wait_s = 0.0
         while not self._stop.wait(wait_s):
-            try:
-                if not self._has_asked:
-                    self._owed |= self._from_registry()
-                    self._has_asked = True
-                names = sorted(self._names.intersection(self._filling()) | self._owed)
-                wait_s = min([TICK_S, *map(self.step, names)])
-                if self._trouble:
-                    self._trouble = ""
-                    log.info("Back-filling goes on.")
-            except Exception as error:
-                self._places.clear()
-                if not self._stop.is_set():
-                    self._say(error)
-                wait_s = OUTAGE_S
+            wait_s = self._tried("", self._ask)
+            for name in sorted(self._names.intersection(self._filling()) | self._owed):
+                wait_s = min(wait_s, self._tried(name, functools.partial(self.step, name)))
+
+    def _ask(self) -> float:
+        """Ask the store, once, of whom it remembers a back-fill."""
+        if not self._has_asked:
+            self._owed |= self._from_registry()
+            self._has_asked = True
+        return TICK_S
+
+    def _tried(self, name: str, step: Callable[[], float]) -> float:
+        """Take a step; return seconds until the next. What keeps one subscriber from being filled is its own."""
+        wait_s = self._wait_until.get(name, 0.0) - time.monotonic()
+        if wait_s > 0.0 or self._stop.is_set():
+            return wait_s
+        try:
+            wait_s = step()
+        except Exception as error:
+            self._places.pop(name, None)
+            self._wait_until[name] = time.monotonic() + OUTAGE_S
+            if not self._stop.is_set():
+                self._say(name, error)
+            return OUTAGE_S
+        if self._troubles.pop(name, None):
+            log.info("Back-filling%s goes on.", name and f" {name}")
+        return wait_s
 
     def _from_registry(self) -> set[str]:
         """Return of whom the store remembers a back-fill: one may have ended without its being told."""
@@ -129,17 +147,18 @@ class Backfiller:
             self._owed.discard(name)
         return TICK_S
 
-    def _say(self, error: Exception) -> None:
-        """Log what keeps from filling, once."""
+    def _say(self, name: str, error: Exception) -> None:
+        """Log what keeps a subscriber from being filled, once; an outage, which keeps all, once for all."""
         trouble = f"{type(error).__name__}: {error}"
-        if trouble != self._trouble:
+        if trouble != self._troubles.get(name):
             if isinstance(error, Unavailable):
-                log.warning("Back-filling waits: %s", error)
+                if trouble not in self._troubles.values():
+                    log.warning("Back-filling waits: %s", error)
             elif isinstance(error, EventBusError):
-                log.error("Back-filling waits: %s", error)
+                log.error("Back-filling%s waits: %s", name and f" {name}", error)
             else:
-                log.exception("Back-filling failed, and is tried again.")
-        self._trouble = trouble
+                log.exception("Back-filling%s failed, and is tried again.", name and f" {name}")
+        self._troubles[name] = trouble
 
 
 class Backfills(Middleware):

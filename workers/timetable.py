@@ -55,6 +55,7 @@ class _Run:
     backoff_s: float = FIRST_BACKOFF_S
     trouble: str = ""
     hang_told: bool = False
+    stands_by: bool = False
 
     @property
     def is_busy(self) -> bool:
@@ -135,6 +136,9 @@ class Timetable:
                 schedule.name, schedule.cron.text, schedule.timezone, schedule.missed, begins=run.begins
             )
             run.begins = False
+            self._tell(run, stands_by=plan.wait_s > 0.0)
+            if run.stands_by:
+                return min(plan.wait_s + random.uniform(0, SPREAD_S), LONGEST_SLEEP_S)
             due = schedule.due(plan.cursor, plan.now)
             if len(due) > MAX_MISSED:
                 log.warning(
@@ -151,7 +155,9 @@ class Timetable:
         """Fire slots in their order, until somebody else is found to have."""
         for slot in due:
             events = self._made(schedule, slot)
-            if self._stopping or not self._slots.fire(schedule.name, cursor, slot, events):
+            if self._stopping or not self._slots.fire(
+                schedule.name, cursor, slot, events, schedule.cron.text, schedule.timezone
+            ):
                 return
             log.debug("The schedule %r has fired %s.", schedule.name, slot.isoformat())
             cursor = slot
@@ -194,6 +200,18 @@ class Timetable:
             return LONGEST_SLEEP_S
         wait_s = (slot.astimezone(UTC) - plan.now).total_seconds()
         return min(wait_s + random.uniform(0, SPREAD_S), LONGEST_SLEEP_S)
+
+    def _tell(self, run: _Run, *, stands_by: bool) -> None:
+        """Log, once, that another release's declaration of the schedule holds, or holds no more."""
+        if stands_by and not run.stands_by:
+            log.warning(
+                "The schedule %r stands by in this process: processes that started later declare another cron or "
+                "timezone than %r, %s. It goes on here when none of them is left.",
+                run.schedule.name, run.schedule.cron.text, run.schedule.timezone,
+            )  # fmt: skip
+        elif run.stands_by and not stands_by:
+            log.info("The schedule %r goes on in this process.", run.schedule.name)
+        run.stands_by = stands_by
 
     def _say(self, run: _Run, error: BaseException) -> None:
         """Log what went wrong, once."""

@@ -27,6 +27,7 @@ check_stream(r.dead)
 local joins, running = key('joins', S), key('running', S)
 redis.call('HLEN', r.suspects)
 redis.call('HLEN', running)
+redis.call('ZCARD', joins)
 
 local grouped = has_group(r.queue)
 local held = grouped and redis.call('XPENDING', r.queue, GROUP)[1] or 0
@@ -149,7 +150,7 @@ for _, e in ipairs(ending) do
           unpack(e.letter and { 'd', string.match(e.letter, '^%d+') } or {}))
   if e.letter then removed = removed + 1 else leave_scopes(e.scopes, true) end
   remove(e, name_of(e.frame))
-  if position then forget_join(r, position) end
+  if position then forget_join(r, position, true) end
   redis.call('HDEL', r.suspects, name_of(e.frame))
 end
 for _, lane in ipairs(let) do redis.call('HDEL', r.held, lane) end

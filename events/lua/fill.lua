@@ -14,6 +14,10 @@
 --   DONE     nothing was written: the subscriber is not being back-filled
 --   UNKNOWN  nothing was written: nobody has declared it
 --
+-- A retry that waits for its time waits too: so however many handlers fail, Redis holds no more than the
+-- caller allows. What is delivered is named by the record's `first_redelivery`, so that an earlier subscriber of this name,
+-- dropped since, has given no delivery the same name.
+--
 -- Invariants: each event is delivered once, because the cursor is compared and moved in the same step; in
 -- order, because only what follows the cursor is offered; without a gap against publishers, because `live`
 -- is set in a step that has read history to its end. What is published while the caller reads need not be
@@ -23,11 +27,11 @@
 if epoch_differs() then return 'EPOCH' end
 local S, cursor, types = ARGV[2], ARGV[3], ARGV[4]
 local upto, is_end, bound = tonumber(ARGV[5]), ARGV[6] == '1', tonumber(ARGV[7])
-local MOST, CHUNK, MAX_BYTES = 1000, 50, 8000000
+local MOST, MAX_BYTES = 1000, 8000000
 local r = record(S)
 
 local function waiting()
-  local count, seen = r.used, {}
+  local count, seen = r.used + redis.call('ZCARD', r.delayed), {}
   local function add(lane)
     if not seen[lane] then count = count + redis.call('LLEN', lane_key(r, lane)) end
     seen[lane] = true
@@ -76,25 +80,29 @@ local function has_all_after(position)
   return first and tonumber(string.match(first[1], '^%d+')) <= position
 end
 
--- Takes what follows in history from its entries. Returns whether that was the end.
+-- Takes what follows in history from its entries. Returns whether that was the end. It reads few at first, and
+-- as many as fit if all are like the largest so far.
 local function read_on()
-  local seen, bytes = 0, 0
+  local seen, bytes, largest = 0, 0, MAX_BYTES / 4
   while seen < MOST and bytes < MAX_BYTES do
-    local entries = redis.call('XRANGE', key('history'), whole(upto + 1), '+', 'COUNT', CHUNK)
+    local chunk = math.max(1, math.min(50, math.floor((MAX_BYTES - bytes) / largest)))
+    if seen == 0 then largest = 1 end
+    local entries = redis.call('XRANGE', key('history'), whole(upto + 1), '+', 'COUNT', chunk)
     for _, entry in ipairs(entries) do
       local position = tonumber(string.match(entry[1], '^%d+'))
       if position >= MAX_POSITION then return true end -- written by hand; only its like can follow
       local body, root, depth = field_of(entry, 'e'), field_of(entry, 'r'), tonumber(field_of(entry, 'd') or '')
       local id, kind, project, order_key, priority =
         string.match(field_of(entry, 'b') or '', '^([^\t]*)\t([^\t]*)\t([^\t]*)\t([^\t]*)\t([^\t]*)$')
+      local size = string.len(body or '')
+      bytes, largest = bytes + size, math.max(largest, size)
       if id and body and root and depth and takes(r, kind) then
         local e = { id = id, type = kind, project = project, order_key = order_key, priority = priority, body = body }
         found_one(e, whole(position), root, depth)
-        bytes = bytes + string.len(body)
       end
       upto, seen = position, seen + 1
     end
-    if #entries < CHUNK then return true end
+    if #entries < chunk then return true end
   end
   return false
 end
@@ -107,7 +115,8 @@ if is_live then
 end
 for _, e in ipairs(found) do
   enter_scopes(e.within)
-  offer(r, frame_of(r, e, e.position, e.root, e.depth, e.within), e.lane, e.position .. ':0')
+  local frame = frame_of(r, e, e.position, e.root, e.depth, e.within, r.first_redelivery)
+  offer(r, frame, e.lane, e.position .. ':' .. r.first_redelivery)
 end
 keep_scopes()
 admit(r)

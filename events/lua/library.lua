@@ -105,7 +105,7 @@ local function record(S)
   if r then return r end
   local v = redis.call('HMGET', key('sub', S), 'ordering', 'state', 'dead', 'paused', 'running', 'tat',
                        'concurrency', 'set_concurrency', 'rate', 'set_rate', 'join_of', 'join_timeout', 'types',
-                       'cursor')
+                       'cursor', 'first_redelivery')
   r = {
     name = S, ordering = v[1] or '', state = v[2] or 'live', dead_policy = v[3] or 'skip', tat = tonumber(v[6]) or 0,
     limit = limit_of(v[8], v[7]), rate = limit_of(v[10], v[9]),
@@ -114,7 +114,7 @@ local function record(S)
   }
   r.ordered = r.ordering ~= ''
   if v[11] and v[11] ~= '' then r.join_of, r.join_timeout = '\t' .. v[11] .. '\t', tonumber(v[12]) end
-  r.types, r.cursor = v[13] or '', v[14] or '0'
+  r.types, r.cursor, r.first_redelivery = v[13] or '', v[14] or '0', v[15] or '0'
   r.declared = v[13] and true or false
   r.paused = v[4] == '1' or r.state == 'dropping'
   r.running = tonumber(v[5]) or 0
@@ -493,9 +493,10 @@ local function keep_scopes()
   for _, s in ipairs(over) do decide(s, s.dead + s.left > 0 and 'dead' or 'complete') end
 end
 
--- The delivery of a join has ended for good: nobody asks for what was kept.
-local function forget_join(r, position)
-  if not r.join_of then return end
+-- The delivery of a join has ended for good: nobody asks for what was kept. One that was a dead letter may be
+-- of a subscriber that was a join at the time, and is none any more.
+local function forget_join(r, position, was_join)
+  if not (r.join_of or was_join) then return end
   redis.call('DEL', key('join', r.name .. ':' .. position), key('joined', r.name .. ':' .. position))
   redis.call('ZREM', key('joins', r.name), position)
   scopes[r.name .. '/' .. position] = false
@@ -543,9 +544,32 @@ local function same_fact(old, e)
   return old.digest == e.digest or (e.origin ~= 'publish' and old.origin == e.origin)
 end
 
--- Root and depth. A cause may be in the same call, not written yet.
+-- What is scheduled waits in an envelope: a header, a newline, its body. The header's fields, separated by
+-- tabs: origin, root, depth and scopes, all of when it was scheduled, then the arguments of event_at but for
+-- the body. In these scopes it is under way, as a delivery is, until it is published or cancelled.
+-- Invariant: what is scheduled is not in history, and its id stands for one content in both places.
+local some_scheduled
+local envelopes_read = 0 -- bytes: to know its header one reads all of it
+local waiting = {} -- id -> what is scheduled: digest, origin, root, depth and scopes; false where nothing is
+
+local HEADER = '^([^\t\n]*)\t([^\t\n]*)\t(%d+)\t([^\t\n]*)\t[^\t\n]*\t([^\t\n]*)\t'
+
+local function scheduled(id)
+  if some_scheduled == nil then some_scheduled = redis.call('ZCARD', key('scheduled')) > 0 end
+  if waiting[id] == nil then
+    local is_there = some_scheduled and redis.call('ZSCORE', key('scheduled'), id)
+    local envelope = is_there and redis.call('HGET', key('envelopes'), id) or ''
+    envelopes_read = envelopes_read + string.len(envelope)
+    local origin, root, depth, within, digest = string.match(envelope, HEADER)
+    waiting[id] = digest and { digest = digest, origin = origin, root = root, depth = tonumber(depth), scopes = within }
+    if digest then scopes_in(within) else waiting[id] = false end
+  end
+  return waiting[id]
+end
+
+-- Root and depth. A cause may be in the same call, not written yet, or scheduled itself.
 local function root_of(e, batch)
-  local cause = e.cause ~= '' and (remember(e.cause) or batch and batch[e.cause] or handled[e.cause])
+  local cause = e.cause ~= '' and (remember(e.cause) or batch and batch[e.cause] or handled[e.cause] or scheduled(e.cause))
   if cause then return e.correlation ~= '' and e.correlation or cause.root, cause.depth + 1 end
   if e.cause ~= '' then return e.correlation ~= '' and e.correlation or e.cause, 1 end
   return e.correlation ~= '' and e.correlation or e.id, 0
@@ -554,31 +578,8 @@ end
 -- The scopes that an event is in because of its cause. A cause of the same call is known when it is written.
 local function inherited(e)
   if e.cause == '' then return {} end
-  local cause = remember(e.cause) or handled[e.cause]
+  local cause = remember(e.cause) or handled[e.cause] or scheduled(e.cause)
   return cause and scopes_in(cause.scopes) or {}
-end
-
--- What is scheduled waits in an envelope: a header, a newline, its body. The header's fields, separated by
--- tabs: origin, root, depth and scopes, all of when it was scheduled, then the arguments of event_at but for
--- the body. In these scopes it is under way, as a delivery is, until it is published or cancelled.
--- Invariant: what is scheduled is not in history, and its id stands for one content in both places.
-local some_scheduled
-local envelopes_read = 0 -- bytes: to know its header one reads all of it
-local waiting = {} -- id -> digest, origin and scopes of what is scheduled; false where nothing is
-
-local HEADER = '^([^\t\n]*)\t[^\t\n]*\t%d+\t([^\t\n]*)\t[^\t\n]*\t([^\t\n]*)\t'
-
-local function scheduled(id)
-  if some_scheduled == nil then some_scheduled = redis.call('ZCARD', key('scheduled')) > 0 end
-  if waiting[id] == nil then
-    local is_there = some_scheduled and redis.call('ZSCORE', key('scheduled'), id)
-    local envelope = is_there and redis.call('HGET', key('envelopes'), id) or ''
-    envelopes_read = envelopes_read + string.len(envelope)
-    local origin, within, digest = string.match(envelope, HEADER)
-    waiting[id] = digest and { digest = digest, origin = origin, scopes = within } or false
-    if digest then scopes_in(within) end
-  end
-  return waiting[id]
 end
 
 local function unschedule(id, is_dead)
@@ -618,8 +619,8 @@ local function refusal(e, max_routes, batch)
 end
 
 -- The frame of an event's first delivery. `tokens` are the scopes in which it counts.
-local function frame_of(r, e, position, root, depth, tokens)
-  return framed({ position, '0', '0', whole(depth), e.type, root, lane_of(r, e, root), e.priority,
+local function frame_of(r, e, position, root, depth, tokens, redelivery)
+  return framed({ position, redelivery or '0', '0', whole(depth), e.type, root, lane_of(r, e, root), e.priority,
                   table.concat(tokens, ',') }, e.body)
 end
 
@@ -684,8 +685,17 @@ local function has_group(queue)
 end
 
 -- Declares a subscriber: its routes, record and group in one step, so that no event of its types
--- is published without reaching it. `options` are pairs. Types once declared stay until undeclared.
+-- is published without reaching it. `options` are pairs. Types once declared stay until undeclared. A back-fill
+-- cannot begin at a moment that has not come: what is published from now on would be passed over until then.
 local function declare(S, types, options)
+  local begins
+  for o = 1, #options, 2 do
+    if options[o] == 'cursor' then
+      read_clock()
+      begins = math.min(tonumber(options[o + 1]) or 0, clock)
+      options[o + 1] = whole(begins)
+    end
+  end
   for _, kind in ipairs(types) do redis.call('SADD', key('routes', kind), S) end
   redis.call('SADD', key('subscribers'), S)
   local all, seen = {}, {}
@@ -696,6 +706,7 @@ local function declare(S, types, options)
   table.sort(all)
   redis.call('HSET', key('sub', S), 'types', table.concat(all, '\t'), unpack(options))
   redis.call('HSETNX', key('sub', S), 'state', 'live')
+  if begins == clock and clock then keep_clock() end
   local made = redis.pcall('XGROUP', 'CREATE', key('queue', S), GROUP, '0', 'MKSTREAM')
   if type(made) == 'table' and made.err and not string.find(made.err, 'BUSYGROUP', 1, true) then error(made) end
 end

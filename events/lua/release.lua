@@ -3,8 +3,9 @@
 -- ARGV: epoch, max_routes, most events to look at, microseconds by which to put off what cannot be
 --       published now.
 -- Reply: 'EPOCH', or how many were published; microseconds until the next is due (-1: none is scheduled);
---        and pairs of an id and why it was not published: a `CONFLICT ...` or `UNREADABLE` is dropped, a
---        `ROUTES ...` or `FAILED text` (a key of one of its subscribers is of a wrong type) is put off.
+--        and pairs of an id and why it was not published: a `CONFLICT ...` or `UNREADABLE` is dropped;
+--        `ROUTES ...`, `JOINS ...` (subscribers were declared since) or `FAILED text` (a key of one of its
+--        subscribers is of a wrong type) is put off.
 --
 -- Invariant: each is written to history, its queues and its id, and leaves `scheduled` and `envelopes`, in
 -- this one step; all else stays where it is. History is written first, so that a full server refuses
@@ -59,12 +60,16 @@ for n, e in ipairs(events) do
     published = published + 1
   end
 end
+local function may_go_later(reason)
+  return string.find(reason, '^ROUTES') or string.find(reason, '^JOINS') or string.find(reason, '^FAILED')
+end
+
 for n, e in ipairs(events) do
   if type(e) == 'string' then
     refused[#refused + 1] = due[n]
     refused[#refused + 1] = e
   end
-  if type(e) == 'string' and (string.find(e, '^ROUTES') or string.find(e, '^FAILED')) then
+  if type(e) == 'string' and may_go_later(e) then
     redis.call('ZADD', key('scheduled'), whole(now + put_off), due[n])
   elseif type(e) == 'string' or remember(e.id) then
     unschedule(due[n], type(e) == 'string')

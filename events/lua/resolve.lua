@@ -62,7 +62,7 @@ local function obstacle(item)
   end
   check_lane(r, item.lane)
   scopes_in(item.scopes)
-  if r.join_of then redis.call('ZCARD', key('joins', S)) end
+  redis.call('ZCARD', key('joins', S))
   return nil
 end
 
@@ -144,7 +144,7 @@ for _, n in ipairs(order) do
       redelivery = redeliver(r, item)
     elseif item.is_delivery then
       let_go(r, item.lane, item.name)
-      forget_join(r, item.position)
+      forget_join(r, item.position, true)
     end
     outcome(item.is_delivery and item.position or '0', item.S, redelivery, '0', decision, who, '0', why,
             'd', string.match(item.letter, '^%d+'))

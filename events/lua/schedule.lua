@@ -40,8 +40,7 @@ local function schedule(e)
     e.scopes = table.concat(within, ',')
     redis.call('HSET', key('envelopes'), e.id, sealed(e, e.at))
     enter_scopes(within)
-    waiting[e.id] = { digest = e.digest, origin = origin, scopes = e.scopes }
-    handled[e.id] = { root = e.root, depth = e.depth, scopes = e.scopes } -- for what it causes in this call
+    waiting[e.id] = { digest = e.digest, origin = origin, root = e.root, depth = e.depth, scopes = e.scopes }
     written = written + string.len(e.body)
   end
   redis.call('ZADD', key('scheduled'), whole(e.due), e.id)

@@ -66,7 +66,7 @@ while i <= #ARGV do
     if item.action == 'dead' then check_stream(r.dead) end
     redis.call('HLEN', r.suspects)
     scopes_in(item.scopes)
-    if r.join_of then redis.call('ZCARD', key('joins', S)) end
+    if r.join_of or item.redelivery ~= '0' then redis.call('ZCARD', key('joins', S)) end
     for n = 1, events do
       local e = event_at(i + (n - 1) * EVENT_FIELDS, item.position .. ':' .. S .. ':' .. item.redelivery)
       local reason = refusal(e, max_routes, batch)
@@ -129,7 +129,7 @@ for n, item in ipairs(items) do
       end
     else
       leave_scopes(item.scopes, item.action == 'dead')
-      if item.action == 'end' then forget_join(r, item.position) end
+      if item.action == 'end' then forget_join(r, item.position, item.redelivery ~= '0') end
       if item.action == 'end' or r.dead_policy ~= 'block' then let_go(r, item.lane, item.name) end
     end
     if item.action ~= 'again' or item.state ~= '' then

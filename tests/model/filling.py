@@ -33,6 +33,7 @@ class Bench:
     def __init__(self, client: Any, engine: Engine, texts: dict[str, str] | None = None) -> None:
         self.client = client
         self.name = f"fill-{secrets.token_hex(6)}"
+        self.engine = engine
         self.registry = Registry(engine, self.name)
         self.namespace = Namespace(client, self.name, self._remembered, may_restore=True, texts=texts)
         self.namespace.open()

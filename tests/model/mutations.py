@@ -93,8 +93,8 @@ MUTATIONS: dict[str, tuple[Edit, ...]] = {
     ),
     "letter_keeps_its_lane": (
         Edit(
-            "      let_go(r, item.lane, item.name)\n      forget_join(r, item.position)",
-            "      forget_join(r, item.position)",
+            "      let_go(r, item.lane, item.name)\n      forget_join(r, item.position, true)",
+            "      forget_join(r, item.position, true)",
         ),
     ),
     "letter_overtakes_the_holder": (Edit("if not holder then may_move(r, lane,", "if lane then may_move(r, lane,"),),

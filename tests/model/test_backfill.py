@@ -4,24 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 import redis
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from events.backfill import beginning, cursor_of, fill, look
+from events.context import Handling
+from events.deliveries import Deliveries, Settlement
 from events.errors import InvalidSubscription, ScriptFailed
 from events.event import Event
 from events.namespace import Declared
+from events.publisher import event_arguments
+from events.records import AttemptState
 from events.routes import declare, undeclare
 from events.steering import steer
+from events.subscriptions import SubscriberOptions, Subscription
 from store.engine import open_engine
 from store.migrate import upgrade
 from store.replay import Page
+from store.tables import deliveries
 from tests.model.filling import FROM_THE_BEGINNING, Bench, filler
 from tests.valkey_servers import DebianRedis, ValkeyServer
 from tests.waiting import wait_until
+from workers.assembly import declare_all
+from workers.attempt import with_derived_ids
 from workers.backfill import Backfiller
+from workers.operating import drop
 
 
 @pytest.fixture(scope="module", params=[ValkeyServer, DebianRedis])
@@ -199,7 +209,8 @@ def test_a_filled_delivery_is_like_one_that_was_published(bench: Bench) -> None:
         header_and_body = [fields[b"f"] for _, fields in bench.client.xrange(bench.keys("queue", name))]
         return [frame.partition(b"\n")[0] for frame in header_and_body]
 
-    assert sorted(frames("New")) == sorted(frames("Old"))
+    assert {frame.split(b"\t")[1] for frame in frames("New")} == {b"10000"}
+    assert sorted(frame.replace(b"\t10000\t", b"\t0\t", 1) for frame in frames("New")) == sorted(frames("Old"))
 
 
 def test_a_filled_delivery_counts_in_a_join_that_still_waits(bench: Bench) -> None:
@@ -284,6 +295,66 @@ def test_a_back_fill_in_whose_middle_redis_was_lost_begins_again_where_it_began(
     assert sorted(bench.handled("S")) == ["e1", "e2", "e3"], "at least once"
 
 
+# a name's lives
+
+
+def handled_by(bench: Bench, name: str) -> list[tuple[str, list[str]]]:
+    """Handle what is there; each delivery's name, and the ids of what its handler returned."""
+    worker, done = Deliveries(bench.namespace, "w", 100), []
+    while leases := worker.read([name], 1, None):
+        made = Event(type="OUT", project_id="p", actor=name, causation_id=leases[0].event_id)
+        (out,) = with_derived_ids([made], Handling(leases[0].event, name, 1, leases[0].delivery))
+        settlement = Settlement(leases[0], "end", AttemptState.DONE, events=[event_arguments(out, 1 << 20)])
+        assert worker.settle([settlement]) == ["settled"]
+        done.append((leases[0].delivery, [out.event_id]))
+    return done
+
+
+def test_what_a_subscriber_returns_that_was_dropped_and_made_anew_is_new_and_is_stored(bench: Bench) -> None:
+    bench.declare("S", "A")
+    bench.declare("Reader", "OUT")
+    bench.publish(2)
+    lives = [handled_by(bench, "S")]
+
+    for _ in range(2):
+        assert drop(bench.namespace, bench.registry, "S").deliveries == 0
+        bench.declare("S", "A", steering=FROM_THE_BEGINNING)
+        assert bench.fill("S").verdict == "live"
+        lives.append(handled_by(bench, "S"))
+
+    assert len({name for life in lives for name, _ in life}) == 6
+    returned = [event_id for life in lives for _, (event_id,) in life]
+    assert bench.handled("Reader") == returned and len(set(returned)) == 6
+    bench.archive()
+    while bench.archiver.step("outcomes").entries:
+        pass
+    assert [found.event.event_id for found in bench.replay.iterate() if found.event.type == "OUT"] == returned
+    assert {row.subscriber: row.state for row in deliveries_of(bench)} == {"S": "done", "Reader": "done"}
+    assert len([row for row in deliveries_of(bench) if row.subscriber == "S"]) == 6
+
+
+def deliveries_of(bench: Bench) -> list[Any]:
+    with bench.engine.connect() as connection:
+        return list(connection.execute(select(deliveries).where(deliveries.c.namespace == bench.name)))
+
+
+def test_a_subscriber_is_the_same_one_after_its_declaration_again_a_lost_redis_and_its_retries(bench: Bench) -> None:
+    bench.publish(1)
+    bench.archive()
+    bench.declare("S", "A", steering=FROM_THE_BEGINNING)
+    bench.declare("S", "A", steering=FROM_THE_BEGINNING)
+    bench.fill("S", 1)
+    (before,) = handled_by(bench, "S")
+
+    with bench.registry.held("S") as row:
+        row.steering.update(FROM_THE_BEGINNING)  # as if it had been in the middle
+    bench.client.flushall()
+    bench.declare("S", "A")
+    assert bench.fill("S").verdict == "live"
+
+    assert handled_by(bench, "S") == [before], "what it did is known by its name"
+
+
 def test_nobody_becomes_a_join_while_it_is_back_filled(bench: Bench) -> None:
     bench.declare("S", "A", steering=FROM_THE_BEGINNING)
 
@@ -307,27 +378,98 @@ def test_a_filler_stops_while_enough_wait_and_the_store_forgets_what_has_ended(b
     try:
         wait_until(lambda: look(bench.namespace, "S").waiting >= 2000, 20, "enough to wait")
         assert look(bench.namespace, "S").verdict == "stale", "the rest comes when these are handled"
-        assert steering(bench)["S"] == FROM_THE_BEGINNING
+        assert steering(bench)["S"].items() > FROM_THE_BEGINNING.items()
         handled = []
         wait_until(lambda: handled.extend(bench.handled("S")) or len(handled) == 2600, 30, "all of it")
         assert sorted(handled) == sorted(published)
-        wait_until(lambda: not steering(bench)["S"], 10, "the store to forget where it began")
+        wait_until(lambda: "cursor" not in steering(bench)["S"], 10, "the store to forget where it began")
     finally:
         mine.stop()
-    assert steering(bench)["Other"] == FROM_THE_BEGINNING
+    assert steering(bench)["Other"].items() > FROM_THE_BEGINNING.items()
     assert bench.state("Other") == (b"backfill", b"0"), "each process fills its own"
 
 
 def test_a_filler_tells_the_store_what_one_that_was_killed_could_not(bench: Bench) -> None:
     bench.declare("S", "A", steering=FROM_THE_BEGINNING)
     bench.fill("S")
-    assert steering(bench)["S"] == FROM_THE_BEGINNING
+    assert steering(bench)["S"].items() > FROM_THE_BEGINNING.items()
     nobody_says = Backfiller(bench.namespace, bench.registry, bench.replay, ["S"], lambda: ())
 
     nobody_says.start()
 
-    wait_until(lambda: not steering(bench)["S"], 10, "the store to forget where it began")
+    wait_until(lambda: "cursor" not in steering(bench)["S"], 10, "the store to forget where it began")
     nobody_says.stop()
+
+
+def test_one_that_cannot_be_filled_keeps_no_other_one_from_it(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    published = bench.publish(20)
+    for name in ("Alpha", "Beta"):
+        bench.declare(name, "A", ordering="project", steering=FROM_THE_BEGINNING)
+    lane = bench.keys("lane", "Alpha", "p1")
+    bench.client.set(lane, "damaged")
+    both = filler(bench, "Alpha", "Beta")
+
+    both.start()
+    try:
+        wait_until(lambda: bench.state("Beta")[0] == b"live", 20, "Beta to be live")
+        assert bench.state("Alpha") == (b"backfill", b"0")
+        assert sum("Back-filling Alpha waits" in record.message for record in caplog.records) == 1
+        bench.client.delete(lane)
+        wait_until(lambda: bench.state("Alpha")[0] == b"live", 20, "Alpha to be live too")
+    finally:
+        both.stop()
+
+    assert sorted(bench.handled("Alpha")) == sorted(bench.handled("Beta")) == sorted(published)
+
+
+def test_a_back_fill_waits_for_retries_too(bench: Bench) -> None:
+    bench.publish(3000)
+    bench.declare("S", "A", steering=FROM_THE_BEGINNING)
+    mine, worker = filler(bench, "S", page=500), Deliveries(bench.namespace, "w", 100)
+
+    for _ in range(12):
+        mine.step("S")
+        while leases := worker.read(["S"], 128, None):
+            again = [
+                Settlement(one, "again", AttemptState.RETRIED, attempts=1, delay_us=3_600_000_000) for one in leases
+            ]
+            worker.settle(again)
+
+    assert bench.state("S")[0] == b"backfill"
+    assert 2000 <= bench.client.zcard(bench.keys("delayed", "S")) < 2600, "however many fail, no more is added"
+
+
+def test_a_step_that_reads_on_in_history_takes_a_bounded_number_of_bytes(bench: Bench) -> None:
+    bench.declare("S", "A", steering=FROM_THE_BEGINNING)
+    place = look(bench.namespace, "S")
+    published = [bench.publish(1, payload={"text": "x" * 900_000})[0] for _ in range(24)] + bench.publish(30)
+
+    verdicts = []
+    while place.is_filling:
+        before = bench.client.xlen(bench.keys("queue", "S"))
+        place = fill(bench.namespace, "S", place, place.cursor, (), is_end=True)
+        verdicts.append((place.verdict, bench.client.xlen(bench.keys("queue", "S")) - before))
+
+    assert verdicts[-1][0] == "live" and len(verdicts) == 3
+    assert all(added <= 10 for verdict, added in verdicts if verdict == "filled"), verdicts
+    assert sorted(bench.handled("S")) == sorted(published)
+
+
+def test_who_loses_all_its_types_is_filled_on_when_it_has_some_again(bench: Bench) -> None:
+    published = bench.publish(10)
+    bench.declare("S", "A", steering=FROM_THE_BEGINNING)
+    bench.fill("S", 4)
+    undeclare(bench.namespace, "S")
+    mine = filler(bench, "S")
+
+    for _ in range(3):
+        assert mine.step("S") > 0
+    assert bench.state("S")[0] == b"backfill"
+    declare(bench.namespace, Declared("S", ("A",), {}), 100)
+    while bench.state("S")[0] == b"backfill":
+        mine.step("S")
+
+    assert sorted(bench.handled("S")) == sorted(published)
 
 
 def test_a_filler_makes_no_row_for_who_was_dropped(bench: Bench) -> None:
@@ -352,3 +494,49 @@ def test_where_a_subscriber_starts_is_a_word_a_moment_or_a_position() -> None:
     for wrong in ("yesterday", -1, True, None, 1.5, 2**60):
         with pytest.raises(InvalidSubscription, match="start must be"):
             cursor_of(wrong)  # type: ignore[arg-type]
+
+
+def subscribed(start: Any) -> Subscription:
+    return Subscription("S", ("A",), print, False, SubscriberOptions(start=start))
+
+
+def test_a_start_that_has_not_come_is_now_in_both_places(bench: Bench) -> None:
+    bench.publish(3)
+    bench.archive()
+    declare_all(bench.namespace, bench.registry, [subscribed(datetime.now(UTC) + timedelta(hours=1))], 100)
+    published = bench.publish(2)
+
+    assert bench.fill("S").verdict == "live"
+    published += bench.publish(2)
+    assert sorted(bench.handled("S")) == published
+
+    bench.archive()
+    bench.client.flushall()
+    bench.namespace.forget()
+    assert look(bench.namespace, "S").cursor == int(steering(bench)["S"]["cursor"])
+    assert bench.fill("S").verdict == "live"
+    assert sorted(bench.handled("S")) == published, "a Redis that lost all begins where it had begun"
+
+
+def test_who_is_declared_while_it_is_dropped_is_in_both_places_as_a_new_one(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.publish(2)
+    bench.declare("S", "A", steering=FROM_THE_BEGINNING)
+    first = steering(bench)["S"]
+    save = bench.registry.save
+
+    def save_and_be_dropped(*arguments: Any) -> dict[str, str]:
+        kept = save(*arguments)
+        monkeypatch.setattr(bench.registry, "save", save)
+        drop(bench.namespace, bench.registry, "S", force=True)
+        return kept
+
+    monkeypatch.setattr(bench.registry, "save", save_and_be_dropped)
+    declare_all(bench.namespace, bench.registry, [subscribed("beginning")], 100)
+
+    assert bench.state("S") == (b"backfill", b"0")
+    assert steering(bench)["S"].items() > FROM_THE_BEGINNING.items()
+    assert steering(bench)["S"]["first_redelivery"] != first["first_redelivery"]
+    bench.client.flushall()
+    assert bench.publish(1) and bench.client.smembers(bench.keys("routes", "A")) == {b"S"}

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from events.dead_letters import DeadLetters
 from events.deliveries import Settlement
+from events.dropping import drop_step
 from events.errors import InvalidSubscription, PublishRefused
 from events.joining import Join
 from events.publisher import Publisher, Receipt, event_arguments
-from events.records import AttemptState
+from events.records import AttemptState, LetterFilter
 from events.subscriptions import SubscriberOptions
 from events.types import EventType
 from tests.model.test_joins import MIB, Bench, make
@@ -185,3 +187,28 @@ def test_an_id_is_remembered_as_long_as_a_join_waits_for_what_its_event_causes(b
     assert len(bench.read("Editor")) == 1
     bench.namespace.call("archived", "history", position, 0, 20, "script")
     wait_until(lambda: not bench.client.exists(bench.keys("id", "script")), 20, "nobody waits for it any more")
+
+
+def test_dead_letters_of_a_join_that_is_none_any_more_leave_nothing_behind_when_they_are_decided(
+    bench: Bench,
+) -> None:
+    bench.join("Editor", "SCRIPT", "IMAGE")
+    for n in range(4):
+        bench.publish(f"s{n}", "SCRIPT")
+    for joining in bench.read("Editor"):
+        bench.dead(joining)
+    assert len(bench.left_over()) == 4
+    bench.declare("Editor", "SCRIPT")
+
+    desk = DeadLetters(bench.namespace)
+    first, second, third, _ = desk.iterate(LetterFilter())
+    desk.decide("redelivered", [first], "me")
+    desk.decide("purged", [second], "me")
+    desk.decide("discarded", [third], "me")
+    (again,) = bench.read("Editor")
+    bench.settle(again)
+    assert len(bench.left_over()) == 1
+
+    while not drop_step(bench.namespace, "Editor", dead_letters=True).is_gone:
+        pass
+    assert bench.left_over() == []

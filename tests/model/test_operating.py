@@ -137,7 +137,7 @@ def test_steering_does_not_touch_where_a_back_fill_began(bench: Bench) -> None:
 
     steered(bench, "S", paused=True)
 
-    assert kept(bench, "S") == FROM_THE_BEGINNING | {"paused": "1"}
+    assert kept(bench, "S") == FROM_THE_BEGINNING | {"paused": "1", "first_redelivery": "10000"}
 
 
 def test_steering_whom_nobody_declared_changes_nothing_anywhere(bench: Bench) -> None:

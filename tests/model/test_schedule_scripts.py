@@ -551,11 +551,14 @@ def test_the_agenda_leaves_out_nothing_that_stays_when_the_last_one_shown_is_can
 # slots
 
 
-def fire(desk: Desk, cursor: datetime, slot: datetime, *events: Event, name: str = "nightly") -> bool:
-    return desk.slots.fire(name, cursor, slot, [event_arguments(e, MIB) for e in events])
+NIGHTLY = "0 3 * * *"
 
 
-def plan(desk: Desk, cron: str = "0 3 * * *", begins: bool = True, missed: str = "last") -> Any:
+def fire(desk: Desk, cursor: datetime, slot: datetime, *events: Event, cron: str = NIGHTLY) -> bool:
+    return desk.slots.fire("nightly", cursor, slot, [event_arguments(e, MIB) for e in events], cron, "UTC")
+
+
+def plan(desk: Desk, cron: str = NIGHTLY, begins: bool = True, missed: str = "last") -> Any:
     return desk.slots.plan("nightly", cron, "UTC", missed, begins=begins)
 
 
@@ -589,6 +592,53 @@ def test_a_schedule_that_a_starting_process_declares_anew_begins_anew(desk: Desk
     long_ago = rewind(desk, timedelta(days=3))
     assert plan(desk, "5 4 * * *", missed="all").cursor == long_ago, "the policy is for what was missed already"
     assert desk.slots.all()[0].missed == "all"
+
+
+def test_of_two_releases_the_one_that_started_last_fires_and_the_other_waits_until_it_is_gone(desk: Desk) -> None:
+    plan(desk)
+    plan(desk, "5 4 * * *")
+    cursor = rewind(desk, timedelta(minutes=10))
+    slot = cursor + timedelta(minutes=5)
+
+    assert 80 < plan(desk, begins=False).wait_s <= 90, "a process of the old release that still runs"
+    assert 80 < plan(desk, begins=True).wait_s <= 90, "or is started again"
+    assert not fire(desk, cursor, slot, event())
+    assert plan(desk, "5 4 * * *", begins=False).wait_s == 0 and desk.slots.all()[0].cursor == cursor
+    assert fire(desk, cursor, slot, event(), cron="5 4 * * *")
+    assert desk.published() == ["e1"]
+
+    seen = desk.now() - timedelta(seconds=91)
+    desk.client.hset(desk.keys("slots", "nightly"), "seen", microseconds(seen))
+    back = plan(desk, begins=False)
+    assert (back.cursor, back.wait_s) == (seen, 0), "it goes on from where the other was seen last"
+    assert plan(desk, "5 4 * * *", begins=False).wait_s > 80
+    assert plan(desk, "6 6 * * *", begins=True).wait_s == 0, "and a third one begins at once"
+
+
+def test_a_process_that_plans_or_fires_keeps_its_declaration(desk: Desk) -> None:
+    plan(desk)
+    slots = desk.keys("slots", "nightly")
+    for does in ("plan", "fire"):
+        cursor = rewind(desk, timedelta(minutes=10))
+        desk.client.hset(slots, "seen", microseconds(desk.now() - timedelta(seconds=80)))
+        if does == "plan":
+            plan(desk, begins=False)
+        else:
+            assert fire(desk, cursor, cursor + timedelta(minutes=1))
+        assert plan(desk, "5 4 * * *", begins=False).wait_s > 80
+
+
+def test_a_schedule_goes_on_after_the_servers_clock_was_ahead(desk: Desk) -> None:
+    plan(desk)
+    a_little = rewind(desk, timedelta(seconds=-50))
+    assert plan(desk, begins=False).cursor == a_little, "two servers' clocks differ, and its slots were fired"
+    rewind(desk, timedelta(days=-365))
+
+    found = plan(desk, begins=False)
+    assert found.cursor == found.now == desk.slots.all()[0].cursor
+    rewind(desk, timedelta(days=-365))
+    changed = plan(desk, "5 4 * * *")
+    assert changed.cursor == changed.now
 
 
 def test_a_slot_is_fired_once_with_its_events_and_the_cursor_in_one_step(desk: Desk) -> None:

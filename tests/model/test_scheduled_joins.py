@@ -23,7 +23,10 @@ class Later(Bench):
         return ScheduledEvents(self.namespace, 100)
 
     def schedule(self, by: Lease, *events: tuple[str, str]) -> None:
-        made = [make(event_id, kind, by.event.event_id) for event_id, kind in events]
+        self.schedule_caused(by, by.event.event_id, *events)
+
+    def schedule_caused(self, by: Lease, cause: str, *events: tuple[str, str]) -> None:
+        made = [make(event_id, kind, cause) for event_id, kind in events]
         dues = [Due("+3600000000")] * len(made)
         for answer in Publisher(self.namespace, MIB, 100).publish_many(made, by.delivery, dues):
             assert not isinstance(answer, Exception), answer
@@ -121,3 +124,42 @@ def test_a_join_waits_for_what_was_scheduled_by_an_event_that_redis_has_forgotte
 
     assert bench.images() == ["i1"]
     assert bench.client.zcard(bench.keys("scheduled")) == 0
+
+
+def test_a_join_waits_for_what_is_caused_by_something_that_is_itself_only_scheduled(bench: Later) -> None:
+    (painting,) = bench.read("Painter")
+    bench.schedule(painting, ("first", "SHOT"))
+    bench.schedule_caused(painting, "first", ("then", "SHOT"))
+    bench.publish("i1", "IMAGE", "first", origin=painting.delivery)
+    bench.settle(painting)
+
+    bench.release("first")
+    (painting,) = bench.read("Painter")
+    bench.settle(painting)
+    assert bench.images() is None, "what it caused is still to come"
+    bench.release("then")
+    (painting,) = bench.read("Painter")
+    assert (painting.frame.root, painting.frame.depth) == ("script", 2)
+    bench.settle(painting, ("i2", "IMAGE"))
+
+    assert bench.images() == ["i1", "i2"]
+
+
+def test_what_would_be_in_too_many_joins_meanwhile_is_put_off_and_published_when_one_is_over(bench: Later) -> None:
+    for n in range(31):
+        bench.join(f"J{n}", "SCRIPT", "IMAGE")
+    bench.publish("another", "SCRIPT")
+    editing, another = bench.read("Painter")
+    bench.schedule(another, ("later", "LATE"))
+    bench.settle(editing)
+    bench.settle(another)
+    bench.join("Extra", "LATE", "IMAGE")
+
+    bench.client.zadd(bench.keys("scheduled"), {"later": 1})
+    released = bench.scheduled.release(100)
+    ((event_id, reason),) = released.put_off
+    assert event_id == "later" and "33 open joins" in str(reason) and released.dropped == ()
+    assert bench.client.hexists(bench.keys("envelopes"), "later")
+
+    bench.client.hdel(bench.keys("join", f"J0:{another.frame.position}"), "open")  # one of them is over
+    assert bench.release("later") == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 
+from store.archive import Archive
 from store.registry import Registry
 
 
@@ -21,14 +22,28 @@ def test_saving_adds_types_and_replaces_options(engine):
 def test_code_says_what_a_new_row_begins_with_and_never_changes_it_again(engine):
     registry = Registry(engine, "test")
 
-    assert registry.save("Writer", ["A"], {}, {"state": "backfill", "cursor": "7"}) == {
-        "state": "backfill",
-        "cursor": "7",
-    }
+    begun = registry.save("Writer", ["A"], {}, {"state": "backfill", "cursor": "7"})
+    assert begun.items() > {"state": "backfill", "cursor": "7"}.items()
     with registry.held("Writer") as row:
         row.steering = {"paused": "1"}
     assert registry.save("Writer", ["B"], {"window": 2}, {"state": "backfill", "cursor": "0"}) == {"paused": "1"}
     assert registry.all() == [("Writer", ["A", "B"], {"window": 2}, {"paused": "1"})]
+
+
+def test_each_life_of_a_name_that_begins_with_a_back_fill_numbers_what_it_is_given_anew(engine):
+    registry, another = Registry(engine, "test"), Registry(engine, "another")
+    start = {"state": "backfill", "cursor": "0"}
+    first = registry.save("Writer", ["A"], {}, start)["first_redelivery"]
+
+    assert registry.save("Writer", ["A", "B"], {}, start)["first_redelivery"] == first
+    registry.remove("Writer")
+    assert "first_redelivery" not in registry.save("Writer", ["A"], {})
+    registry.remove("Writer")
+    second = registry.save("Writer", ["A"], {}, start)["first_redelivery"]
+
+    assert int(second) - int(first) == int(first) == 10_000
+    assert another.save("Writer", ["A"], {}, start)["first_redelivery"] == first
+    assert Archive(engine, "test").highest_position() == 0, "the count of lives is no position"
 
 
 def test_a_held_row_is_written_at_the_end_removed_when_asked_and_left_alone_after_an_error(engine):
