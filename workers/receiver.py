@@ -17,16 +17,17 @@ import logging
 import math
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping
 
 from events.deliveries import Deliveries
 from events.errors import EventBusError, RedisUnavailable, ScriptFailed
 from events.frame import Lease
 from events.subscriptions import Subscription
-from workers.buffer import Buffer
-from workers.credits import MAX_READY, READY_S, Credits
+from workers.credits import READY_S, Credits
 from workers.held import Held
+from workers.prefetch import LOW_READY, Prefetch
+from workers.starting import MAX_STARTING, Starting
 
 MAX_BLOCK_MS = 900
 SATURATED_BLOCK_MS = 20
@@ -37,8 +38,6 @@ MAX_PROMOTED = 200
 MIN_DUE_S = 0.02
 TELL_S = 0.025
 MUCH = 64
-LOW_READY = MAX_READY * 3 // 4
-MAX_STARTING = 32
 SWEEP_EVERY_TICKS = 60
 
 log = logging.getLogger("eventbus.receiver")
@@ -93,14 +92,15 @@ class Receiver:
         self._told_at = 0.0
         self._tell_s = TELL_S
         self._names: list[str] = []
-        self._buffers = {name: Buffer() for name in subscriptions}
+        self._prefetch = Prefetch(subscriptions, credits)
         self._alone: dict[str, deque[Lease]] = {name: deque() for name in subscriptions}
         self._runs_alone: Lease | None = None
-        self._starting: set[int] = set()
-        self._running: dict[str, dict[int, float]] = {name: {} for name in subscriptions}
+        self._starting = Starting()
+        self._on_the_loop = frozenset(name for name, one in subscriptions.items() if one.is_async)
         self._lock = threading.Lock()
         self._ready = {name: threading.Condition(self._lock) for name in subscriptions}
         self._room = threading.Condition(self._lock)
+        self._waiting: set[str] = set()
         self._stopping = False
         self.reads = False
         """Whether every queue is read: Redis has answered a tick for all of them."""
@@ -122,31 +122,47 @@ class Receiver:
         deadline = time.monotonic() + timeout_s
         subscription = self._subscriptions[name]
         with self._lock:
-            while not self._stopping:
-                lease = self._next(name, subscription)
-                if lease is not None:
-                    return lease
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return None
-                self._ready[name].wait(left)
+            self._waiting.add(name)
+            try:
+                while not self._stopping:
+                    lease = self._next(name, subscription)
+                    if lease is not None:
+                        return lease
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        return None
+                    self._ready[name].wait(left)
+            finally:
+                self._waiting.discard(name)
         return None
 
     def began(self, lease: Lease) -> None:
-        """Note that the loop has come to a delivery that `take` gave."""
+        """Note that the loop has come to a delivery that `take` gave; ask `may_start` afterwards."""
         with self._lock:
-            self._starting.discard(id(lease))
-            if len(self._starting) == MAX_STARTING // 2:
+            stood_still = self._starting.stands_still
+            self._starting.began(lease)
+            if stood_still or len(self._starting) == MAX_STARTING // 2:
                 self._wake_consumers()
+            if stood_still:
+                self._room.notify_all()
+
+    def may_start(self, lease: Lease) -> bool:
+        """Whether a delivery that `take` gave is still to be started, now that it comes to that."""
+        return lease.subscriber not in self.paused and not self.has_let_go(lease)
+
+    def has_let_go(self, lease: Lease) -> bool:
+        """Whether a delivery that `take` gave was handed back, because the loop stood still; never to be started."""
+        return self._starting.has_let_go(lease)
 
     def finished(self, lease: Lease, elapsed_s: float) -> None:
         """Take back the credit of a delivery that `take` gave."""
         with self._lock:
             self._credits.give_back(self._subscriptions[lease.subscriber], elapsed_s)
-            self._running[lease.subscriber].pop(id(lease), None)
-            self._starting.discard(id(lease))
+            self._prefetch.ended(lease)
+            self._starting.ended(lease)
             self._told[lease.subscriber] = max(0, self._told[lease.subscriber] - 1)  # as settle.lua does
-            if self._credits.free(self._subscriptions[lease.subscriber]) > len(self._buffers[lease.subscriber]):
+            free = self._credits.free(self._subscriptions[lease.subscriber])
+            if free > len(self._prefetch.buffers[lease.subscriber]):
                 self._room.notify_all()
             if lease.suspect and not any(self._alone.values()):
                 self._next_tick = min(self._next_tick, time.monotonic() + 0.05)
@@ -163,7 +179,7 @@ class Receiver:
     def forget(self, lease: Lease) -> None:
         """Drop a delivery that another worker has, if it still waits here."""
         with self._lock:
-            self._buffers[lease.subscriber].drop(lease)
+            self._prefetch.buffers[lease.subscriber].drop(lease)
             alone = self._alone[lease.subscriber]
             if lease in alone:
                 alone.remove(lease)
@@ -181,7 +197,7 @@ class Receiver:
             left = [lease for alone in self._alone.values() for lease in alone]
             for alone in self._alone.values():
                 alone.clear()
-            return left + [lease for buffer in self._buffers.values() for lease in buffer.empty()]
+            return left + [lease for buffer in self._prefetch.buffers.values() for lease in buffer.empty()]
 
     # what the thread does
 
@@ -226,16 +242,23 @@ class Receiver:
             return
         self._next_tick = now + self._tick_s
         self._ticks += 1
+        self._take_over(names)
+        self.reads = len(names) == len(self._subscriptions)
+
+    def _take_over(self, names: list[str]) -> None:
+        """Take over what silent workers hold, as much as could start here; nothing for a loop that stands still."""
         with self._lock:
-            could_start = max(self._credits.free(self._subscriptions[name]) for name in names)
-            buffered = sum(map(len, self._buffers.values()))
+            if self._starting.stands_still:
+                names = [name for name in names if name not in self._on_the_loop]
+            could_start = max((self._credits.free(self._subscriptions[name]) for name in names), default=0)
+            room = max(self._prefetch.rooms(names, self._closed()).values(), default=0)
+            buffered = sum(map(len, self._prefetch.buffers.values()))
             alone = MAX_ALONE - sum(map(len, self._alone.values()))
-        limit = max(0, min(MAX_TAKEN_OVER, could_start - buffered))
+        limit = min(MAX_TAKEN_OVER, max(could_start - buffered, room))
         held = self._held.unrenewed(self._lease_s / 2)
         sweep = self._ticks % SWEEP_EVERY_TICKS == 0
         lease_ms = int(self._lease_s * 1000)
         self._accept(self._deliveries.reap(names, lease_ms, limit, held, alone=max(0, alone), sweep=sweep))
-        self.reads = len(names) == len(self._subscriptions)
 
     def _promote(self, names: list[str]) -> None:
         """Bring back what is due, tell what runs, and learn when the next is due, who is paused and who held back."""
@@ -258,21 +281,24 @@ class Receiver:
             self._wake_consumers()
 
     def _spare(self) -> None:
-        """Hand back what slow handlers will not start soon, from the end, for whoever is free."""
+        """Hand back what will not start soon, the last first, for whoever is free."""
         with self._lock:
-            spared = [self._buffers[name].take_last() for name, count in self._surplus().items() for _ in range(count)]
+            surplus = self._prefetch.surplus(self._closed())
+            spared = [self._prefetch.buffers[name].take_last() for name, count in surplus.items() for _ in range(count)]
+            spared += reversed(self._starting.let_go())
         for lease in spared:
             self._spared(lease)
 
     def _read(self) -> None:
         with self._lock:
-            rooms = self._rooms()
+            rooms = self._prefetch.rooms(self._names, self._closed())
             open_names = [name for name, room in rooms.items() if room > 0]
             now = time.monotonic()
             if self._is_held_back(open_names):
                 self._next_due = min(self._next_due, self._told_at + self._tell_s)
-            if self._surplus():
+            if self._prefetch.surplus(self._closed()):
                 self._next_due = min(self._next_due, now + READY_S)
+            self._next_due = min(self._next_due, self._starting.overdue_at)
             wait_s = max(0.0, min(self._next_tick, self._next_due) - now)
             if not open_names:
                 self._room.wait(min(wait_s, self._tick_s) or 0.001)
@@ -298,76 +324,60 @@ class Receiver:
                 elif lease.starts:
                     self._alone[lease.subscriber].append(lease)
                 else:
-                    self._buffers[lease.subscriber].add(lease)
+                    self._prefetch.buffers[lease.subscriber].add(lease)
             self._wake_consumers()
         for lease in refused:
             self._refused(lease)
 
     # under the lock
 
-    def _next(self, name: str, subscription: Subscription) -> Lease | None:
-        alone, buffer = self._alone[name], self._buffers[name]
+    def _candidate(self, name: str) -> Lease | None:
+        """The delivery of a subscriber that would start next, if there is one that may."""
+        alone, buffer = self._alone[name], self._prefetch.buffers[name]
         goes_alone = bool(alone) and self._runs_alone is None
-        if name in self.paused or len(self._starting) >= MAX_STARTING or not (goes_alone or buffer):
+        if not (goes_alone or buffer) or name in self._closed():
+            return None
+        if self._subscriptions[name].is_async and len(self._starting) >= MAX_STARTING:
             return None
         lease = alone[0] if goes_alone else buffer.next()
-        if not lease.is_surely_ours(self._lease_s) or not self._credits.take(subscription):
+        return lease if lease.is_surely_ours(self._lease_s) else None
+
+    def _next(self, name: str, subscription: Subscription) -> Lease | None:
+        lease = self._candidate(name)
+        if lease is None or not self._is_turn(name) or not self._credits.take(subscription):
             return None
-        if goes_alone:
-            self._runs_alone = alone.popleft()
+        buffer = self._prefetch.buffers[name]
+        if self._alone[name] and self._alone[name][0] is lease:
+            self._runs_alone = self._alone[name].popleft()
         else:
             buffer.take()
         if subscription.is_async:
-            self._starting.add(id(lease))
-        self._running[name][id(lease)] = time.monotonic()
+            self._starting.add(lease)
+        self._prefetch.took(lease)
         if len(buffer) in (0, LOW_READY):
             self._room.notify_all()
         return lease
 
-    def _soon(self, name: str) -> int:
-        """How many deliveries of a subscriber would end within a moment, as long as they take now."""
-        oldest = next(iter(self._running[name].values()), None)
-        age_s = time.monotonic() - oldest if oldest is not None else 0.0
-        return self._credits.soon(self._subscriptions[name], age_s)
+    def _is_turn(self, name: str) -> bool:
+        if self._credits.free(self._subscriptions[name]) >= len(self._waiting):
+            return True
+        rivals = [rival for rival in self._waiting if rival != name and self._candidate(rival)]
+        return self._prefetch.is_turn(name, rivals)
 
-    def _rooms(self) -> dict[str, int]:
-        """How many deliveries to read of each subscriber: its share of what could start now, or what ends soon."""
-        kinds = {name: self._subscriptions[name].is_async for name in self._names}
-        sharing, waiting = Counter(kinds.values()), Counter[bool]()
-        for name, kind in kinds.items():
-            waiting[kind] += len(self._buffers[name])
-        rooms = {}
-        for name, kind in kinds.items():
-            could_start = self._credits.free(self._subscriptions[name]) - waiting[kind]
-            share = max(1, could_start // sharing[kind]) if could_start > 0 else 0
-            held = len(self._buffers[name])
-            room = min(max(share, self._soon(name) - held), MAX_READY - held)
-            rooms[name] = 0 if name in self.paused or held > LOW_READY else room
-        return rooms
-
-    def _surplus(self) -> dict[str, int]:
-        """How many deliveries of each subscriber wait here that neither start now nor end soon."""
-        left = {kind: self._credits.free(sub) for sub in self._subscriptions.values() for kind in [sub.is_async]}
-        surplus = {}
-        for name, buffer in self._buffers.items():
-            if buffer:
-                kind = self._subscriptions[name].is_async
-                keep = 0 if name in self.paused else max(left[kind], self._soon(name))
-                left[kind] = max(0, left[kind] - len(buffer))
-                if len(buffer) > keep:
-                    surplus[name] = len(buffer) - keep
-        return surplus
+    def _closed(self) -> frozenset[str]:
+        """Subscribers of whom nothing is to be started now: they are paused, or the loop stands still."""
+        return self.paused | self._on_the_loop if self._starting.stands_still else self.paused
 
     def _is_held_back(self, open_names: list[str]) -> bool:
         """Whether a window may be what keeps deliveries away: there is room and nothing to run, and more runs
         than Redis was told."""
         return any(
-            not self._buffers[name]
-            and len(self._running[name]) - self._told[name] >= (1 if name in self._held_back else MUCH)
+            not self._prefetch.buffers[name]
+            and self._prefetch.running(name) - self._told[name] >= (1 if name in self._held_back else MUCH)
             for name in open_names
         )
 
     def _wake_consumers(self) -> None:
         for name, ready in self._ready.items():
-            if self._buffers[name] or self._alone[name]:
+            if self._prefetch.buffers[name] or self._alone[name]:
                 ready.notify()
