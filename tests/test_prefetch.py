@@ -8,6 +8,7 @@ import pytest
 
 from events.frame import UNREADABLE, Lease
 from events.subscriptions import SubscriberOptions, Subscription
+from workers.buffer import Buffer
 from workers.credits import MAX_READY, READY_S, Credits
 from workers.prefetch import Prefetch
 
@@ -23,12 +24,13 @@ class Desk:
             name: Subscription(name, (name.upper(),), print, name == "L", SubscriberOptions()) for name in "ABCL"
         }
         self.credits = Credits(THREADS, 100)
-        self.prefetch = Prefetch(self.subscriptions, self.credits)
+        self.buffers = {name: Buffer() for name in self.subscriptions}
+        self.prefetch = Prefetch(self.subscriptions, self.credits, self.buffers)
         self.started: list[Lease] = []
 
     def hold(self, name: str, count: int) -> None:
         for _ in range(count):
-            self.prefetch.buffers[name].add(Lease(name, "1-0", 1, UNREADABLE))
+            self.buffers[name].add(Lease(name, "1-0", 1, UNREADABLE))
 
     def start(self, name: str) -> Lease:
         lease = Lease(name, "1-0", 1, UNREADABLE)

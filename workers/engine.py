@@ -131,7 +131,7 @@ class Engine:
         """
         self._declare()
         warn_of_eviction(self.namespace)
-        for part in (self._settler, self._keeper, self._interrupter, self._own_loop):
+        for part in (self._settler, self._keeper, self._interrupter, self._own_loop, self.receiver):
             if part is not None:
                 part.start()
 

@@ -40,16 +40,18 @@ class _Kind(NamedTuple):
 
 
 class Prefetch:
-    """The buffers of the subscribers of one process.
+    """How much of each subscriber of one process to hold.
 
-    Attributes:
-        buffers: what was read of each and not taken.
+    Args:
+        buffers: what was read of each and not taken; only looked at.
     """
 
-    def __init__(self, subscriptions: Mapping[str, Subscription], credits: Credits) -> None:
+    def __init__(
+        self, subscriptions: Mapping[str, Subscription], credits: Credits, buffers: Mapping[str, Buffer]
+    ) -> None:
         self._subscriptions = subscriptions
         self._credits = credits
-        self.buffers = {name: Buffer() for name in subscriptions}
+        self._buffers = buffers
         self._running: dict[str, dict[int, float]] = {name: {} for name in subscriptions}
         self._served: dict[str, int] = dict.fromkeys(subscriptions, 0)
         self._turn = 0
@@ -93,8 +95,8 @@ class Prefetch:
         kinds = self._kinds(closed)
         left = {is_async: kind.free for is_async, kind in kinds.items()}
         surplus = {}
-        for name in sorted((name for name, buffer in self.buffers.items() if buffer), key=self._served.__getitem__):
-            is_async, held = self._subscriptions[name].is_async, len(self.buffers[name])
+        for name in sorted((name for name, buffer in self._buffers.items() if buffer), key=self._served.__getitem__):
+            is_async, held = self._subscriptions[name].is_async, len(self._buffers[name])
             keep = 0 if name in closed else max(left[is_async], self._soon(name), self._next_one(name, kinds[is_async]))
             left[is_async] = max(0, left[is_async] - held)
             if held > keep:
@@ -105,10 +107,10 @@ class Prefetch:
         kinds = {}
         for is_async in {subscription.is_async for subscription in self._subscriptions.values()}:
             names = [name for name, one in self._subscriptions.items() if one.is_async == is_async]
-            active = [name for name in names if self._running[name] or self.buffers[name]]
+            active = [name for name in names if self._running[name] or self._buffers[name]]
             sharing = max(1, sum(name not in closed for name in names))
             free = self._credits.free(self._subscriptions[names[0]])
-            spare = free - sum(len(self.buffers[name]) for name in active)
+            spare = free - sum(len(self._buffers[name]) for name in active)
             kinds[is_async] = _Kind(
                 free=free,
                 spare=spare,
@@ -120,7 +122,7 @@ class Prefetch:
         return kinds
 
     def _room(self, name: str, kind: _Kind) -> int:
-        held, soon = len(self.buffers[name]), self._soon(name)
+        held, soon = len(self._buffers[name]), self._soon(name)
         if held > LOW_READY:
             return 0
         ready = max(1, soon // kind.active) if soon else 0

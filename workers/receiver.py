@@ -17,16 +17,17 @@ import logging
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 
-from events.deliveries import Deliveries
+from events.deliveries import Deliveries, Tended
 from events.errors import EventBusError, RedisUnavailable, ScriptFailed
 from events.frame import Lease
 from events.subscriptions import Subscription
 from workers.credits import READY_S, Credits
+from workers.damage import Damage
 from workers.held import Held
 from workers.prefetch import LOW_READY, Prefetch
+from workers.ready import Ready
 from workers.starting import MAX_STARTING, Starting
 
 MAX_BLOCK_MS = 900
@@ -51,7 +52,7 @@ class Receiver:
         refused: called with each delivery that no handler here can take.
         spared: called with each delivery that was read and should go to whoever is free.
         reopen: declares this process's subscribers again after Redis lost them.
-        beat: what this process says of itself, JSON; sent once a tick.
+        beat: what this process says of itself, JSON; sent once a tick, and when a pause is heeded.
         busy: tells how many handlers of each subscriber have been running here for a while.
     """
 
@@ -83,6 +84,9 @@ class Receiver:
         self._next_tick = 0.0
         self._next_due = math.inf
         self._ticks = self._turns = 0
+        self._has_news = False
+        self._untended = Damage("its deliveries, retries and take-overs")
+        self._unreaped = Damage("take-overs")
         self.paused: frozenset[str] = frozenset()
         """Subscribers of whom nothing is to be started, as Redis said last."""
         self.filling: frozenset[str] = frozenset()
@@ -92,9 +96,8 @@ class Receiver:
         self._told_at = 0.0
         self._tell_s = TELL_S
         self._names: list[str] = []
-        self._prefetch = Prefetch(subscriptions, credits)
-        self._alone: dict[str, deque[Lease]] = {name: deque() for name in subscriptions}
-        self._runs_alone: Lease | None = None
+        self._here = Ready(subscriptions)
+        self._prefetch = Prefetch(subscriptions, credits, self._here.buffers)
         self._starting = Starting()
         self._on_the_loop = frozenset(name for name, one in subscriptions.items() if one.is_async)
         self._lock = threading.Lock()
@@ -108,14 +111,17 @@ class Receiver:
 
     # what consumers call
 
+    def start(self) -> None:
+        """Start the thread; it says that the process lives even where there is nobody to attend to."""
+        self._thread.start()
+
     def attend(self, name: str) -> None:
-        """Read this subscriber's queue from now on; the first call starts the thread."""
+        """Read this subscriber's queue from now on."""
         with self._lock:
             if name not in self._names:
                 self._names.append(name)
+                self._next_tick = 0.0
                 self._room.notify_all()
-            if not self._thread.is_alive() and not self._stopping:
-                self._thread.start()
 
     def take(self, name: str, timeout_s: float) -> Lease | None:
         """Wait for a delivery and a credit; None when the time is over or reading has stopped."""
@@ -162,9 +168,9 @@ class Receiver:
             self._starting.ended(lease)
             self._told[lease.subscriber] = max(0, self._told[lease.subscriber] - 1)  # as settle.lua does
             free = self._credits.free(self._subscriptions[lease.subscriber])
-            if free > len(self._prefetch.buffers[lease.subscriber]):
+            if free > len(self._here.buffers[lease.subscriber]):
                 self._room.notify_all()
-            if lease.suspect and not any(self._alone.values()):
+            if lease.suspect and not self._here.alone:
                 self._next_tick = min(self._next_tick, time.monotonic() + 0.05)
             self._wake_consumers()
 
@@ -172,17 +178,13 @@ class Receiver:
         """Let the next one run alone. Not before Redis has the end of this one: should the next kill the
         process, this one would be counted as a killer too."""
         with self._lock:
-            if self._runs_alone is lease:
-                self._runs_alone = None
+            if self._here.settled(lease):
                 self._wake_consumers()
 
     def forget(self, lease: Lease) -> None:
         """Drop a delivery that another worker has, if it still waits here."""
         with self._lock:
-            self._prefetch.buffers[lease.subscriber].drop(lease)
-            alone = self._alone[lease.subscriber]
-            if lease in alone:
-                alone.remove(lease)
+            self._here.drop(lease)
 
     def stop(self) -> list[Lease]:
         """Stop reading; return what was read and not taken, to be handed back."""
@@ -194,10 +196,7 @@ class Receiver:
         if self._thread.is_alive():
             self._thread.join(MAX_BLOCK_MS / 1000 + 5)
         with self._lock:
-            left = [lease for alone in self._alone.values() for lease in alone]
-            for alone in self._alone.values():
-                alone.clear()
-            return left + [lease for buffer in self._prefetch.buffers.values() for lease in buffer.empty()]
+            return self._here.empty()
 
     # what the thread does
 
@@ -233,16 +232,16 @@ class Receiver:
 
     def _tend(self) -> None:
         now = time.monotonic()
-        names = list(self._names)
-        if now < min(self._next_tick, self._next_due) or not names:
+        names, is_tick = list(self._names), now >= self._next_tick
+        if now < min(self._next_tick, self._next_due) or (self._subscriptions and not names):
             return
-        self._promote(names)
+        self._promote(names, is_tick)
         self._spare()
-        if now < self._next_tick:
+        if not is_tick:
             return
         self._next_tick = now + self._tick_s
         self._ticks += 1
-        self._take_over(names)
+        self._take_over([name for name in names if name not in self._untended])
         self.reads = len(names) == len(self._subscriptions)
 
     def _take_over(self, names: list[str]) -> None:
@@ -252,46 +251,63 @@ class Receiver:
                 names = [name for name in names if name not in self._on_the_loop]
             could_start = max((self._credits.free(self._subscriptions[name]) for name in names), default=0)
             room = max(self._prefetch.rooms(names, self._closed()).values(), default=0)
-            buffered = sum(map(len, self._prefetch.buffers.values()))
-            alone = MAX_ALONE - sum(map(len, self._alone.values()))
-        limit = min(MAX_TAKEN_OVER, max(could_start - buffered, room))
+            alone = max(0, MAX_ALONE - self._here.alone)  # none of them is of a closed one: that was spared
+            limit = min(MAX_TAKEN_OVER, max(could_start - self._here.buffered, room))
         held = self._held.unrenewed(self._lease_s / 2)
         sweep = self._ticks % SWEEP_EVERY_TICKS == 0
         lease_ms = int(self._lease_s * 1000)
-        self._accept(self._deliveries.reap(names, lease_ms, limit, held, alone=max(0, alone), sweep=sweep))
 
-    def _promote(self, names: list[str]) -> None:
+        def reap(some: list[str]) -> None:
+            self._accept(self._deliveries.reap(some, lease_ms, limit, held, alone=alone, sweep=sweep))
+
+        self._unreaped.ask(names, reap, again=True)
+
+    def _promote(self, names: list[str], is_tick: bool) -> None:
         """Bring back what is due, tell what runs, and learn when the next is due, who is paused and who held back."""
         self._turns += 1
-        turn = self._turns % len(names)  # so that one subscriber's retries do not use up the budget of all
-        busy = self._busy()
-        running = {name: busy.get(name, 0) for name in names[turn:] + names[:turn]}
-        tended = self._deliveries.promote(running, MAX_PROMOTED, self._beat())
+        turn = self._turns % max(1, len(names))  # so that one subscriber's retries do not use up the budget of all
+        busy, beat = self._busy(), self._beat() if is_tick or self._has_news else ""
+        replies = self._untended.ask(
+            names[turn:] + names[:turn],
+            lambda some: self._deliveries.promote({name: busy.get(name, 0) for name in some}, MAX_PROMOTED, beat),
+            again=is_tick,
+        )
+        self._learn(replies, {name: busy.get(name, 0) for name in names if name not in self._untended})
+
+    def _learn(self, replies: list[Tended], running: Mapping[str, int]) -> None:
+        """Heed what Redis said of all that are tended; of those left out, what it said last."""
         now = time.monotonic()
-        wait_s = math.inf if tended.wait_s is None else max(tended.wait_s, MIN_DUE_S)
-        self._next_due = now + (0.0 if tended.promoted >= MAX_PROMOTED else wait_s)
+        is_full = any(reply.promoted >= MAX_PROMOTED for reply in replies)
+        wait_s = min((reply.wait_s for reply in replies if reply.wait_s is not None), default=math.inf)
+        self._next_due = now + (0.0 if is_full else max(wait_s, MIN_DUE_S))
+        paused = self.paused & self._untended.names()
         with self._lock:
             is_news = any(count > self._told[name] for name, count in running.items())
             self._tell_s = TELL_S if is_news else min(2 * self._tell_s, self._tick_s)
             self._told.update(running)
             self._told_at = now
-            if tended.paused != self.paused:
+            paused = paused.union(*(reply.paused for reply in replies))
+            self._has_news = paused != self.paused
+            if self._has_news:
                 self._next_due = now  # say soon that it is heeded
-            self.paused, self.filling, self._held_back = tended.paused, tended.filling, tended.held_back
+            self.paused = paused
+            self.filling = frozenset().union(*(reply.filling for reply in replies))
+            self._held_back = frozenset().union(*(reply.held_back for reply in replies))
             self._wake_consumers()
 
     def _spare(self) -> None:
         """Hand back what will not start soon, the last first, for whoever is free."""
         with self._lock:
-            surplus = self._prefetch.surplus(self._closed())
-            spared = [self._prefetch.buffers[name].take_last() for name, count in surplus.items() for _ in range(count)]
+            closed = self._closed()
+            spared = self._here.take_back(self._prefetch.surplus(closed), closed)
             spared += reversed(self._starting.let_go())
         for lease in spared:
             self._spared(lease)
 
     def _read(self) -> None:
         with self._lock:
-            rooms = self._prefetch.rooms(self._names, self._closed())
+            sound = [name for name in self._names if name not in self._untended]
+            rooms = self._prefetch.rooms(sound, self._closed())
             open_names = [name for name, room in rooms.items() if room > 0]
             now = time.monotonic()
             if self._is_held_back(open_names):
@@ -321,10 +337,8 @@ class Receiver:
             for lease in leases:
                 if lease.fault is not None or not self._subscriptions[lease.subscriber].takes(lease.frame.type):
                     refused.append(lease)
-                elif lease.starts:
-                    self._alone[lease.subscriber].append(lease)
                 else:
-                    self._prefetch.buffers[lease.subscriber].add(lease)
+                    self._here.add(lease)
             self._wake_consumers()
         for lease in refused:
             self._refused(lease)
@@ -333,28 +347,22 @@ class Receiver:
 
     def _candidate(self, name: str) -> Lease | None:
         """The delivery of a subscriber that would start next, if there is one that may."""
-        alone, buffer = self._alone[name], self._prefetch.buffers[name]
-        goes_alone = bool(alone) and self._runs_alone is None
-        if not (goes_alone or buffer) or name in self._closed():
+        lease = self._here.next(name)
+        if lease is None or name in self._closed():
             return None
-        if self._subscriptions[name].is_async and len(self._starting) >= MAX_STARTING:
+        if name in self._on_the_loop and len(self._starting) >= MAX_STARTING:
             return None
-        lease = alone[0] if goes_alone else buffer.next()
         return lease if lease.is_surely_ours(self._lease_s) else None
 
     def _next(self, name: str, subscription: Subscription) -> Lease | None:
         lease = self._candidate(name)
         if lease is None or not self._is_turn(name) or not self._credits.take(subscription):
             return None
-        buffer = self._prefetch.buffers[name]
-        if self._alone[name] and self._alone[name][0] is lease:
-            self._runs_alone = self._alone[name].popleft()
-        else:
-            buffer.take()
+        self._here.take(name)
         if subscription.is_async:
             self._starting.add(lease)
         self._prefetch.took(lease)
-        if len(buffer) in (0, LOW_READY):
+        if len(self._here.buffers[name]) in (0, LOW_READY):
             self._room.notify_all()
         return lease
 
@@ -372,12 +380,12 @@ class Receiver:
         """Whether a window may be what keeps deliveries away: there is room and nothing to run, and more runs
         than Redis was told."""
         return any(
-            not self._prefetch.buffers[name]
+            not self._here.buffers[name]
             and self._prefetch.running(name) - self._told[name] >= (1 if name in self._held_back else MUCH)
             for name in open_names
         )
 
     def _wake_consumers(self) -> None:
         for name, ready in self._ready.items():
-            if self._prefetch.buffers[name] or self._alone[name]:
+            if self._here.has(name):
                 ready.notify()

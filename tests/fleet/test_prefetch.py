@@ -103,4 +103,4 @@ def test_subscribers_with_a_backlog_take_turns_on_one_thread(world: World) -> No
 
     starts = sorted((one.at_us, name) for name in names for one in begun(world, name))
     first_half = Counter(name for _, name in starts[: len(starts) // 2])
-    assert len(starts) == 4 * 300 and min(first_half[name] for name in names) > 75
+    assert len(starts) == 4 * 300 and min(first_half[name] for name in names) > 100
