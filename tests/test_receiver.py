@@ -5,10 +5,11 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
-from events.deliveries import Deliveries
+from events.deliveries import Deliveries, Tended
 from events.event import Event
 from events.frame import Lease
 from events.namespace import Declared, Namespace, Remembered
@@ -20,7 +21,7 @@ from tests.valkey_servers import ValkeyServer
 from tests.waiting import wait_until
 from workers.credits import Credits
 from workers.held import Held
-from workers.receiver import SATURATED_BLOCK_MS, Receiver
+from workers.receiver import QUIET_BLOCK_MS, SATURATED_BLOCK_MS, Receiver
 
 PATIENCE_S = 30
 
@@ -32,15 +33,20 @@ def namespace() -> Iterator[Namespace]:
 
 
 class Noting(Deliveries):
-    """Deliveries that note which queues were read, and how long each read was ready to wait."""
+    """Deliveries that note which queues were read, how long each read was ready to wait, and what was beaten."""
 
     def __init__(self, namespace: Namespace) -> None:
         super().__init__(namespace, "w", 100)
         self.reads: list[tuple[tuple[str, ...], int | None]] = []
+        self.beats: list[str] = []
 
     def read(self, subscribers: Sequence[str], count: int, block_ms: int | None) -> list[Lease]:
         self.reads.append((tuple(subscribers), block_ms))
         return super().read(subscribers, count, block_ms)
+
+    def promote(self, running: Mapping[str, int], limit: int = 1000, beat: str = "") -> Tended:
+        self.beats.append(beat)
+        return super().promote(running, limit, beat)
 
 
 def declared(namespace: Namespace, *names: str) -> dict[str, Subscription]:
@@ -97,6 +103,36 @@ def test_a_process_reads_on_in_peace_while_one_of_its_subscribers_is_paused(name
             "a read that waits as long as when nobody is paused",
         )
         assert {read for read, _ in deliveries.reads[2:]} == {("Painter",)}
+
+
+def test_a_process_reads_more_and_more_seldom_while_one_of_its_subscribers_runs_for_long(namespace: Namespace) -> None:
+    subscriptions = declared(namespace, "Painter", "Editor")
+    subscriptions["Editor"] = replace(subscriptions["Editor"], is_async=True)
+    deliveries = Noting(namespace)
+    publish(namespace, "PAINTER", "PAINTER")
+
+    with receiving(deliveries, subscriptions, threads=1) as receiver:
+        wait_until(lambda: receiver.take("Painter", 0.1), PATIENCE_S, "the one delivery that runs")
+        wait_until(
+            lambda: any(
+                names == ("Editor",) and block_ms and 4 * SATURATED_BLOCK_MS < block_ms <= QUIET_BLOCK_MS
+                for names, block_ms in deliveries.reads
+            ),
+            PATIENCE_S,
+            "a read that waits longer than the first ones",
+        )
+
+
+def test_what_a_process_says_of_itself_is_not_sent_again_each_time_that_it_tends(namespace: Namespace) -> None:
+    options = SubscriberOptions(rate_limit=20)
+    declare(namespace, Declared("Painter", ("PAINTER",), options.record()), 100)
+    subscriptions = {"Painter": Subscription("Painter", ("PAINTER",), print, False, options)}
+    deliveries = Noting(namespace)
+    publish(namespace, *["PAINTER"] * 100)
+
+    with receiving(deliveries, subscriptions):
+        wait_until(lambda: deliveries.beats.count("") >= 5, PATIENCE_S, "it to tend between two beats")
+        assert deliveries.beats[0] == "{}"
 
 
 def test_what_is_to_run_alone_of_a_paused_subscriber_is_handed_back_and_in_nobodys_way(namespace: Namespace) -> None:

@@ -90,6 +90,20 @@ class Prefetch:
             name: 0 if name in closed else self._room(name, kinds[self._subscriptions[name].is_async]) for name in names
         }
 
+    def owed(self, rooms: Mapping[str, int], closed: Collection[str]) -> list[str]:
+        """Those without room who should have one delivery ready all the same, for their next turn.
+
+        Args:
+            rooms: as `rooms` returned them.
+        """
+        kinds = self._kinds(closed)
+        return [
+            name
+            for name, room in rooms.items()
+            if room == 0 and name not in closed and not self._buffers[name]
+            if self._next_one(name, kinds[self._subscriptions[name].is_async])
+        ]
+
     def surplus(self, closed: Collection[str]) -> dict[str, int]:
         """How many deliveries of each subscriber wait here that neither start now nor within a moment."""
         kinds = self._kinds(closed)
@@ -126,7 +140,7 @@ class Prefetch:
         if held > LOW_READY:
             return 0
         ready = max(1, soon // kind.active) if soon else 0
-        return min(max(kind.share, ready - held, self._next_one(name, kind) - held), MAX_READY - held)
+        return max(0, min(max(kind.share, ready - held), MAX_READY - held))
 
     def _next_one(self, name: str, kind: _Kind) -> int:
         """1 where a subscriber has its turn within a moment, however much others hold; else 0."""

@@ -29,16 +29,17 @@ from workers.held import Held
 from workers.prefetch import LOW_READY, Prefetch
 from workers.ready import Ready
 from workers.starting import MAX_STARTING, Starting
+from workers.telling import Telling
 
 MAX_BLOCK_MS = 900
 SATURATED_BLOCK_MS = 20
+QUIET_BLOCK_MS = 250
+OWED_S = 0.02
 MANY = 32
 MAX_TAKEN_OVER = 64
 MAX_ALONE = 2
 MAX_PROMOTED = 200
 MIN_DUE_S = 0.02
-TELL_S = 0.025
-MUCH = 64
 SWEEP_EVERY_TICKS = 60
 
 log = logging.getLogger("eventbus.receiver")
@@ -83,6 +84,7 @@ class Receiver:
         self._tick_s = min(1.0, lease_s / 4)
         self._next_tick = 0.0
         self._next_due = math.inf
+        self._changed_at = self._owed_at = 0.0
         self._ticks = self._turns = 0
         self._has_news = False
         self._untended = Damage("its deliveries, retries and take-overs")
@@ -91,10 +93,7 @@ class Receiver:
         """Subscribers of whom nothing is to be started, as Redis said last."""
         self.filling: frozenset[str] = frozenset()
         """Subscribers that are being back-filled, likewise."""
-        self._held_back: frozenset[str] = frozenset()
-        self._told: dict[str, int] = dict.fromkeys(subscriptions, 0)
-        self._told_at = 0.0
-        self._tell_s = TELL_S
+        self._telling = Telling(subscriptions, self._tick_s)
         self._names: list[str] = []
         self._here = Ready(subscriptions)
         self._prefetch = Prefetch(subscriptions, credits, self._here.buffers)
@@ -164,9 +163,10 @@ class Receiver:
         """Take back the credit of a delivery that `take` gave."""
         with self._lock:
             self._credits.give_back(self._subscriptions[lease.subscriber], elapsed_s)
+            self._changed_at = time.monotonic()
             self._prefetch.ended(lease)
             self._starting.ended(lease)
-            self._told[lease.subscriber] = max(0, self._told[lease.subscriber] - 1)  # as settle.lua does
+            self._telling.ended(lease.subscriber)
             free = self._credits.free(self._subscriptions[lease.subscriber])
             if free > len(self._here.buffers[lease.subscriber]):
                 self._room.notify_all()
@@ -250,7 +250,8 @@ class Receiver:
             if self._starting.stands_still:
                 names = [name for name in names if name not in self._on_the_loop]
             could_start = max((self._credits.free(self._subscriptions[name]) for name in names), default=0)
-            room = max(self._prefetch.rooms(names, self._closed()).values(), default=0)
+            rooms = self._prefetch.rooms(names, self._closed())
+            room = max(rooms.values(), default=0) or len(self._prefetch.owed(rooms, self._closed()))
             alone = max(0, MAX_ALONE - self._here.alone)  # none of them is of a closed one: that was spared
             limit = min(MAX_TAKEN_OVER, max(could_start - self._here.buffered, room))
         held = self._held.unrenewed(self._lease_s / 2)
@@ -282,17 +283,13 @@ class Receiver:
         self._next_due = now + (0.0 if is_full else max(wait_s, MIN_DUE_S))
         paused = self.paused & self._untended.names()
         with self._lock:
-            is_news = any(count > self._told[name] for name, count in running.items())
-            self._tell_s = TELL_S if is_news else min(2 * self._tell_s, self._tick_s)
-            self._told.update(running)
-            self._told_at = now
+            self._telling.told(running, frozenset().union(*(reply.held_back for reply in replies)))
             paused = paused.union(*(reply.paused for reply in replies))
             self._has_news = paused != self.paused
             if self._has_news:
                 self._next_due = now  # say soon that it is heeded
             self.paused = paused
             self.filling = frozenset().union(*(reply.filling for reply in replies))
-            self._held_back = frozenset().union(*(reply.held_back for reply in replies))
             self._wake_consumers()
 
     def _spare(self) -> None:
@@ -310,24 +307,40 @@ class Receiver:
             rooms = self._prefetch.rooms(sound, self._closed())
             open_names = [name for name, room in rooms.items() if room > 0]
             now = time.monotonic()
-            if self._is_held_back(open_names):
-                self._next_due = min(self._next_due, self._told_at + self._tell_s)
+            if any(self._is_held_back(name) for name in open_names):
+                self._next_due = min(self._next_due, self._telling.again_at)
             if self._prefetch.surplus(self._closed()):
                 self._next_due = min(self._next_due, now + READY_S)
             self._next_due = min(self._next_due, self._starting.overdue_at)
             wait_s = max(0.0, min(self._next_tick, self._next_due) - now)
-            if not open_names:
-                self._room.wait(min(wait_s, self._tick_s) or 0.001)
+            owed = self._prefetch.owed(rooms, self._closed())
+            if not open_names and (not owed or now < self._owed_at):
+                self._room.wait(min(wait_s, self._tick_s, OWED_S if owed else math.inf) or 0.001)
                 return
+        if owed and now >= self._owed_at:
+            leases = self._deliveries.read(owed, 1, None)
+            self._accept(leases)
+            self._owed_at = 0.0 if leases else now + OWED_S
+        if not open_names:
+            return
         many = [name for name in open_names if rooms[name] >= MANY]
         if many and len(many) < len(open_names):
             self._accept(self._deliveries.read(many, min(rooms[name] for name in many), None))
-        is_saturated = any(room <= 0 and name not in self.paused for name, room in rooms.items())
-        longest = SATURATED_BLOCK_MS if is_saturated else MAX_BLOCK_MS
         count = min(rooms[name] for name in open_names)
-        self._accept(self._deliveries.read(open_names, count, max(1, min(longest, int(wait_s * 1000)))))
+        self._accept(self._deliveries.read(open_names, count, self._block_ms(rooms, wait_s)))
+
+    def _block_ms(self, rooms: Mapping[str, int], wait_s: float) -> int:
+        """How long to wait for the next delivery. Nobody tells Redis that a room opens here: where one may, the
+        wait is an eighth of the time for which nothing has come or ended."""
+        longest = MAX_BLOCK_MS
+        if any(room <= 0 and name not in self.paused for name, room in rooms.items()):
+            quiet_ms = int((time.monotonic() - self._changed_at) * 1000)
+            longest = max(SATURATED_BLOCK_MS, min(quiet_ms // 8, QUIET_BLOCK_MS))
+        return max(1, min(longest, int(wait_s * 1000)))
 
     def _accept(self, leases: list[Lease]) -> None:
+        if leases:
+            self._changed_at = time.monotonic()
         for lease in leases:
             self._held.add(lease)
         if math.isinf(self._next_due) and any(self._subscriptions[x.subscriber].options.rate_limit for x in leases):
@@ -376,14 +389,8 @@ class Receiver:
         """Subscribers of whom nothing is to be started now: they are paused, or the loop stands still."""
         return self.paused | self._on_the_loop if self._starting.stands_still else self.paused
 
-    def _is_held_back(self, open_names: list[str]) -> bool:
-        """Whether a window may be what keeps deliveries away: there is room and nothing to run, and more runs
-        than Redis was told."""
-        return any(
-            not self._here.buffers[name]
-            and self._prefetch.running(name) - self._told[name] >= (1 if name in self._held_back else MUCH)
-            for name in open_names
-        )
+    def _is_held_back(self, name: str) -> bool:
+        return not self._here.buffers[name] and self._telling.is_held_back(name, self._prefetch.running(name))
 
     def _wake_consumers(self) -> None:
         for name, ready in self._ready.items():
