@@ -24,7 +24,7 @@ class Telling:
         self._held_back: frozenset[str] = frozenset()
 
     def told(self, running: Mapping[str, int], held_back: frozenset[str]) -> None:
-        """Note what Redis was told, and whose window it said holds deliveries back; without news it is told less often."""
+        """Note what Redis was told, and whose window holds deliveries back; without news it is told less often."""
         is_news = any(count > self._told[name] for name, count in running.items())
         self._tell_s = TELL_S if is_news else min(2 * self._tell_s, self._tick_s)
         self._told.update(running)
