@@ -44,6 +44,10 @@ class Credits:
         """Return how many of its deliveries could start now, if no other subscriber's did."""
         return self._free[subscription.is_async]
 
+    def total(self, subscription: Subscription) -> int:
+        """Return how many of its deliveries may run at once, if no other subscriber's did."""
+        return self._total[subscription.is_async]
+
     def soon(self, subscription: Subscription, oldest_s: float = 0.0) -> int:
         """Return how many deliveries all credits would finish in `READY_S`, at most `MAX_READY`: worth holding
         although they cannot start now. None of a handler that takes longer, or has not shown how long it takes.

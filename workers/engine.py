@@ -131,7 +131,7 @@ class Engine:
         """
         self._declare()
         warn_of_eviction(self.namespace)
-        for part in (self._settler, self._keeper, self._interrupter, self._own_loop):
+        for part in (self._settler, self._keeper, self._interrupter, self._own_loop, self.receiver):
             if part is not None:
                 part.start()
 
@@ -181,7 +181,7 @@ class Engine:
         try:
             if attempt.abandoned:
                 self._gone(attempt.lease)
-            else:
+            elif not self.receiver.has_let_go(attempt.lease):
                 settlement = self._conclusion(attempt)
                 self._settler.put(settlement)
                 say(attempt, settlement)
@@ -237,7 +237,7 @@ class Engine:
 
     def _beat(self) -> str:
         attempts = self._attempts()
-        about_to = {attempt.lease.subscriber for attempt in attempts if not attempt.started_at}
+        about_to = {a.lease.subscriber for a in attempts if not a.started_at and not self.receiver.has_let_go(a.lease)}
         return self._process.beat(attempts, self.draining, self.receiver.paused - about_to).encode()
 
     def _attempts(self) -> list[Attempt]:
@@ -265,7 +265,7 @@ class Engine:
 
     def _is_wanted(self, attempt: Attempt) -> bool:
         """Whether the handler may still be started; asked again wherever a pause can have come between."""
-        lost = attempt.abandoned or attempt.cancelled or attempt.lease.subscriber in self.receiver.paused
+        lost = attempt.abandoned or attempt.cancelled or not self.receiver.may_start(attempt.lease)
         return not lost and attempt.lease.is_surely_ours(self._settings.lease_s)
 
     def _begins(self, attempt: Attempt) -> bool:

@@ -113,7 +113,7 @@ def _serve(consuming: Consuming, orders: Orders, settings: Settings, names: list
     while not (orders.stop or orders.retire or consuming.reads):
         orders.wait(CHECK_S)
     if consuming.reads:
-        log.info("Ready: %s.", ", ".join(names))
+        log.info("Ready: %s.", ", ".join(names) or "no subscriber, schedules alone")
         orders.report(READY)
     limit = settings.max_events_per_process
     full_at = limit + random.randint(0, int(limit * SPREAD)) if limit else float("inf")

@@ -17,28 +17,29 @@ import logging
 import math
 import threading
 import time
-from collections import Counter, deque
 from collections.abc import Callable, Mapping
 
-from events.deliveries import Deliveries
+from events.deliveries import Deliveries, Tended
 from events.errors import EventBusError, RedisUnavailable, ScriptFailed
 from events.frame import Lease
 from events.subscriptions import Subscription
-from workers.buffer import Buffer
-from workers.credits import MAX_READY, READY_S, Credits
+from workers.credits import READY_S, Credits
+from workers.damage import Damage
 from workers.held import Held
+from workers.prefetch import LOW_READY, Prefetch
+from workers.ready import Ready
+from workers.starting import MAX_STARTING, Starting
+from workers.telling import Telling
 
 MAX_BLOCK_MS = 900
 SATURATED_BLOCK_MS = 20
+QUIET_BLOCK_MS = 250
+OWED_S = 0.02
 MANY = 32
 MAX_TAKEN_OVER = 64
 MAX_ALONE = 2
 MAX_PROMOTED = 200
 MIN_DUE_S = 0.02
-TELL_S = 0.025
-MUCH = 64
-LOW_READY = MAX_READY * 3 // 4
-MAX_STARTING = 32
 SWEEP_EVERY_TICKS = 60
 
 log = logging.getLogger("eventbus.receiver")
@@ -52,7 +53,7 @@ class Receiver:
         refused: called with each delivery that no handler here can take.
         spared: called with each delivery that was read and should go to whoever is free.
         reopen: declares this process's subscribers again after Redis lost them.
-        beat: what this process says of itself, JSON; sent once a tick.
+        beat: what this process says of itself, JSON; sent once a tick, and when a pause is heeded.
         busy: tells how many handlers of each subscriber have been running here for a while.
     """
 
@@ -83,24 +84,25 @@ class Receiver:
         self._tick_s = min(1.0, lease_s / 4)
         self._next_tick = 0.0
         self._next_due = math.inf
+        self._changed_at = self._owed_at = 0.0
         self._ticks = self._turns = 0
+        self._has_news = False
+        self._untended = Damage("its deliveries, retries and take-overs")
+        self._unreaped = Damage("take-overs")
         self.paused: frozenset[str] = frozenset()
         """Subscribers of whom nothing is to be started, as Redis said last."""
         self.filling: frozenset[str] = frozenset()
         """Subscribers that are being back-filled, likewise."""
-        self._held_back: frozenset[str] = frozenset()
-        self._told: dict[str, int] = dict.fromkeys(subscriptions, 0)
-        self._told_at = 0.0
-        self._tell_s = TELL_S
+        self._telling = Telling(subscriptions, self._tick_s)
         self._names: list[str] = []
-        self._buffers = {name: Buffer() for name in subscriptions}
-        self._alone: dict[str, deque[Lease]] = {name: deque() for name in subscriptions}
-        self._runs_alone: Lease | None = None
-        self._starting: set[int] = set()
-        self._running: dict[str, dict[int, float]] = {name: {} for name in subscriptions}
+        self._here = Ready(subscriptions)
+        self._prefetch = Prefetch(subscriptions, credits, self._here.buffers)
+        self._starting = Starting()
+        self._on_the_loop = frozenset(name for name, one in subscriptions.items() if one.is_async)
         self._lock = threading.Lock()
         self._ready = {name: threading.Condition(self._lock) for name in subscriptions}
         self._room = threading.Condition(self._lock)
+        self._waiting: set[str] = set()
         self._stopping = False
         self.reads = False
         """Whether every queue is read: Redis has answered a tick for all of them."""
@@ -108,47 +110,67 @@ class Receiver:
 
     # what consumers call
 
+    def start(self) -> None:
+        """Start the thread; it says that the process lives even where there is nobody to attend to."""
+        self._thread.start()
+
     def attend(self, name: str) -> None:
-        """Read this subscriber's queue from now on; the first call starts the thread."""
+        """Read this subscriber's queue from now on."""
         with self._lock:
             if name not in self._names:
                 self._names.append(name)
+                self._next_tick = 0.0
                 self._room.notify_all()
-            if not self._thread.is_alive() and not self._stopping:
-                self._thread.start()
 
     def take(self, name: str, timeout_s: float) -> Lease | None:
         """Wait for a delivery and a credit; None when the time is over or reading has stopped."""
         deadline = time.monotonic() + timeout_s
         subscription = self._subscriptions[name]
         with self._lock:
-            while not self._stopping:
-                lease = self._next(name, subscription)
-                if lease is not None:
-                    return lease
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return None
-                self._ready[name].wait(left)
+            self._waiting.add(name)
+            try:
+                while not self._stopping:
+                    lease = self._next(name, subscription)
+                    if lease is not None:
+                        return lease
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        return None
+                    self._ready[name].wait(left)
+            finally:
+                self._waiting.discard(name)
         return None
 
     def began(self, lease: Lease) -> None:
-        """Note that the loop has come to a delivery that `take` gave."""
+        """Note that the loop has come to a delivery that `take` gave; ask `may_start` afterwards."""
         with self._lock:
-            self._starting.discard(id(lease))
-            if len(self._starting) == MAX_STARTING // 2:
+            stood_still = self._starting.stands_still
+            self._starting.began(lease)
+            if stood_still or len(self._starting) == MAX_STARTING // 2:
                 self._wake_consumers()
+            if stood_still:
+                self._room.notify_all()
+
+    def may_start(self, lease: Lease) -> bool:
+        """Whether a delivery that `take` gave is still to be started, now that it comes to that."""
+        return lease.subscriber not in self.paused and not self.has_let_go(lease)
+
+    def has_let_go(self, lease: Lease) -> bool:
+        """Whether a delivery that `take` gave was handed back, because the loop stood still; never to be started."""
+        return self._starting.has_let_go(lease)
 
     def finished(self, lease: Lease, elapsed_s: float) -> None:
         """Take back the credit of a delivery that `take` gave."""
         with self._lock:
             self._credits.give_back(self._subscriptions[lease.subscriber], elapsed_s)
-            self._running[lease.subscriber].pop(id(lease), None)
-            self._starting.discard(id(lease))
-            self._told[lease.subscriber] = max(0, self._told[lease.subscriber] - 1)  # as settle.lua does
-            if self._credits.free(self._subscriptions[lease.subscriber]) > len(self._buffers[lease.subscriber]):
+            self._changed_at = time.monotonic()
+            self._prefetch.ended(lease)
+            self._starting.ended(lease)
+            self._telling.ended(lease.subscriber)
+            free = self._credits.free(self._subscriptions[lease.subscriber])
+            if free > len(self._here.buffers[lease.subscriber]):
                 self._room.notify_all()
-            if lease.suspect and not any(self._alone.values()):
+            if lease.suspect and not self._here.alone:
                 self._next_tick = min(self._next_tick, time.monotonic() + 0.05)
             self._wake_consumers()
 
@@ -156,17 +178,13 @@ class Receiver:
         """Let the next one run alone. Not before Redis has the end of this one: should the next kill the
         process, this one would be counted as a killer too."""
         with self._lock:
-            if self._runs_alone is lease:
-                self._runs_alone = None
+            if self._here.settled(lease):
                 self._wake_consumers()
 
     def forget(self, lease: Lease) -> None:
         """Drop a delivery that another worker has, if it still waits here."""
         with self._lock:
-            self._buffers[lease.subscriber].drop(lease)
-            alone = self._alone[lease.subscriber]
-            if lease in alone:
-                alone.remove(lease)
+            self._here.drop(lease)
 
     def stop(self) -> list[Lease]:
         """Stop reading; return what was read and not taken, to be handed back."""
@@ -178,10 +196,7 @@ class Receiver:
         if self._thread.is_alive():
             self._thread.join(MAX_BLOCK_MS / 1000 + 5)
         with self._lock:
-            left = [lease for alone in self._alone.values() for lease in alone]
-            for alone in self._alone.values():
-                alone.clear()
-            return left + [lease for buffer in self._buffers.values() for lease in buffer.empty()]
+            return self._here.empty()
 
     # what the thread does
 
@@ -217,75 +232,115 @@ class Receiver:
 
     def _tend(self) -> None:
         now = time.monotonic()
-        names = list(self._names)
-        if now < min(self._next_tick, self._next_due) or not names:
+        names, is_tick = list(self._names), now >= self._next_tick
+        if now < min(self._next_tick, self._next_due) or (self._subscriptions and not names):
             return
-        self._promote(names)
+        self._promote(names, is_tick)
         self._spare()
-        if now < self._next_tick:
+        if not is_tick:
             return
         self._next_tick = now + self._tick_s
         self._ticks += 1
+        self._take_over([name for name in names if name not in self._untended])
+        self.reads = len(names) == len(self._subscriptions)
+
+    def _take_over(self, names: list[str]) -> None:
+        """Take over what silent workers hold, as much as could start here; nothing for a loop that stands still."""
         with self._lock:
-            could_start = max(self._credits.free(self._subscriptions[name]) for name in names)
-            buffered = sum(map(len, self._buffers.values()))
-            alone = MAX_ALONE - sum(map(len, self._alone.values()))
-        limit = max(0, min(MAX_TAKEN_OVER, could_start - buffered))
+            if self._starting.stands_still:
+                names = [name for name in names if name not in self._on_the_loop]
+            could_start = max((self._credits.free(self._subscriptions[name]) for name in names), default=0)
+            rooms = self._prefetch.rooms(names, self._closed())
+            room = max(rooms.values(), default=0) or len(self._prefetch.owed(rooms, self._closed()))
+            alone = max(0, MAX_ALONE - self._here.alone)  # none of them is of a closed one: that was spared
+            limit = min(MAX_TAKEN_OVER, max(could_start - self._here.buffered, room))
         held = self._held.unrenewed(self._lease_s / 2)
         sweep = self._ticks % SWEEP_EVERY_TICKS == 0
         lease_ms = int(self._lease_s * 1000)
-        self._accept(self._deliveries.reap(names, lease_ms, limit, held, alone=max(0, alone), sweep=sweep))
-        self.reads = len(names) == len(self._subscriptions)
 
-    def _promote(self, names: list[str]) -> None:
+        def reap(some: list[str]) -> None:
+            self._accept(self._deliveries.reap(some, lease_ms, limit, held, alone=alone, sweep=sweep))
+
+        self._unreaped.ask(names, reap, again=True)
+
+    def _promote(self, names: list[str], is_tick: bool) -> None:
         """Bring back what is due, tell what runs, and learn when the next is due, who is paused and who held back."""
         self._turns += 1
-        turn = self._turns % len(names)  # so that one subscriber's retries do not use up the budget of all
-        busy = self._busy()
-        running = {name: busy.get(name, 0) for name in names[turn:] + names[:turn]}
-        tended = self._deliveries.promote(running, MAX_PROMOTED, self._beat())
+        turn = self._turns % max(1, len(names))  # so that one subscriber's retries do not use up the budget of all
+        busy, beat = self._busy(), self._beat() if is_tick or self._has_news else ""
+        replies = self._untended.ask(
+            names[turn:] + names[:turn],
+            lambda some: self._deliveries.promote({name: busy.get(name, 0) for name in some}, MAX_PROMOTED, beat),
+            again=is_tick,
+        )
+        self._learn(replies, {name: busy.get(name, 0) for name in names if name not in self._untended})
+
+    def _learn(self, replies: list[Tended], running: Mapping[str, int]) -> None:
+        """Heed what Redis said of all that are tended; of those left out, what it said last."""
         now = time.monotonic()
-        wait_s = math.inf if tended.wait_s is None else max(tended.wait_s, MIN_DUE_S)
-        self._next_due = now + (0.0 if tended.promoted >= MAX_PROMOTED else wait_s)
+        is_full = any(reply.promoted >= MAX_PROMOTED for reply in replies)
+        wait_s = min((reply.wait_s for reply in replies if reply.wait_s is not None), default=math.inf)
+        self._next_due = now + (0.0 if is_full else max(wait_s, MIN_DUE_S))
+        paused = self.paused & self._untended.names()
         with self._lock:
-            is_news = any(count > self._told[name] for name, count in running.items())
-            self._tell_s = TELL_S if is_news else min(2 * self._tell_s, self._tick_s)
-            self._told.update(running)
-            self._told_at = now
-            if tended.paused != self.paused:
+            self._telling.told(running, frozenset().union(*(reply.held_back for reply in replies)))
+            paused = paused.union(*(reply.paused for reply in replies))
+            self._has_news = paused != self.paused
+            if self._has_news:
                 self._next_due = now  # say soon that it is heeded
-            self.paused, self.filling, self._held_back = tended.paused, tended.filling, tended.held_back
+            self.paused = paused
+            self.filling = frozenset().union(*(reply.filling for reply in replies))
             self._wake_consumers()
 
     def _spare(self) -> None:
-        """Hand back what slow handlers will not start soon, from the end, for whoever is free."""
+        """Hand back what will not start soon, the last first, for whoever is free."""
         with self._lock:
-            spared = [self._buffers[name].take_last() for name, count in self._surplus().items() for _ in range(count)]
+            closed = self._closed()
+            spared = self._here.take_back(self._prefetch.surplus(closed), closed)
+            spared += reversed(self._starting.let_go())
         for lease in spared:
             self._spared(lease)
 
     def _read(self) -> None:
         with self._lock:
-            rooms = self._rooms()
+            sound = [name for name in self._names if name not in self._untended]
+            rooms = self._prefetch.rooms(sound, self._closed())
             open_names = [name for name, room in rooms.items() if room > 0]
             now = time.monotonic()
-            if self._is_held_back(open_names):
-                self._next_due = min(self._next_due, self._told_at + self._tell_s)
-            if self._surplus():
+            if any(self._is_held_back(name) for name in open_names):
+                self._next_due = min(self._next_due, self._telling.again_at)
+            if self._prefetch.surplus(self._closed()):
                 self._next_due = min(self._next_due, now + READY_S)
+            self._next_due = min(self._next_due, self._starting.overdue_at)
             wait_s = max(0.0, min(self._next_tick, self._next_due) - now)
-            if not open_names:
-                self._room.wait(min(wait_s, self._tick_s) or 0.001)
+            owed = self._prefetch.owed(rooms, self._closed())
+            if not open_names and (not owed or now < self._owed_at):
+                self._room.wait(min(wait_s, self._tick_s, OWED_S if owed else math.inf) or 0.001)
                 return
+        if owed and now >= self._owed_at:
+            leases = self._deliveries.read(owed, 1, None)
+            self._accept(leases)
+            self._owed_at = 0.0 if leases else now + OWED_S
+        if not open_names:
+            return
         many = [name for name in open_names if rooms[name] >= MANY]
         if many and len(many) < len(open_names):
             self._accept(self._deliveries.read(many, min(rooms[name] for name in many), None))
-        is_saturated = any(room <= 0 and name not in self.paused for name, room in rooms.items())
-        longest = SATURATED_BLOCK_MS if is_saturated else MAX_BLOCK_MS
         count = min(rooms[name] for name in open_names)
-        self._accept(self._deliveries.read(open_names, count, max(1, min(longest, int(wait_s * 1000)))))
+        self._accept(self._deliveries.read(open_names, count, self._block_ms(rooms, wait_s)))
+
+    def _block_ms(self, rooms: Mapping[str, int], wait_s: float) -> int:
+        """How long to wait for the next delivery. Nobody tells Redis that a room opens here: where one may, the
+        wait is an eighth of the time for which nothing has come or ended."""
+        longest = MAX_BLOCK_MS
+        if any(room <= 0 and name not in self.paused for name, room in rooms.items()):
+            quiet_ms = int((time.monotonic() - self._changed_at) * 1000)
+            longest = max(SATURATED_BLOCK_MS, min(quiet_ms // 8, QUIET_BLOCK_MS))
+        return max(1, min(longest, int(wait_s * 1000)))
 
     def _accept(self, leases: list[Lease]) -> None:
+        if leases:
+            self._changed_at = time.monotonic()
         for lease in leases:
             self._held.add(lease)
         if math.isinf(self._next_due) and any(self._subscriptions[x.subscriber].options.rate_limit for x in leases):
@@ -295,79 +350,49 @@ class Receiver:
             for lease in leases:
                 if lease.fault is not None or not self._subscriptions[lease.subscriber].takes(lease.frame.type):
                     refused.append(lease)
-                elif lease.starts:
-                    self._alone[lease.subscriber].append(lease)
                 else:
-                    self._buffers[lease.subscriber].add(lease)
+                    self._here.add(lease)
             self._wake_consumers()
         for lease in refused:
             self._refused(lease)
 
     # under the lock
 
+    def _candidate(self, name: str) -> Lease | None:
+        """The delivery of a subscriber that would start next, if there is one that may."""
+        lease = self._here.next(name)
+        if lease is None or name in self._closed():
+            return None
+        if name in self._on_the_loop and len(self._starting) >= MAX_STARTING:
+            return None
+        return lease if lease.is_surely_ours(self._lease_s) else None
+
     def _next(self, name: str, subscription: Subscription) -> Lease | None:
-        alone, buffer = self._alone[name], self._buffers[name]
-        goes_alone = bool(alone) and self._runs_alone is None
-        if name in self.paused or len(self._starting) >= MAX_STARTING or not (goes_alone or buffer):
+        lease = self._candidate(name)
+        if lease is None or not self._is_turn(name) or not self._credits.take(subscription):
             return None
-        lease = alone[0] if goes_alone else buffer.next()
-        if not lease.is_surely_ours(self._lease_s) or not self._credits.take(subscription):
-            return None
-        if goes_alone:
-            self._runs_alone = alone.popleft()
-        else:
-            buffer.take()
+        self._here.take(name)
         if subscription.is_async:
-            self._starting.add(id(lease))
-        self._running[name][id(lease)] = time.monotonic()
-        if len(buffer) in (0, LOW_READY):
+            self._starting.add(lease)
+        self._prefetch.took(lease)
+        if len(self._here.buffers[name]) in (0, LOW_READY):
             self._room.notify_all()
         return lease
 
-    def _soon(self, name: str) -> int:
-        """How many deliveries of a subscriber would end within a moment, as long as they take now."""
-        oldest = next(iter(self._running[name].values()), None)
-        age_s = time.monotonic() - oldest if oldest is not None else 0.0
-        return self._credits.soon(self._subscriptions[name], age_s)
+    def _is_turn(self, name: str) -> bool:
+        if self._credits.free(self._subscriptions[name]) >= len(self._waiting):
+            return True
+        rivals = [rival for rival in self._waiting if rival != name and self._candidate(rival)]
+        return self._prefetch.is_turn(name, rivals)
 
-    def _rooms(self) -> dict[str, int]:
-        """How many deliveries to read of each subscriber: its share of what could start now, or what ends soon."""
-        kinds = {name: self._subscriptions[name].is_async for name in self._names}
-        sharing, waiting = Counter(kinds.values()), Counter[bool]()
-        for name, kind in kinds.items():
-            waiting[kind] += len(self._buffers[name])
-        rooms = {}
-        for name, kind in kinds.items():
-            could_start = self._credits.free(self._subscriptions[name]) - waiting[kind]
-            share = max(1, could_start // sharing[kind]) if could_start > 0 else 0
-            held = len(self._buffers[name])
-            room = min(max(share, self._soon(name) - held), MAX_READY - held)
-            rooms[name] = 0 if name in self.paused or held > LOW_READY else room
-        return rooms
+    def _closed(self) -> frozenset[str]:
+        """Subscribers of whom nothing is to be started now: they are paused, or the loop stands still."""
+        return self.paused | self._on_the_loop if self._starting.stands_still else self.paused
 
-    def _surplus(self) -> dict[str, int]:
-        """How many deliveries of each subscriber wait here that neither start now nor end soon."""
-        left = {kind: self._credits.free(sub) for sub in self._subscriptions.values() for kind in [sub.is_async]}
-        surplus = {}
-        for name, buffer in self._buffers.items():
-            if buffer:
-                kind = self._subscriptions[name].is_async
-                keep = 0 if name in self.paused else max(left[kind], self._soon(name))
-                left[kind] = max(0, left[kind] - len(buffer))
-                if len(buffer) > keep:
-                    surplus[name] = len(buffer) - keep
-        return surplus
-
-    def _is_held_back(self, open_names: list[str]) -> bool:
-        """Whether a window may be what keeps deliveries away: there is room and nothing to run, and more runs
-        than Redis was told."""
-        return any(
-            not self._buffers[name]
-            and len(self._running[name]) - self._told[name] >= (1 if name in self._held_back else MUCH)
-            for name in open_names
-        )
+    def _is_held_back(self, name: str) -> bool:
+        return not self._here.buffers[name] and self._telling.is_held_back(name, self._prefetch.running(name))
 
     def _wake_consumers(self) -> None:
         for name, ready in self._ready.items():
-            if self._buffers[name] or self._alone[name]:
+            if self._here.has(name):
                 ready.notify()

@@ -88,3 +88,19 @@ def test_a_fast_handlers_deliveries_are_read_many_at_once(world: World, measured
     reads = world.redis.info("commandstats")["cmdstat_xreadgroup"]["calls"]
     measured(f"5,000 deliveries in {reads} reads")
     assert 5000 / reads >= 10
+
+
+def test_subscribers_with_a_backlog_take_turns_on_one_thread(world: World) -> None:
+    names = ("Plain", "Many", "Keyed", "Three")
+    world.start_fleet(1, APP, EVENTBUS_THREADS="1")
+    for name in names:
+        steer(world.backend.namespace, name, paused=True)
+        publish(world, *(make(name.upper(), project=f"p{n % 5}", n=n) for n in range(300)))
+    for name in names:
+        steer(world.backend.namespace, name, paused=False)
+    for name in names:
+        world.until_settled(name, timeout=PATIENCE_S)
+
+    starts = sorted((one.at_us, name) for name in names for one in begun(world, name))
+    first_half = Counter(name for _, name in starts[: len(starts) // 2])
+    assert len(starts) == 4 * 300 and min(first_half[name] for name in names) > 100

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -109,3 +110,14 @@ def test_dramatiqs_own_command_keeps_time_too(world: World) -> None:
     world.bus.publish_sync(timed(1), delay=0.2)
 
     wait_until(lambda: world.redis.llen("arrived") == 1, 30, f"the event; {world.log()}")
+
+
+def test_a_worker_of_schedules_alone_becomes_ready_is_listed_and_is_reloaded(world: World) -> None:
+    fleet = world.start_fleet(1, app="tests.fleet.ticking:bus")
+    wait_until(lambda: "Ready: no subscriber" in world.log(), 30, f"it to be ready; {world.log()}")
+    (name,) = world.consumers()
+    listed = subprocess.run([command("eventbus"), "workers", "list"], env=world.environment, capture_output=True)
+    assert f" {name.split('-')[-2]}  alive " in listed.stdout.decode(), listed.stderr.decode()
+
+    fleet.send_signal(signal.SIGHUP)
+    wait_until(lambda: world.consumers() and name not in world.consumers(), 60, f"another to take over; {world.log()}")

@@ -1,0 +1,140 @@
+"""What is worth holding ready in a process, and whose turn a free credit is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from events.frame import UNREADABLE, Lease
+from events.subscriptions import SubscriberOptions, Subscription
+from workers.buffer import Buffer
+from workers.credits import MAX_READY, READY_S, Credits
+from workers.prefetch import Prefetch
+
+QUICK_S = READY_S / 25
+THREADS = 4
+
+
+class Desk:
+    """A process of four threads and the plain subscribers A, B and C, and the async one L."""
+
+    def __init__(self) -> None:
+        self.subscriptions = {
+            name: Subscription(name, (name.upper(),), print, name == "L", SubscriberOptions()) for name in "ABCL"
+        }
+        self.credits = Credits(THREADS, 100)
+        self.buffers = {name: Buffer() for name in self.subscriptions}
+        self.prefetch = Prefetch(self.subscriptions, self.credits, self.buffers)
+        self.started: list[Lease] = []
+
+    def hold(self, name: str, count: int) -> None:
+        for _ in range(count):
+            self.buffers[name].add(Lease(name, "1-0", 1, UNREADABLE))
+
+    def start(self, name: str) -> Lease:
+        lease = Lease(name, "1-0", 1, UNREADABLE)
+        assert self.credits.take(self.subscriptions[name])
+        self.prefetch.took(lease)
+        self.started.append(lease)
+        return lease
+
+    def end(self, lease: Lease, elapsed_s: float) -> None:
+        self.credits.give_back(self.subscriptions[lease.subscriber], elapsed_s)
+        self.prefetch.ended(lease)
+
+    def learn(self, name: str, elapsed_s: float) -> None:
+        """Let a handler have shown how long it takes."""
+        self.end(self.start(name), elapsed_s)
+
+    def rooms(self, closed: Iterable[str] = ()) -> dict[str, int]:
+        return self.prefetch.rooms("ABCL", frozenset(closed))
+
+    def owed(self, closed: Iterable[str] = ()) -> list[str]:
+        return self.prefetch.owed(self.rooms(closed), frozenset(closed))
+
+    def surplus(self, closed: Iterable[str] = ()) -> dict[str, int]:
+        return self.prefetch.surplus(frozenset(closed))
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+def test_free_credits_are_shared_among_those_that_may_start(desk: Desk) -> None:
+    assert desk.rooms() == {"A": 1, "B": 1, "C": 1, "L": 100}
+    assert desk.rooms(closed="B") == {"A": 2, "B": 0, "C": 2, "L": 100}
+
+
+def test_while_slow_handlers_hold_every_thread_nothing_is_read_for_those(desk: Desk) -> None:
+    for _ in range(THREADS):
+        desk.start("A")
+
+    assert desk.rooms() == {"A": 0, "B": 0, "C": 0, "L": 100} and desk.owed() == []
+
+
+def test_beside_a_quick_subscriber_that_holds_much_each_other_gets_one_delivery_ready(desk: Desk) -> None:
+    desk.learn("A", QUICK_S)
+    for _ in range(THREADS):
+        desk.start("A")
+    desk.hold("A", 100)
+
+    assert desk.rooms() == {"A": 0, "B": 0, "C": 0, "L": 100} and desk.owed() == ["B", "C"]
+    desk.hold("B", 1)
+    assert desk.owed() == ["C"] and "B" not in desk.surplus()
+
+
+def test_a_slow_subscriber_gets_no_more_than_its_fair_share_of_threads_beside_a_quick_one(desk: Desk) -> None:
+    desk.learn("A", QUICK_S)
+    desk.hold("A", 50)
+    desk.start("B")
+
+    assert desk.owed(closed="C") == ["B"]
+    desk.start("B")
+    assert desk.owed(closed="C") == []
+
+
+def test_what_a_quick_subscriber_reads_ahead_is_less_where_more_of_them_are_busy(desk: Desk) -> None:
+    for name in "AB":
+        desk.learn(name, QUICK_S)
+    for _ in range(THREADS):
+        desk.start("A")
+    alone = desk.rooms()["A"]
+    desk.hold("B", 1)
+
+    assert alone == THREADS * 25 and desk.rooms()["A"] == alone // 2
+
+
+def test_nothing_is_read_for_a_buffer_that_is_nearly_full(desk: Desk) -> None:
+    desk.learn("L", 1e-6)
+    desk.hold("L", MAX_READY - 10)
+
+    assert desk.rooms()["L"] == 0
+
+
+def test_what_neither_starts_now_nor_soon_is_surplus_and_the_one_served_longest_ago_keeps_its_own(desk: Desk) -> None:
+    desk.learn("A", 1)
+    for _ in range(THREADS - 1):
+        desk.start("C")
+    desk.hold("A", 3)
+    desk.hold("B", 1)
+
+    assert desk.surplus() == {"A": 2}
+    desk.start("C")
+    assert desk.surplus() == {"A": 3, "B": 1}
+
+
+def test_all_that_is_held_of_one_who_may_start_nothing_is_surplus(desk: Desk) -> None:
+    desk.hold("A", 3)
+    desk.hold("L", 5)
+
+    assert desk.surplus(closed="AL") == {"A": 3, "L": 5}
+
+
+def test_the_last_free_credit_goes_to_whoever_was_served_longest_ago(desk: Desk) -> None:
+    for name in "ABC":
+        desk.start(name)
+
+    assert [desk.prefetch.is_turn(name, set("ABC") - {name}) for name in "ABC"] == [True, False, False]
+    assert desk.prefetch.is_turn("B", "C") and desk.prefetch.is_turn("C", "L")

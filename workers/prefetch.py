@@ -1,0 +1,153 @@
+"""What of each subscriber is worth holding ready in this process, and whose turn a free credit is.
+
+A subscriber that is fast reads ahead, one that is slow holds nothing that it cannot start. None starves
+another: where credits come free within a moment, each has one delivery ready whatever the others hold,
+until its fair share of the credits runs; and a credit goes to whoever was served longest ago.
+
+Decides only: the receiver reads, and hands back. Not thread-safe; the receiver's lock guards it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple
+
+from events.frame import Lease
+from events.subscriptions import Subscription
+from workers.buffer import Buffer
+from workers.credits import MAX_READY, Credits
+
+LOW_READY = MAX_READY * 3 // 4
+
+
+class _Kind(NamedTuple):
+    """Where the plain subscribers stand together, or the async ones.
+
+    Attributes:
+        free: credits nobody has. spare: those that nothing read waits for; negative when more waits.
+        share: of the spare ones, each subscriber's. fair: of all credits, each subscriber's.
+        active: subscribers of whom something runs or waits here.
+        turns_over: whether a credit is free, or will be within a moment.
+    """
+
+    free: int
+    spare: int
+    share: int
+    fair: int
+    active: int
+    turns_over: bool
+
+
+class Prefetch:
+    """How much of each subscriber of one process to hold.
+
+    Args:
+        buffers: what was read of each and not taken; only looked at.
+    """
+
+    def __init__(
+        self, subscriptions: Mapping[str, Subscription], credits: Credits, buffers: Mapping[str, Buffer]
+    ) -> None:
+        self._subscriptions = subscriptions
+        self._credits = credits
+        self._buffers = buffers
+        self._running: dict[str, dict[int, float]] = {name: {} for name in subscriptions}
+        self._served: dict[str, int] = dict.fromkeys(subscriptions, 0)
+        self._turn = 0
+
+    def took(self, lease: Lease) -> None:
+        """Note that a delivery got a credit."""
+        self._turn += 1
+        self._served[lease.subscriber] = self._turn
+        self._running[lease.subscriber][id(lease)] = time.monotonic()
+
+    def ended(self, lease: Lease) -> None:
+        """Note that it has given its credit back."""
+        self._running[lease.subscriber].pop(id(lease), None)
+
+    def running(self, name: str) -> int:
+        """How many deliveries of a subscriber have a credit."""
+        return len(self._running[name])
+
+    def is_turn(self, name: str, rivals: Iterable[str]) -> bool:
+        """Whether a free credit is this subscriber's, although the rivals could start something too."""
+        subscription = self._subscriptions[name]
+        before = sum(
+            self._subscriptions[rival].is_async == subscription.is_async and self._served[rival] < self._served[name]
+            for rival in rivals
+        )
+        return self._credits.free(subscription) > before
+
+    def rooms(self, names: Iterable[str], closed: Collection[str]) -> dict[str, int]:
+        """How many deliveries to read of each subscriber.
+
+        Args:
+            closed: those of whom nothing is to be started now.
+        """
+        kinds = self._kinds(closed)
+        return {
+            name: 0 if name in closed else self._room(name, kinds[self._subscriptions[name].is_async]) for name in names
+        }
+
+    def owed(self, rooms: Mapping[str, int], closed: Collection[str]) -> list[str]:
+        """Those without room who should have one delivery ready all the same, for their next turn.
+
+        Args:
+            rooms: as `rooms` returned them.
+        """
+        kinds = self._kinds(closed)
+        return [
+            name
+            for name, room in rooms.items()
+            if room == 0 and name not in closed and not self._buffers[name]
+            if self._next_one(name, kinds[self._subscriptions[name].is_async])
+        ]
+
+    def surplus(self, closed: Collection[str]) -> dict[str, int]:
+        """How many deliveries of each subscriber wait here that neither start now nor within a moment."""
+        kinds = self._kinds(closed)
+        left = {is_async: kind.free for is_async, kind in kinds.items()}
+        surplus = {}
+        for name in sorted((name for name, buffer in self._buffers.items() if buffer), key=self._served.__getitem__):
+            is_async, held = self._subscriptions[name].is_async, len(self._buffers[name])
+            keep = 0 if name in closed else max(left[is_async], self._soon(name), self._next_one(name, kinds[is_async]))
+            left[is_async] = max(0, left[is_async] - held)
+            if held > keep:
+                surplus[name] = held - keep
+        return surplus
+
+    def _kinds(self, closed: Collection[str]) -> dict[bool, _Kind]:
+        kinds = {}
+        for is_async in {subscription.is_async for subscription in self._subscriptions.values()}:
+            names = [name for name, one in self._subscriptions.items() if one.is_async == is_async]
+            active = [name for name in names if self._running[name] or self._buffers[name]]
+            sharing = max(1, sum(name not in closed for name in names))
+            free = self._credits.free(self._subscriptions[names[0]])
+            spare = free - sum(len(self._buffers[name]) for name in active)
+            kinds[is_async] = _Kind(
+                free=free,
+                spare=spare,
+                share=max(1, spare // sharing) if spare > 0 else 0,
+                fair=max(1, self._credits.total(self._subscriptions[names[0]]) // sharing),
+                active=max(1, len(active)),
+                turns_over=free > 0 or any(self._soon(name) for name in active),
+            )
+        return kinds
+
+    def _room(self, name: str, kind: _Kind) -> int:
+        held, soon = len(self._buffers[name]), self._soon(name)
+        if held > LOW_READY:
+            return 0
+        ready = max(1, soon // kind.active) if soon else 0
+        return max(0, min(max(kind.share, ready - held), MAX_READY - held))
+
+    def _next_one(self, name: str, kind: _Kind) -> int:
+        """1 where a subscriber has its turn within a moment, however much others hold; else 0."""
+        return int(kind.turns_over and len(self._running[name]) < kind.fair)
+
+    def _soon(self, name: str) -> int:
+        """How many deliveries of a subscriber would end within a moment, as long as they take now."""
+        oldest = next(iter(self._running[name].values()), None)
+        age_s = time.monotonic() - oldest if oldest is not None else 0.0
+        return self._credits.soon(self._subscriptions[name], age_s)

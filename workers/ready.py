@@ -1,0 +1,82 @@
+"""What one process has ready: read from Redis, leased, and not started; who may start it is decided elsewhere.
+
+What was started by a worker that took it over and fell silent too runs alone, one at a time in a process:
+should it kill this worker as well, nothing else that ran here is blamed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+
+from events.frame import Lease
+from workers.buffer import Buffer
+
+
+class Ready:
+    """Of each subscriber a buffer, and what is to run alone. Not thread-safe; the receiver's lock guards it.
+
+    Attributes:
+        buffers: by subscriber.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.buffers = {name: Buffer() for name in names}
+        self._alone: dict[str, deque[Lease]] = {name: deque() for name in self.buffers}
+        self._runs_alone: Lease | None = None
+
+    def add(self, lease: Lease) -> None:
+        """Put a delivery behind those of its subscriber."""
+        if lease.starts:
+            self._alone[lease.subscriber].append(lease)
+        else:
+            self.buffers[lease.subscriber].add(lease)
+
+    def has(self, name: str) -> bool:
+        """Whether anything of the subscriber is here."""
+        return bool(self.buffers[name] or self._alone[name])
+
+    def next(self, name: str) -> Lease | None:
+        """Return the subscriber's delivery whose turn it is; None when none is here, or another one runs alone."""
+        if self._alone[name] and self._runs_alone is None:
+            return self._alone[name][0]
+        return self.buffers[name].next() if self.buffers[name] else None
+
+    def take(self, name: str) -> None:
+        """Remove what `next` returned."""
+        if self._alone[name] and self._runs_alone is None:
+            self._runs_alone = self._alone[name].popleft()
+        else:
+            self.buffers[name].take()
+
+    def settled(self, lease: Lease) -> bool:
+        """Let the next one run alone, if it was this one that did; return whether it was."""
+        ran_alone = self._runs_alone is lease
+        if ran_alone:
+            self._runs_alone = None
+        return ran_alone
+
+    def drop(self, lease: Lease) -> None:
+        """Remove that delivery, if it is here."""
+        self.buffers[lease.subscriber].drop(lease)
+        if lease in self._alone[lease.subscriber]:
+            self._alone[lease.subscriber].remove(lease)
+
+    def take_back(self, surplus: Mapping[str, int], closed: Iterable[str]) -> list[Lease]:
+        """Remove and return so many of each subscriber, and what is to run alone of the closed ones; the last first."""
+        taken = [self.buffers[name].take_last() for name, count in surplus.items() for _ in range(count)]
+        return taken + [self._alone[name].pop() for name in closed for _ in range(len(self._alone[name]))]
+
+    def empty(self) -> list[Lease]:
+        """Remove and return all, of each subscriber the last first."""
+        return self.take_back({name: len(buffer) for name, buffer in self.buffers.items()}, list(self._alone))
+
+    @property
+    def buffered(self) -> int:
+        """How many deliveries are in buffers."""
+        return sum(map(len, self.buffers.values()))
+
+    @property
+    def alone(self) -> int:
+        """How many wait to run alone."""
+        return sum(map(len, self._alone.values()))
