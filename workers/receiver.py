@@ -390,7 +390,8 @@ class Receiver:
         return self.paused | self._on_the_loop if self._starting.stands_still else self.paused
 
     def _is_held_back(self, name: str) -> bool:
-        return not self._here.buffers[name] and self._telling.is_held_back(name, self._prefetch.running(name))
+        """Asked of one that has room: what waits here begins within a moment, and counts as running."""
+        return self._telling.is_held_back(name, self._prefetch.running(name) + len(self._here.buffers[name]))
 
     def _wake_consumers(self) -> None:
         for name, ready in self._ready.items():
