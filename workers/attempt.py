@@ -65,6 +65,7 @@ class Attempt:
         deferred: the attempt is settled by the event loop, not by Dramatiq's acknowledgement.
         abandoned: another worker owns the delivery now; whatever comes of this is void.
         cancelled: this process does not want it to start, or asked its handler to stop.
+        interrupted_at: when it asked so, monotonic seconds; 0.0 when it never has.
         expired: its async handler was cancelled because of its time limit.
         finished: its settlement is on its way.
         task: the running task of an async handler.
@@ -79,6 +80,7 @@ class Attempt:
     deferred: bool = False
     abandoned: bool = False
     cancelled: bool = False
+    interrupted_at: float = 0.0
     expired: bool = False
     finished: bool = False
     task: asyncio.Task[None] | None = None

@@ -113,8 +113,9 @@ class Consuming:
         return self._broker.engine.handled
 
     @property
-    def hangs(self) -> bool:
-        """Whether handlers that cannot be interrupted hold every thread: only a new process helps."""
+    def hangs(self) -> str:
+        """What handlers hold that cannot be interrupted, "Every thread"; empty when nothing: else only a new process
+        helps."""
         return self._broker.engine.hangs
 
     def stop(self, grace_s: float) -> None:

@@ -24,7 +24,7 @@ from dramatiq.middleware import SkipMessage
 
 from events.context import handling
 from events.deliveries import Deliveries, Settlement
-from events.errors import Discard, EventBusError
+from events.errors import Discard
 from events.frame import Lease
 from events.namespace import Namespace
 from events.settings import Settings
@@ -32,18 +32,17 @@ from events.subscriptions import Subscription
 from workers.attempt import (
     Attempt,
     Interrupted,
-    JoinIncomplete,
-    NotStartedAgain,
     conclude,
     dead,
     failed,
     hand_back,
     materialized,
-    require_an_attempt,
 )
+from workers.beforehand import has_joined, may_start
 from workers.busy import Process, long_running
 from workers.credits import Credits
 from workers.eviction import warn_of_eviction
+from workers.hanging import Hanging
 from workers.held import Held
 from workers.keeper import LeaseKeeper
 from workers.last_beats import LastBeats
@@ -54,7 +53,6 @@ from workers.saying import say
 from workers.settler import Settler
 
 PUT_OFF_US = 5_000_000
-MAX_SUSPECT_STARTS = 2
 LAST_WORDS_S = 2.0
 SAY_AGAIN_S = 60.0
 
@@ -111,14 +109,16 @@ class Engine:
         self.loop = self._own_loop.loop if self._own_loop else loop
         assert self.loop is not None
         patience_s = min(CANCEL_AGAIN_S, settings.lease_s / 2)  # to end before the handler counts as hanging
-        self._async = AsyncHandlers(self.loop, self._begins, self.finish, patience_s)
+        self._async = AsyncHandlers(self.loop, self._begin_on_loop, self.finish, patience_s)
         self._running: dict[int, Attempt] = {}
         self._idle = threading.Condition()
-        self._threads = threads
+        self._hanging = Hanging(self._attempts, self.loop, settings.lease_s, threads)
         self._process = Process(subscriptions, threads, settings.concurrency)
         self._put_off_said_at = 0.0
         self._drained_by = float("inf")
-        self._last_beats = LastBeats(lambda: self._deliveries.promote({}, 0, self._beat()))
+        self._last_beats = LastBeats(
+            lambda: self._deliveries.promote({}, 0, self._beat()), lambda: self._deliveries.leave(subscriptions)
+        )
         self.draining = False
         self.handled = 0  # attempts that have run here and ended, however they did
 
@@ -151,20 +151,18 @@ class Engine:
         Raises:
             BaseException: what a plain handler raised.
         """
+        subscription = attempt.subscription
         if (
-            self.draining
-            or not self._is_wanted(attempt)
-            or not self._may_start(attempt)
-            or not self._has_joined(attempt)
-            or not self._is_wanted(attempt)  # again: Redis was asked in between
+            not self._is_wanted(attempt)
+            or not may_start(attempt, self._deliveries)
+            or not has_joined(attempt, self._deliveries)
+            or not (self._is_wanted(attempt) if subscription.is_async else self._begin(attempt))  # Redis was asked
         ):
             attempt.cancelled = True
             return
-        subscription = attempt.subscription
         if subscription.is_async:
             self._defer(attempt)
             return
-        attempt.started_at = time.monotonic()
         result = self._interrupter.call(attempt, subscription.options.time_limit, lambda: _call(attempt))
         if hasattr(result, "__await__") or hasattr(result, "__aiter__"):
             self._defer(attempt, result)
@@ -193,21 +191,20 @@ class Engine:
                 self._idle.notify_all()
 
     @property
-    def hangs(self) -> bool:
-        """Whether every thread is held by a handler that neither ends nor can be interrupted."""
-        with self._idle:
-            hung = sum(a.abandoned and not a.deferred and a.started_at > 0 for a in self._running.values())
-        return hung >= self._threads
+    def hangs(self) -> str:
+        """What is held by handlers that neither end nor can be interrupted, "Every thread"; empty when nothing is."""
+        return self._hanging.what
 
     def drain(self, grace_s: float) -> None:
-        """Stop: hand back what has not started, wait for what runs, then interrupt it; settle all."""
+        """Stop: hand back what has not started, wait for what runs, then interrupt it; settle all.
+
+        Nobody waits for handlers whose delivery is another worker's: their results are void.
+        """
         self.hurry(grace_s)
-        self.draining = True
-        for lease in self.receiver.stop():
-            self._settler.put(hand_back(lease))
+        self._start_no_more()
         self._last_beats.start()
         if not self._wait_idle():
-            late = self._attempts()
+            late = self._awaited()
             log.warning("%d handlers still run at the end of the grace and are interrupted.", len(late))
             for attempt in late:
                 self._cancel(attempt)
@@ -225,10 +222,6 @@ class Engine:
     def close(self) -> None:
         """End the threads. Call after `drain`."""
         self._last_beats.stop()
-        try:
-            self._deliveries.leave(self.subscriptions)
-        except EventBusError as error:
-            log.warning("The worker leaves without a word: %s", error)
         self._settler.stop(time.monotonic() + LAST_WORDS_S)
         self._keeper.stop()
         self._interrupter.stop()
@@ -243,6 +236,21 @@ class Engine:
     def _attempts(self) -> list[Attempt]:
         with self._idle:
             return list(self._running.values())
+
+    def _awaited(self) -> list[Attempt]:
+        with self._idle:
+            return [a for a in self._running.values() if not a.abandoned]
+
+    def _start_no_more(self) -> None:
+        """Begin to drain: hand back what was read, and what waits for the loop to come to it."""
+        with self._idle:
+            self.draining = True
+            waiting = [a for a in self._running.values() if a.deferred and not a.started_at]
+        for attempt in waiting:
+            attempt.cancelled = True
+            self.finish(attempt)
+        for lease in self.receiver.stop():
+            self._settler.put(hand_back(lease))
 
     def _conclusion(self, attempt: Attempt) -> Settlement:
         if attempt.cancelled and attempt.error is None and not attempt.started_at:
@@ -264,52 +272,21 @@ class Engine:
             attempt.deferred, attempt.cancelled, attempt.started_at = False, True, 0.0
 
     def _is_wanted(self, attempt: Attempt) -> bool:
-        """Whether the handler may still be started; asked again wherever a pause can have come between."""
+        """Whether the handler may still be started; asked again wherever a pause or a drain can have come between."""
         lost = attempt.abandoned or attempt.cancelled or not self.receiver.may_start(attempt.lease)
-        return not lost and attempt.lease.is_surely_ours(self._settings.lease_s)
+        return not (self.draining or lost) and attempt.lease.is_surely_ours(self._settings.lease_s)
 
-    def _begins(self, attempt: Attempt) -> bool:
-        """The loop has come to an attempt: whether its handler may still be started."""
+    def _begin(self, attempt: Attempt) -> bool:
+        """Let the handler start now, if it still may. Once a drain has begun nothing does."""
+        with self._idle:
+            if not self._is_wanted(attempt):
+                return False
+            attempt.started_at = time.monotonic()
+        return True
+
+    def _begin_on_loop(self, attempt: Attempt) -> bool:
         self.receiver.began(attempt.lease)
-        return self._is_wanted(attempt)
-
-    def _may_start(self, attempt: Attempt) -> bool:
-        """Count the start of a suspect; what killed its workers, or has no attempt left, is not started again."""
-        if attempt.lease.starts < MAX_SUSPECT_STARTS:
-            require_an_attempt(attempt)
-        if not attempt.lease.suspect:
-            return True
-        try:
-            starts = self._deliveries.begin(attempt.lease)
-        except EventBusError as error:
-            log.warning("%r waits: %s", attempt, error)
-            return False
-        if starts == 0:
-            attempt.abandoned = True
-            return False
-        if starts > MAX_SUSPECT_STARTS:
-            raise NotStartedAgain(
-                "It killed its worker three times: each time the process died, or fell silent, while it ran."
-            )
-        return True
-
-    def _has_joined(self, attempt: Attempt) -> bool:
-        """Fetch what a join has seen. Retried from the dead letters it runs with what there is.
-
-        Raises:
-            JoinIncomplete: something is missing, and the subscriber wants all or nothing.
-        """
-        join, lease = attempt.subscription.options.join, attempt.lease
-        if join is None:
-            return True
-        try:
-            attempt.joined = self._deliveries.joined(lease)
-        except EventBusError as error:
-            log.warning("%r waits: %s", attempt, error)
-            return False
-        if join.partial == "dead" and not attempt.joined.complete and not lease.frame.redelivery:
-            raise JoinIncomplete(f"The join is not complete: {attempt.joined.lack}.")
-        return True
+        return self._begin(attempt)
 
     def _refuse(self, lease: Lease) -> None:
         """Settle a delivery that no handler here can take."""
@@ -340,7 +317,7 @@ class Engine:
         attempt = next((a for a in self._attempts() if a.lease is lease), None)
         if attempt is not None and not attempt.finished:
             log.warning("%r was taken over by another worker; what it does here is void.", attempt)
-            attempt.abandoned = True
+            self._let_go(attempt)
             self._cancel(attempt)
 
     def _give_up(self) -> None:
@@ -348,31 +325,34 @@ class Engine:
 
         What is not renewed goes to another worker; what comes of it here is void.
         """
-        now = time.monotonic()
-        running = [a for a in self._attempts() if (a.started_at or a.deferred) and not a.abandoned]
+        self._hanging.ask_loop()
         if self._async.has_ended:
-            if not self.draining:
-                log.error("The handlers' event loop has ended without stop_consuming: this process reads no more.")
-                self.draining = True
-                for lease in self.receiver.stop():
-                    self._settler.put(hand_back(lease))
-            for attempt in [a for a in running if a.deferred]:
-                attempt.cancelled, attempt.error = True, Interrupted()
-                self.finish(attempt)
-        for attempt in running:
+            self._end_with_the_loop()
+        for attempt in self._hanging.overdue():
             limit_s = attempt.subscription.options.time_limit
-            over_s = now - attempt.started_at - limit_s if attempt.started_at and not attempt.finished else 0.0
-            if over_s > self._settings.lease_s:
-                log.error(
-                    "%r hangs beyond its limit of %g s and cannot be interrupted; it is given up here.",
-                    attempt,
-                    limit_s,
-                )
-                attempt.abandoned = True
-                self._gone(attempt.lease)
+            log.error(
+                "%r hangs beyond its limit of %g s and cannot be interrupted; it is given up here.", attempt, limit_s
+            )
+            self._let_go(attempt)
+            self._gone(attempt.lease)
+
+    def _end_with_the_loop(self) -> None:
+        if not self.draining:
+            log.error("The handlers' event loop has ended without stop_consuming: this process reads no more.")
+            self._start_no_more()
+        for attempt in [a for a in self._awaited() if a.deferred]:
+            attempt.cancelled, attempt.error = True, Interrupted()
+            self.finish(attempt)
+
+    def _let_go(self, attempt: Attempt) -> None:
+        """What comes of the attempt is void from now on, and a drain does not wait for it."""
+        with self._idle:
+            attempt.abandoned = True
+            self._idle.notify_all()
 
     def _cancel(self, attempt: Attempt) -> None:
         attempt.cancelled = True
+        attempt.interrupted_at = attempt.interrupted_at or time.monotonic()
         if attempt.deferred:
             self._async.cancel(attempt)
         else:
@@ -380,7 +360,7 @@ class Engine:
 
     def _wait_idle(self) -> bool:
         with self._idle:
-            while self._running:
+            while any(not attempt.abandoned for attempt in self._running.values()):
                 left = self._drained_by - time.monotonic()
                 if left <= 0:
                     return False

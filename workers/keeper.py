@@ -55,6 +55,9 @@ class LeaseKeeper:
             wait_s = self._interval_s
             try:
                 self._give_up()
+            except Exception:
+                log.exception("Letting go of what hangs failed; leases are renewed all the same.")
+            try:
                 self._renew()
             except EventBusError as error:
                 log.warning("%d leases could not be renewed: %s", len(self._held), error)

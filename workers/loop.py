@@ -12,7 +12,6 @@ import contextvars
 import inspect
 import logging
 import threading
-import time
 from collections.abc import Callable
 
 from events.context import handling
@@ -54,7 +53,7 @@ class AsyncHandlers:
     """Runs attempts on a loop.
 
     Args:
-        is_wanted: asked on the loop, at the last moment, whether the handler may still be started.
+        begin: called on the loop, at the last moment; sets `started_at`, unless the handler may not start any more.
         finished: called on the loop with each attempt that ended, its result or error set.
         cancel_again_s: how long a cancelled handler may clean up, or ignore that it was cancelled, before it is
             cancelled again.
@@ -63,13 +62,13 @@ class AsyncHandlers:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        is_wanted: Callable[[Attempt], bool],
+        begin: Callable[[Attempt], bool],
         finished: Callable[[Attempt], None],
         cancel_again_s: float = CANCEL_AGAIN_S,
     ) -> None:
         self._loop = loop
         self._cancel_again_s = cancel_again_s
-        self._is_wanted = is_wanted
+        self._begin = begin
         self._finished = finished
 
     def submit(self, attempt: Attempt, begun: object = None) -> None:
@@ -120,9 +119,8 @@ class AsyncHandlers:
         limit = self._loop.call_later(limit_s, self._expire, attempt)
         try:
             if begun is None:
-                if not self._is_wanted(attempt):
+                if not self._begin(attempt):
                     raise Interrupted
-                attempt.started_at = time.monotonic()
             elif attempt.cancelled and attempt.task is not None:
                 attempt.task.cancel()
             attempt.result = await collected(begun if begun is not None else attempt.call())

@@ -3,7 +3,7 @@
     told      stop     SIGTERM, SIGINT, SIGHUP, or the end of standard input: the supervisor is gone
               retire   a line on standard input, from the supervisor: end when what runs has ended
     reports   ready    its queues are read
-              full     it has handled its number of events and should be replaced
+              full     it has handled its number of events, or handlers hang in it, and should be replaced
 
 Signal handlers only put a word into a `SimpleQueue`, the one queue that is safe to use in them: setting a
 `threading.Event` that the interrupted thread waits for can lock up for good.

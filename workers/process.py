@@ -117,14 +117,17 @@ def _serve(consuming: Consuming, orders: Orders, settings: Settings, names: list
         orders.report(READY)
     limit = settings.max_events_per_process
     full_at = limit + random.randint(0, int(limit * SPREAD)) if limit else float("inf")
+    hangs = ""
     while not (orders.stop or orders.retire):
         orders.wait(CHECK_S)
-        if consuming.hangs:
+        if not hangs and (hangs := consuming.hangs):
             log.critical(
-                "Every thread is held by a handler that hangs; this process ends, for another to take its place."
+                "%s is held by a handler that hangs: another process has to take the place of this one.", hangs
             )
-            consuming.stop(0.0)
-            return RET_KILLED
+            if not orders.supervised:
+                consuming.stop(settings.grace_s)
+                return RET_KILLED
+            orders.report(FULL)
         if consuming.handled >= full_at:
             log.info("This process has handled %d events, its share; another takes its place.", consuming.handled)
             full_at = float("inf")

@@ -187,12 +187,15 @@ class Receiver:
             self._here.drop(lease)
 
     def stop(self) -> list[Lease]:
-        """Stop reading; return what was read and not taken, to be handed back."""
+        """Stop reading; spare at once what was read and not taken, and return what a read still brought."""
         with self._lock:
             self._stopping = True
             for ready in self._ready.values():
                 ready.notify_all()
             self._room.notify_all()
+            left = self._here.empty()
+        for lease in left:
+            self._spared(lease)
         if self._thread.is_alive():
             self._thread.join(MAX_BLOCK_MS / 1000 + 5)
         with self._lock:
