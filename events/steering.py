@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from events.connection import mapped
-from events.errors import InvalidSubscription
+from events.errors import InvalidSubscription, ScriptFailed
 from events.inspection import Inspection
 from events.keys import GROUP
 from events.namespace import Namespace
@@ -81,9 +81,14 @@ def until_heeded(namespace: Namespace, name: str, timeout_s: float = HEED_S) -> 
 
 
 def _holders(namespace: Namespace, name: str) -> set[str]:
-    """Return the workers that hold deliveries of a subscriber."""
-    with mapped(namespace.client):
-        pending: Any = namespace.client.xpending(namespace.keys("queue", name), GROUP)
+    """Return the workers that hold deliveries of a subscriber; of one that was dropped meanwhile nobody does."""
+    try:
+        with mapped(namespace.client):
+            pending: Any = namespace.client.xpending(namespace.keys("queue", name), GROUP)
+    except ScriptFailed as error:
+        if error.code == "NOGROUP":
+            return set()
+        raise
     return {consumer["name"].decode() for consumer in pending["consumers"]}
 
 

@@ -58,9 +58,14 @@ class Settler:
                 self._wake.notify_all()
 
     def flush(self, deadline: float) -> bool:
-        """Wait until all that was put is answered, or the deadline (monotonic seconds) passes."""
+        """Wait until all that was put is answered, or the deadline (monotonic seconds) passes.
+
+        What failed and waits to be sent again is sent once more now.
+        """
         with self._wake:
-            while self._queue or self._in_hand:
+            self._postponed = deque((0.0, settlement) for _, settlement in self._postponed)
+            self._wake.notify_all()
+            while self._queue or self._in_hand or self._postponed:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return False
