@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from events.beats import Run
+    from events.inspection import Queue
     from events.roster import Lag, Worker
 
 SHOWN_RUNS = 3
@@ -59,6 +60,7 @@ def lag_object(lag: Lag) -> dict[str, Any]:
         "delayed": queue.delayed,
         "dead": queue.dead,
         "oldest_s": None if queue.oldest_s is None else round(queue.oldest_s, 3),
+        "oldest_is_lower_bound": queue.oldest_is_bounded,
         "workers": lag.workers,
         "capacity": lag.capacity,
         "paused": queue.is_paused,
@@ -124,6 +126,13 @@ def _run(run: Run, narrow: bool) -> str:
     return " ".join(filter(None, words)) + (f" (attempt {run.attempt})" if run.attempt > 1 else "")
 
 
+def _age(queue: Queue) -> str:
+    """Write how old the oldest unsettled event is, at least."""
+    if queue.oldest_s is None:
+        return wording.duration(None)
+    return f"{wording.duration(queue.oldest_s * 1000)}{'+' if queue.oldest_is_bounded else ''}"
+
+
 def _lags_table(lags: Sequence[Lag]) -> Table:
     from rich.table import Table
 
@@ -133,8 +142,7 @@ def _lags_table(lags: Sequence[Lag]) -> Table:
     for lag in lags:
         queue = lag.queue
         table.add_row(
-            queue.subscriber, f"{lag.lag:,}{'+' if queue.is_bounded else ''}",
-            wording.duration(None if queue.oldest_s is None else queue.oldest_s * 1000),
+            queue.subscriber, f"{lag.lag:,}{'+' if queue.is_bounded else ''}", _age(queue),
             f"{queue.running:,}", f"{queue.delayed:,}", f"{queue.dead:,}", f"{lag.workers:,}", f"{lag.capacity:,}",
             "paused" if queue.is_paused else "",
         )  # fmt: skip

@@ -19,7 +19,7 @@ from events.roster import Lag, Worker, lag_of, worker_of
 
 MAX_LANES = 1000
 MAX_COUNT = 1000
-_LOOK_AT_LANES = 20
+MAX_OLDEST = 100
 _PAGE = 100
 
 
@@ -58,8 +58,10 @@ class Queue:
         waiting: deliveries in lanes, not in the window yet.
         is_bounded: there are more lanes than were counted: `waiting` is a lower bound.
         delayed: retries that are not due. dead: dead letters kept.
-        oldest_s: seconds since the oldest unsettled event that was found was published; None when
-            nothing is unsettled.
+        oldest_s: seconds since the oldest unsettled event was published; None when nothing is unsettled. Looked
+            for at the head of each lane that is counted, among the `MAX_OLDEST` deliveries that entered the window
+            first, and as many retries that are due first.
+        oldest_is_bounded: there are more of those than were looked at: `oldest_s` is a lower bound.
     """
 
     subscriber: str
@@ -75,6 +77,7 @@ class Queue:
     delayed: int
     dead: int
     oldest_s: float | None
+    oldest_is_bounded: bool
 
     @property
     def unsettled(self) -> int:
@@ -196,15 +199,15 @@ class Inspection:
         pipeline.hkeys(keys("held", name))
         pipeline.zcard(keys("delayed", name))
         pipeline.xlen(keys("dead", name))
-        pipeline.xrange(keys("queue", name), count=1)
-        pipeline.zrange(keys("delayed", name), 0, 0)
-        record, window, movable, held, delayed, dead, head, next_retry = pipeline.execute()
+        pipeline.xrange(keys("queue", name), count=MAX_OLDEST)
+        pipeline.zrange(keys("delayed", name), 0, MAX_OLDEST - 1)
+        record, window, movable, held, delayed, dead, first, retries = pipeline.execute()
         types, state, ordering, paused, declared, was_set = ((field or b"").decode() for field in record)
         leased = self._leased(name)
         lanes = [lane.decode() for lane in dict.fromkeys([*movable, *held])]
-        waiting, frames = self._lanes(name, lanes[:MAX_LANES])
-        frames += [fields.get(b"f", b"") for _, fields in head] + list(next_retry)
-        positions = list(filter(None, map(_frame_position, frames)))
+        is_bounded = len(lanes) > MAX_LANES or len(movable) == MAX_LANES
+        waiting, positions = self._lanes(name, lanes[:MAX_LANES])
+        positions += _positions([fields.get(b"f", b"") for _, fields in first] + retries)
         return Queue(
             subscriber=name,
             types=tuple(filter(None, types.split("\t"))),
@@ -215,21 +218,26 @@ class Inspection:
             ready=max(0, window - leased),
             running=leased,
             waiting=waiting,
-            is_bounded=len(lanes) > MAX_LANES or len(movable) == MAX_LANES,
+            is_bounded=is_bounded,
             delayed=delayed,
             dead=dead,
             oldest_s=max(0.0, (now - min(positions)) / 1e6) if positions else None,
+            oldest_is_bounded=is_bounded or max(window, delayed) > MAX_OLDEST,
         )
 
-    def _lanes(self, name: str, lanes: Sequence[str]) -> tuple[int, list[bytes]]:
-        """Count what waits in lanes, and return the heads of some of them."""
-        pipeline = self._client.pipeline(transaction=False)
-        for lane in lanes:
-            pipeline.llen(self._keys("lane", name, lane))
-        for lane in lanes[:_LOOK_AT_LANES]:
-            pipeline.lindex(self._keys("lane", name, lane), 0)
-        replies = pipeline.execute()
-        return sum(replies[: len(lanes)]), [frame for frame in replies[len(lanes) :] if frame]
+    def _lanes(self, name: str, lanes: Sequence[str]) -> tuple[int, list[int]]:
+        """Count what waits in lanes, and return the position of each lane's head. A head comes with its body, so
+        that some lanes are asked for at a time."""
+        waiting, positions = 0, []
+        for start in range(0, len(lanes), _PAGE):
+            pipeline = self._client.pipeline(transaction=False)
+            for lane in lanes[start : start + _PAGE]:
+                pipeline.llen(self._keys("lane", name, lane))
+                pipeline.lindex(self._keys("lane", name, lane), 0)
+            replies = pipeline.execute()
+            waiting += sum(replies[::2])
+            positions += _positions(replies[1::2])
+        return waiting, positions
 
     def _leased(self, name: str) -> int:
         try:
@@ -275,6 +283,7 @@ def _position(entry_id: bytes) -> int:
     return int(entry_id.partition(b"-")[0])
 
 
-def _frame_position(frame: bytes) -> int | None:
-    head = frame.partition(b"\t")[0]
-    return int(head) if head.isdigit() else None
+def _positions(frames: Sequence[bytes | None]) -> list[int]:
+    """Return the positions of the events in frames; of what is none, nothing."""
+    heads = [(frame or b"").partition(b"\t")[0] for frame in frames]
+    return [int(head) for head in heads if head.isdigit()]

@@ -57,7 +57,8 @@ class Lag:
     Attributes:
         queue: what it has before it.
         workers: processes that are alive, do not drain, and handle it.
-        capacity: deliveries of it that these may run at once, its `concurrency` included.
+        capacity: deliveries of it that these may run at once, its `concurrency` included. A process's places are
+            shared by its subscribers and count for each of them: do not add up capacities.
     """
 
     queue: Queue

@@ -20,8 +20,9 @@ def command(
     """Show what waits for each subscriber, and since when.
 
     And how many workers handle it, and how much they can take at once: for whoever starts and stops
-    workers by need. --json prints one object, with an object for each subscriber, whose fields
-    docs/operations.md explains. It changes nothing and costs little.
+    workers by need. The subscribers of a process share its places, which count for each of them: capacities
+    do not add up. A + follows what may be more. --json prints one object, with an object for each subscriber,
+    whose fields docs/operations.md explains. It changes nothing and costs little.
 
     \b
     Examples:
