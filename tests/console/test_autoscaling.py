@@ -20,6 +20,7 @@ from tests.console.command import Place
 from tests.fleet.conftest import make_world
 from tests.fleet.fleet import World
 from tests.fleet.test_delivery import make, publish
+from tests.valkey_servers import ValkeyServer
 from tests.waiting import wait_until
 
 APP = "tests.fleet.gated:bus"
@@ -50,26 +51,40 @@ class Fleet:
 
 @pytest.fixture
 def world(redis_url: str, tmp_path: Path) -> Iterator[World]:
-    """A namespace whose leases are too long to lapse in a test."""
-    world = make_world(redis_url, tmp_path, lease_s=600)
+    """An empty namespace."""
+    world = make_world(redis_url, tmp_path)
     try:
         yield world
     finally:
-        for name in ("Plain", "Async"):
-            world.redis.set(f"open:{name}", 1)
         world.close()
 
 
 @pytest.fixture
 def place(world: World) -> Place:
-    """Where commands find that namespace."""
+    """Where commands find the empty namespace."""
+    return place_of(world)
+
+
+def place_of(world: World) -> Place:
     kept = {name: value for name, value in world.environment.items() if name.startswith("EVENTBUS_")}
     urls = {name: world.environment[name] for name in ("REDIS_URL", "DATABASE_URL")}
     return Place(world.tmp_path, {**kept, **urls})
 
 
-@pytest.fixture
-def fleet(world: World, place: Place) -> Fleet:
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """A fleet whose leases are too long to lapse meanwhile."""
+    with ValkeyServer() as server:
+        world = make_world(server.url, tmp_path_factory.mktemp("autoscaling"), lease_s=600)
+        try:
+            yield at_work(world, place_of(world))
+        finally:
+            for name in ("Plain", "Async"):
+                world.redis.set(f"open:{name}", 1)
+            world.close()
+
+
+def at_work(world: World, place: Place) -> Fleet:
     killed = start(world)
     [lost] = publish(world, make("PLAIN", gate=True))
     until_said_to_run(place, killed.pid, 1)
