@@ -10,7 +10,7 @@ import signal
 RET_OK = 0
 """Stopped and drained, or retired: what it held is settled or handed back."""
 RET_KILLED = 1
-"""Went at once, or had to be killed; leases expire."""
+"""Went at once, or had to be killed, or handlers hang in it and nobody replaces it; leases expire."""
 RET_IMPORT = 2
 """The application cannot be loaded, or its subscribers cannot be declared: starting again would not help."""
 RET_CONNECT = 3

@@ -2,7 +2,8 @@
 
 Started by the supervisor; by hand, `python -m workers.process --app module:attribute`. On SIGTERM, SIGINT
 and SIGHUP it drains and ends, as a Dramatiq worker does: reloading is the supervisor's. It ends as well
-when it has handled its number of events, and when its supervisor is gone, however that died.
+when it has handled its number of events or handlers hang in it, after its successor has started, and when
+its supervisor is gone, however that died.
 
 Composition: it wires an application to workers. Exit codes are in `workers.exits`.
 """
@@ -109,7 +110,7 @@ def _start(consuming: Consuming) -> int | None:
 
 
 def _serve(consuming: Consuming, orders: Orders, settings: Settings, names: list[str]) -> int:
-    """Handle deliveries until an order, the last event of this process, or handlers that hang; then drain."""
+    """Handle deliveries until an order, or by itself until its last event or until handlers hang; then drain."""
     while not (orders.stop or orders.retire or consuming.reads):
         orders.wait(CHECK_S)
     if consuming.reads:
