@@ -22,6 +22,7 @@ from events.settings import Settings
 from events.subscriptions import SubscriberOptions, Subscription
 from tests.valkey_servers import ValkeyServer
 from tests.waiting import wait_until
+from workers import receiver
 from workers.attempt import Attempt
 from workers.engine import Engine
 from workers.held import Held
@@ -167,3 +168,32 @@ def test_leases_are_renewed_though_letting_go_of_what_hangs_fails(namespace: Nam
         assert renewed.wait(20)
     finally:
         keeper.stop()
+
+
+def test_a_drain_hands_back_what_was_read_though_another_read_is_under_way(
+    namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    under_way, release = threading.Event(), threading.Event()
+    read = Deliveries.read
+
+    def slowly(deliveries: Deliveries, subscribers: Sequence[str], count: int, block_ms: int | None) -> list[Lease]:
+        if pending(namespace) == 3:
+            under_way.set()
+            release.wait(60)
+            return []
+        return read(deliveries, subscribers, count, block_ms)
+
+    async def ignore(event: Event) -> None:
+        pass
+
+    monkeypatch.setattr(Deliveries, "read", slowly)
+    monkeypatch.setattr(receiver, "MAX_BLOCK_MS", 60_000)  # a drain waits that long for it
+    with painting(namespace, ignore, is_async=True, events=3, lease_s=60) as engine:
+        assert under_way.wait(20)
+        draining = threading.Thread(target=engine.drain, args=(60,))
+        draining.start()
+        try:
+            wait_until(lambda: pending(namespace) == 0, 30, "all to be handed back")
+        finally:
+            release.set()
+            draining.join(30)
