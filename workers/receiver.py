@@ -82,9 +82,8 @@ class Receiver:
         self._beat = beat
         self._busy = busy
         self._tick_s = min(1.0, lease_s / 4)
-        self._next_tick, self._next_due = 0.0, math.inf
+        self._next_tick, self._next_due, self._ticks, self._turns = 0.0, math.inf, 0, 0
         self._changed_at = self._owed_at = 0.0
-        self._ticks = self._turns = 0
         self._has_news = False
         self._untended = Damage("its deliveries, retries and take-overs")
         self._unreaped = Damage("take-overs")
