@@ -23,6 +23,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from store.tables import archive
 
 Stream = Literal["history", "outcomes"]
+Insert = postgresql.Insert | sqlite.Insert
 DIRECT = "direct"
 NOTHING_YET = "0-0"
 
@@ -86,7 +87,7 @@ def highest(connection: Connection, namespace: str) -> int:
     return int(found or 0)
 
 
-def insert(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
+def insert(connection: Connection, table: Table) -> Insert:
     """Return an INSERT that can be told what to do on a conflict, in the database's dialect."""
     return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
 
