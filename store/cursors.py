@@ -25,6 +25,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from store.tables import archive
 
 Stream = Literal["history", "outcomes"]
+Insert = postgresql.Insert | sqlite.Insert
 DIRECT = "direct"
 LIVES = "lives"
 NOTHING_YET = "0-0"
@@ -98,7 +99,7 @@ def next_life(connection: Connection, namespace: str) -> int:
     return int(connection.execute(counted.returning(archive.c.position), row).scalar_one())
 
 
-def insert(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
+def insert(connection: Connection, table: Table) -> Insert:
     """Return an INSERT that can be told what to do on a conflict, in the database's dialect."""
     return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
 

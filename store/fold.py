@@ -23,7 +23,9 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, case, func
 
 from events.records import AttemptState, Outcome, RecordedEvent
+from store import partitions
 from store.cursors import insert
+from store.inserts import upsert
 from store.tables import deliveries
 
 WAITING = "waiting"
@@ -65,6 +67,7 @@ class Fold:
         """Merge what was learned into the table."""
         if not self._changed:
             return
+        partitions.ensure(connection, "deliveries", [position for position, _, _ in self._changed])
         statement = insert(connection, deliveries)
         new, old = statement.excluded, deliveries.c
         merged = statement.on_conflict_do_update(
@@ -75,7 +78,7 @@ class Fold:
                 "settled_position": func.coalesce(old.settled_position, new.settled_position),
             },
         )
-        connection.execute(merged, [self._row(key) for key in sorted(self._changed)])
+        upsert(connection, merged, [self._row(key) for key in sorted(self._changed)])
 
     def _row(self, key: tuple[int, str, int]) -> dict[str, object]:
         event_position, subscriber, redelivery = key

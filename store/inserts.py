@@ -1,14 +1,22 @@
-"""The statements that add rows, in bulk, and that look events up by id."""
+"""The statements that add rows, in bulk, and that look events up by id.
+
+PostgreSQL takes many rows by COPY: events straight into their tables, because the archiver knows that they are
+new; what may be there already into a staging table, and from there with one INSERT ... ON CONFLICT.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Table, select
+from sqlalchemy import column as column_of
+from sqlalchemy import table as table_of
 
 from events.records import OPEN, AttemptState, RecordedEvent
-from store.cursors import insert
+from store import partitions
+from store.copying import FEW, copy
+from store.cursors import Insert, insert
 from store.rows import recorded_event
 from store.tables import dead_letters, event_index, events, outcomes
 
@@ -23,19 +31,50 @@ def insert_events(connection: Connection, rows: list[dict[str, Any]]) -> None:
     Raises:
         IntegrityError: an id or position is taken after all; nothing of the statement remains.
     """
+    partitions.ensure(connection, "events", [row["position"] for row in rows])
     keys = [{name: row[name] for name in ("namespace", "event_id", "position")} for row in rows]
+    if _copies(connection, rows):
+        copy(connection, event_index, keys)
+        copy(connection, events, rows)
+        return
+    if connection.dialect.name == "sqlite":  # its text is exact
+        rows = [row | {"exact": None} for row in rows]
     connection.execute(event_index.insert(), keys)
     connection.execute(events.insert(), rows)
 
 
 def insert_outcomes(connection: Connection, rows: list[dict[str, Any]]) -> None:
     """Insert outcomes; one that is stored already is left alone."""
-    connection.execute(insert(connection, outcomes).on_conflict_do_nothing(), rows)
+    partitions.ensure(connection, "outcomes", [row["position"] for row in rows])
+    upsert(connection, insert(connection, outcomes).on_conflict_do_nothing(), rows)
 
 
 def insert_dead_letters(connection: Connection, rows: list[dict[str, Any]]) -> None:
     """Insert dead letters; one that is stored already is left alone, whatever was decided about it since."""
-    connection.execute(insert(connection, dead_letters).on_conflict_do_nothing(), rows)
+    upsert(connection, insert(connection, dead_letters).on_conflict_do_nothing(), rows)
+
+
+def upsert(connection: Connection, statement: Insert, rows: list[dict[str, Any]]) -> None:
+    """Run an INSERT ... ON CONFLICT of its table for many rows, with columns in the order of the first.
+
+    Args:
+        rows: no two with the same key.
+    """
+    if not _copies(connection, rows):
+        connection.execute(statement, rows)
+        return
+    table = statement.table
+    assert isinstance(table, Table)
+    staging = f"staging_{table.name}"
+    connection.exec_driver_sql(f"CREATE TEMP TABLE IF NOT EXISTS {staging} (LIKE {table.name}) ON COMMIT DELETE ROWS")
+    connection.exec_driver_sql(f"TRUNCATE {staging}")
+    copy(connection, table, rows, into=staging)
+    staged = table_of(staging, *(column_of(name) for name in rows[0]))
+    connection.execute(statement.from_select(list(rows[0]), select(*(staged.c[name] for name in rows[0]))))
+
+
+def _copies(connection: Connection, rows: list[dict[str, Any]]) -> bool:
+    return connection.dialect.name == "postgresql" and len(rows) >= FEW
 
 
 def resolve_dead_letter(connection: Connection, namespace: str, position: int, resolution: str, by: int) -> None:

@@ -15,7 +15,7 @@ from events.errors import NotMigrated
 from store.engine import reading, writing
 from store.failures import is_missing_schema, name_of, not_migrated
 
-HEAD = "0002"
+HEAD = "0003"
 VERSION_TABLE = "eventbus_version"  # not Alembic's default: an application in the same database has its own
 
 _SCRIPTS = Path(__file__).parent / "migrations"

@@ -22,6 +22,8 @@ _BIGGEST = 2**63 - 1
 _BIGGEST_INTEGER = 2**31 - 1
 # U+0000 in JSON text: the escape, not preceded by an odd number of backslashes.
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+# Numbers that jsonb does not give back as they were written: with an exponent, and minus zero.
+_INEXACT = re.compile(r"[0-9][eE][-+0-9]|-0(?:\.0*)?(?![.0-9])")
 _NAMES = ("event_id", "project_id", "type", "actor", "causation_id", "correlation_id", "blackboard_pointer")
 
 
@@ -57,6 +59,7 @@ def event_row(namespace: str, recorded: RecordedEvent) -> dict[str, Any]:
             "origin": recorded.origin,
             "deliveries": json_text("deliveries", recorded.deliveries),
         }
+        row["exact"] = _exact(row["payload"], row["metadata"])
     except OverflowError as error:
         raise Unstorable(f"Its timestamp cannot be told in UTC: {error}.") from None
     for name in _NAMES:
@@ -69,6 +72,7 @@ def event_row(namespace: str, recorded: RecordedEvent) -> dict[str, Any]:
 
 def recorded_event(row: RowMapping | Mapping[str, Any]) -> RecordedEvent:
     """Return the event that a row of `events` holds."""
+    written = json.loads(row["exact"]) if row["exact"] is not None else row
     event = Event.model_construct(
         event_id=row["event_id"],
         project_id=row["project_id"],
@@ -77,9 +81,9 @@ def recorded_event(row: RowMapping | Mapping[str, Any]) -> RecordedEvent:
         causation_id=row["causation_id"],
         correlation_id=row["correlation_id"],
         timestamp=row["timestamp"],
-        payload=row["payload"],
+        payload=written["payload"],
         blackboard_pointer=row["blackboard_pointer"],
-        metadata=row["metadata"],
+        metadata=written["metadata"],
     )
     return RecordedEvent(row["position"], event, row["depth"], tuple(row["deliveries"]), row["origin"])
 
@@ -168,6 +172,13 @@ def json_text(name: str, value: Any) -> str:
 def printable(text: str) -> str:
     """Return text that any database can keep: U+0000 and lone surrogates become U+FFFD."""
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode() if not _plain(text) else text
+
+
+def _exact(payload: str, metadata: str) -> str | None:
+    """Return both texts in one, when jsonb would change a number in either."""
+    if _INEXACT.search(payload) or _INEXACT.search(metadata):
+        return f'{{"payload":{payload},"metadata":{metadata}}}'
+    return None
 
 
 def _plain(text: str) -> bool:

@@ -4,8 +4,8 @@ Every table is shared by namespaces: `namespace` leads every key. Positions are 
 microseconds. Text is `text`: lengths are checked where events are made.
 
     events         one row per event, at its position; never updated
-    event_index    event id -> position: uniqueness and lookup (`events` is to be partitioned by
-                   position, and a partitioned table cannot hold a unique id)
+    event_index    event id -> position: uniqueness and lookup (`events` is partitioned by position
+                   on PostgreSQL, and a partitioned table cannot hold a unique id)
     outcomes       one row per attempt; never updated
     deliveries     one row per delivery: what became of it, folded from events and outcomes
     dead_letters   one row per delivery given up: why, in full, and what was done about it
@@ -51,14 +51,14 @@ class _PostgresJson(UserDefinedType[str]):
     cache_ok = True
 
     def get_col_spec(self, **_: Any) -> str:
-        return "JSON"
+        return "JSONB"
 
 
 class JsonText(TypeDecorator[Any]):
-    """JSON that reads back as it was written: takes text, gives the parsed value.
+    """JSON: takes text, gives the parsed value. `jsonb` on PostgreSQL.
 
-    PostgreSQL's `json`, not `jsonb`, which reorders keys and rewrites numbers (1e300, -0.0), so that
-    an event's digest would no longer be its own. A query may still say `payload::jsonb`.
+    jsonb rewrites numbers (1e300, -0.0), so that an event's digest would no longer be its own: what it would
+    not give back as it was written is kept in `events.exact` too.
     """
 
     impl = Text
@@ -99,6 +99,7 @@ events = Table(
     Column("latency_us", BigInteger),  # metadata.latency_ms in microseconds, rounded
     Column("origin", Text, nullable=False),  # publish, direct, or the delivery that returned it
     Column("deliveries", JsonText, nullable=False),  # subscribers' names at publish, a sorted list
+    Column("exact", Text),  # payload and metadata as they were written, where jsonb would change them
     # replay of one project; statistics of one project
     Index("events_project", "namespace", "project_id", "position"),
     # replay of a few types

@@ -116,7 +116,7 @@ def test_migrating_says_what_was_applied_and_then_that_there_is_nothing_to_do(pl
 
     first, again = place.run("migrate", **where), place.run("migrate", "--json", **where)
 
-    assert "applied: 0001, 0002" in first.out
+    assert "applied: 0001, 0002, 0003" in first.out
     assert again.json()["applied"] == []
 
 
