@@ -332,7 +332,7 @@ def test_the_tables_are_these() -> None:
         "events": [
             "namespace", "position", "event_id", "project_id", "type", "actor", "causation_id", "correlation_id",
             "depth", "timestamp", "payload", "blackboard_pointer", "metadata", "cost_micros", "currency", "latency_us",
-            "origin", "deliveries",
+            "origin", "deliveries", "exact",
         ],
         "event_index": ["namespace", "event_id", "position"],
         "outcomes": [
