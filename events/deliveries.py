@@ -39,9 +39,9 @@ def _bytes(text: str) -> bytes:
     return text.encode(errors="backslashreplace")
 
 
-def _number(text: bytes) -> int:
-    """Read a count that somebody may have written by hand; 0 when it is none."""
-    return int(text) if text.isdigit() else 0
+def _starts(text: bytes | None) -> int | None:
+    """Read a suspect's starts; None when it is no suspect, or somebody wrote something else by hand."""
+    return int(text) if text is not None and text.isdigit() else None
 
 
 _VERDICTS: dict[bytes, Verdict] = {b"settled": "settled", b"refused": "refused", b"LATER": "later"}
@@ -151,9 +151,9 @@ class Deliveries:
         leases = []
         for stream, entries in pairs:
             for entry_id, fields in entries if not (entries and isinstance(entries[0], list)) else entries[0]:
-                starts = _number((fields or {}).get(b"s", b""))
-                lease = lease_of(names[stream], entry_id, 1, (fields or {}).get(b"f"), suspect=starts > 0)
-                lease.starts, lease.renewed_at = starts, asked_at
+                starts = _starts((fields or {}).get(b"s"))
+                lease = lease_of(names[stream], entry_id, 1, (fields or {}).get(b"f"), suspect=starts is not None)
+                lease.starts, lease.renewed_at = starts or 0, asked_at
                 leases.append(lease)
         return leases
 
@@ -260,6 +260,7 @@ class Deliveries:
 
     def begin(self, lease: Lease) -> int:
         """Count the start of a suspect; return its starts so far, 0 when the lease is lost."""
+        lease.begun = True  # should the reply be lost: better a start too few than a killer too many
         reply = self.namespace.call(
             "begin", self.consumer, lease.subscriber, lease.entry_id, lease.count, lease.frame.name
         )

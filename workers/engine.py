@@ -161,6 +161,7 @@ class Engine:
             attempt.cancelled = True
             return
         if subscription.is_async:
+            self.receiver.asks(attempt.lease)
             self._defer(attempt)
             return
         result = self._interrupter.call(attempt, subscription.options.time_limit, lambda: _call(attempt))
@@ -263,8 +264,12 @@ class Engine:
             return failed(attempt, error)
 
     def _defer(self, attempt: Attempt, begun: object = None) -> None:
-        """Leave the attempt to the loop, which settles it; put it off when the loop has ended."""
-        attempt.deferred = True
+        """Leave the attempt to the loop, which settles it; put it off when the loop has ended, or a drain has begun."""
+        with self._idle:
+            attempt.cancelled = attempt.cancelled or (self.draining and not attempt.started_at)
+            attempt.deferred = not attempt.cancelled
+        if not attempt.deferred:
+            return
         try:
             self._async.submit(attempt, begun)
         except RuntimeError as error:
@@ -273,8 +278,10 @@ class Engine:
 
     def _is_wanted(self, attempt: Attempt) -> bool:
         """Whether the handler may still be started; asked again wherever a pause or a drain can have come between."""
-        lost = attempt.abandoned or attempt.cancelled or not self.receiver.may_start(attempt.lease)
-        return not (self.draining or lost) and attempt.lease.is_surely_ours(self._settings.lease_s)
+        lease = attempt.lease
+        lost = attempt.abandoned or attempt.cancelled or self.receiver.has_let_go(lease)
+        stays = self.draining or lease.subscriber in self.receiver.paused
+        return not (lost or stays) and lease.is_surely_ours(self._settings.lease_s)
 
     def _begin(self, attempt: Attempt) -> bool:
         """Let the handler start now, if it still may. Once a drain has begun nothing does."""

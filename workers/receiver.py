@@ -84,7 +84,7 @@ class Receiver:
         self._tick_s = min(1.0, lease_s / 4)
         self._next_tick, self._next_due, self._ticks, self._turns = 0.0, math.inf, 0, 0
         self._changed_at = self._owed_at = 0.0
-        self._has_news = False
+        self._has_news = self._stopping = False
         self._untended = Damage("its deliveries, retries and take-overs")
         self._unreaped = Damage("take-overs")
         self.paused: frozenset[str] = frozenset()
@@ -101,7 +101,6 @@ class Receiver:
         self._ready = {name: threading.Condition(self._lock) for name in subscriptions}
         self._room = threading.Condition(self._lock)
         self._waiting: set[str] = set()
-        self._stopping = False
         self.reads = False
         """Whether every queue is read: Redis has answered a tick for all of them."""
         self._thread = threading.Thread(target=self._run, name="eventbus-receiver", daemon=True)
@@ -139,8 +138,13 @@ class Receiver:
                 self._waiting.discard(name)
         return None
 
+    def asks(self, lease: Lease) -> None:
+        """Note that the loop is about to be asked to begin a delivery that `take` gave."""
+        with self._lock:
+            self._starting.ask(lease)
+
     def began(self, lease: Lease) -> None:
-        """Note that the loop has come to a delivery that `take` gave; ask `may_start` afterwards."""
+        """Note that the loop has come to it; ask `has_let_go` afterwards."""
         with self._lock:
             stood_still = self._starting.stands_still
             self._starting.began(lease)
@@ -148,10 +152,6 @@ class Receiver:
                 self._wake_consumers()
             if stood_still:
                 self._room.notify_all()
-
-    def may_start(self, lease: Lease) -> bool:
-        """Whether a delivery that `take` gave is still to be started, now that it comes to that."""
-        return lease.subscriber not in self.paused and not self.has_let_go(lease)
 
     def has_let_go(self, lease: Lease) -> bool:
         """Whether a delivery that `take` gave was handed back, because the loop stood still; never to be started."""
@@ -374,7 +374,7 @@ class Receiver:
             return None
         self._here.take(name)
         if subscription.is_async:
-            self._starting.add(lease)
+            self._starting.take(lease)
         self._prefetch.took(lease)
         if len(self._here.buffers[name]) in (0, LOW_READY):
             self._room.notify_all()

@@ -20,33 +20,39 @@ class Starting:
     """Deliveries on their way to the loop. Not thread-safe, but for `has_let_go`; the receiver's lock guards it."""
 
     def __init__(self) -> None:
-        self._leases: dict[int, Lease] = {}
+        self._taken: set[int] = set()
+        self._asked: dict[int, Lease] = {}
         self._let_go: set[int] = set()
         self._moved_at = 0.0
 
-    def add(self, lease: Lease) -> None:
-        """Note a delivery that the loop is to begin."""
-        if not self._leases and not self._let_go:
+    def take(self, lease: Lease) -> None:
+        """Note a delivery that was taken for the loop; what is asked of Redis before it starts may take a while."""
+        self._taken.add(id(lease))
+
+    def ask(self, lease: Lease) -> None:
+        """Note that the loop is asked to begin a delivery."""
+        if not self._asked and not self._let_go:
             self._moved_at = time.monotonic()
-        self._leases[id(lease)] = lease
+        self._asked[id(lease)] = lease
 
     def began(self, lease: Lease) -> None:
         """Note that the loop has come to it: the loop moves, and the delivery is not let go of any more."""
         self._moved_at = time.monotonic()
-        self._leases.pop(id(lease), None)
+        self._forget(lease)
 
     def ended(self, lease: Lease) -> None:
         """Forget a delivery; nothing of it waits for the loop any more."""
-        self._leases.pop(id(lease), None)
+        self._forget(lease)
         self._let_go.discard(id(lease))
 
     def let_go(self) -> list[Lease]:
         """Return, once, what the loop has not begun although it had the time; nothing while it moves."""
         if not self.stands_still:
             return []
-        leases = list(self._leases.values())
-        self._let_go.update(self._leases)
-        self._leases.clear()
+        leases = list(self._asked.values())
+        self._let_go.update(self._asked)
+        self._taken -= self._let_go
+        self._asked.clear()
         return leases
 
     def has_let_go(self, lease: Lease) -> bool:
@@ -56,12 +62,17 @@ class Starting:
     @property
     def stands_still(self) -> bool:
         """Whether the loop has begun nothing for `STALL_S` although something waits for it."""
-        return bool(self._leases or self._let_go) and time.monotonic() - self._moved_at > STALL_S
+        return bool(self._asked or self._let_go) and time.monotonic() - self._moved_at > STALL_S
 
     @property
     def overdue_at(self) -> float:
         """The monotonic second at which what waits is to be let go of; infinite when nothing waits."""
-        return self._moved_at + STALL_S if self._leases else math.inf
+        return self._moved_at + STALL_S if self._asked else math.inf
 
     def __len__(self) -> int:
-        return len(self._leases)
+        """How many were taken that the loop has not begun."""
+        return len(self._taken)
+
+    def _forget(self, lease: Lease) -> None:
+        self._taken.discard(id(lease))
+        self._asked.pop(id(lease), None)

@@ -134,8 +134,8 @@ for n, item in ipairs(items) do
     end
     if item.action ~= 'again' or item.state ~= '' then
       redis.call('HDEL', r.suspects, item.name)
-    elseif item.begun and redis.call('HINCRBY', r.suspects, item.name, -1) < 1 then -- counted, and never started
-      redis.call('HDEL', r.suspects, item.name)
+    elseif item.begun and redis.call('HINCRBY', r.suspects, item.name, -1) < 0 then -- counted, and never started
+      redis.call('HSET', r.suspects, item.name, '0')
     end
     if item.state ~= '' then ended[item.S] = (ended[item.S] or 0) + 1 end
   end

@@ -8,11 +8,17 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
+
 from events.bus import EventBus
+from events.deliveries import Deliveries
 from events.event import Event
+from events.frame import Lease
+from events.joining import Joined
 from tests.fleet.fleet import World
 from tests.fleet.test_delivery import make
 from tests.waiting import wait_until
+from workers.starting import STALL_S
 
 MANY = 10_000
 FEW_THREADS = 40
@@ -51,3 +57,36 @@ def test_ten_thousand_handlers_await_at_once_in_one_process(world: World, measur
     )
     assert sorted(ended) == sorted(waiting) and len(ended) == MANY
     assert threads <= FEW_THREADS
+
+
+def test_a_join_that_takes_long_to_fetch_is_fetched_once_and_run(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    bus = EventBus(world.settings)
+    fetched: list[str] = []
+    ran: list[int] = []
+    fetch = Deliveries.joined
+
+    def slowly(deliveries: Deliveries, lease: Lease) -> Joined:
+        fetched.append(lease.event_id)
+        threading.Event().wait(4 * STALL_S)
+        return fetch(deliveries, lease)
+
+    monkeypatch.setattr(Deliveries, "joined", slowly)
+
+    @bus.subscriber("Painter", ["SCRIPT"])
+    async def paint(event: Event) -> list[Event]:
+        return [event.caused("IMAGE", payload={"n": n}) for n in range(3)]
+
+    @bus.join("Editor", after=["SCRIPT"], of=["IMAGE"])
+    async def edit(event: Event, joined: Joined) -> None:
+        ran.append(len(joined.events))
+
+    async def serve() -> None:
+        await bus.start_consuming(archive=False)
+        await bus.publish(make("SCRIPT"))
+        await asyncio.to_thread(wait_until, lambda: ran, 30, "the join to run")
+        await asyncio.to_thread(world.until_settled, "Editor")
+        await bus.disconnect()
+
+    asyncio.run(serve())
+
+    assert ran == [3] and len(fetched) == 1

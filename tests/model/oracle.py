@@ -77,6 +77,7 @@ class Delivery:
     due_rank: int = 0
     head: int = 0
     starts: int = 0
+    counted: bool = False
     begun: bool = False
     foreign: bytes = b""
     redelivery: int = 0
@@ -216,7 +217,7 @@ class Oracle:
         delivery = self.holder(ref, consumer)
         if delivery is None:
             return 0
-        delivery.starts, delivery.begun = delivery.starts + 1, True
+        delivery.starts, delivery.begun, delivery.counted = delivery.starts + 1, True, True
         return delivery.starts
 
     def promote(self, subscribers: Sequence[str], limit: int) -> int:
@@ -271,6 +272,7 @@ class Oracle:
                 (delivery.name, reason_of(item), "trace", str(attempt), delivery.owner, "kept")
             )
         delivery.starts = 0 if state or action != "again" else delivery.starts - delivery.begun
+        delivery.counted = delivery.counted and not state and action == "again"
         delivery.entry = ""
         if action == "again":
             delivery.attempts = attempt if counts else attempt - 1

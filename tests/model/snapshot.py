@@ -171,7 +171,7 @@ class Observer:
         demand(len(found.window) - foreign <= window, f"{name}: {len(found.window)} in a window of {window}")
         demand(not found.waiting or len(found.window) >= window, f"{name}: {found.waiting} may move, and there is room")
         self._check_lanes(name, found, by_frame)
-        starts = {d.name: d.starts for d in live if d.starts}
+        starts = {d.name: d.starts for d in live if d.counted}
         demand(found.suspects == starts, f"{name}: suspects are {found.suspects}, the model says {starts}")
 
     def _frame(self, delivery: Delivery) -> bytes:

@@ -1018,8 +1018,22 @@ def test_a_start_that_was_counted_and_never_happened_is_taken_back(bench: Bench)
     assert bench.settle(taken, consumer="w2", action="again", state=None, attempts=1) == "settled"
 
     (again,) = bench.read("S")
-    assert (again.suspect, again.starts) == (False, 0)
+    assert (again.suspect, again.starts) == (True, 0)
+    assert bench.settle(again) == "settled"
     assert not bench.client.exists(bench.keys("suspects", "S"))
+
+
+def test_three_workers_that_die_are_three_although_it_was_handed_back_between(bench: Bench) -> None:
+    bench.declare("S")
+    bench.publish(event())
+    lease = taken_over(bench, bench.read("S", consumer="w1")[0], "w1", "w2")
+    assert bench.as_("w2").begin(lease) == 1
+    assert bench.settle(lease, consumer="w2", action="again", state=None, attempts=1) == "settled"
+
+    (lease,) = bench.read("S", consumer="w3")
+    assert bench.as_("w3").begin(lease) == 1
+    lease = taken_over(bench, lease, "w3", "w4")
+    assert bench.as_("w4").begin(lease) == 2
 
 
 def test_an_attempt_that_ends_by_itself_ends_the_suspicion(bench: Bench) -> None:
