@@ -52,8 +52,8 @@ class Fold:
             self._changed.setdefault((recorded.position, subscriber, 0), _Delivery())
 
     def ended(self, outcome: Outcome) -> None:
-        """Note the end of an attempt; one of a malformed entry belongs to no delivery."""
-        if outcome.event_position == 0:
+        """Note the end of an attempt; one of a malformed entry belongs to no delivery, and its position may be any."""
+        if not 0 < outcome.event_position < partitions.LATEST:
             return
         key = (outcome.event_position, outcome.subscriber, outcome.redelivery)
         delivery = self._changed.setdefault(key, _Delivery())

@@ -65,12 +65,12 @@ def upsert(connection: Connection, statement: Insert, rows: list[dict[str, Any]]
         return
     table = statement.table
     assert isinstance(table, Table)
-    staging = f"staging_{table.name}"
+    staging = f"staging_{table.name}_{len(table.columns)}"  # a pooled connection may know an older schema's
     connection.exec_driver_sql(f"CREATE TEMP TABLE IF NOT EXISTS {staging} (LIKE {table.name}) ON COMMIT DELETE ROWS")
-    connection.exec_driver_sql(f"TRUNCATE {staging}")
     copy(connection, table, rows, into=staging)
     staged = table_of(staging, *(column_of(name) for name in rows[0]))
     connection.execute(statement.from_select(list(rows[0]), select(*(staged.c[name] for name in rows[0]))))
+    connection.exec_driver_sql(f"DELETE FROM {staging}")
 
 
 def _copies(connection: Connection, rows: list[dict[str, Any]]) -> bool:

@@ -6,12 +6,14 @@ others wait, find nothing to do, and return.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, exc, text
 
 from events.errors import NotMigrated
+from store import partitions
 from store.engine import reading, writing
 from store.failures import is_missing_schema, name_of, not_migrated
 
@@ -24,7 +26,7 @@ _LOCK_WAIT_S = 60.0
 
 
 def upgrade(engine: Engine) -> list[str]:
-    """Bring the database to the newest schema.
+    """Bring the database to the newest schema, and make the partitions of the next months.
 
     Returns:
         The revisions applied, in order; empty when it was current.
@@ -35,9 +37,11 @@ def upgrade(engine: Engine) -> list[str]:
 
     Guarantee: all or nothing, and safe when several processes run it at once.
     """
-    if current(engine) == HEAD:
-        return []
-    return _run(engine, "upgrade", "head")
+    done = [] if current(engine) == HEAD else _run(engine, "upgrade", "head")
+    if engine.dialect.name == "postgresql":
+        with writing(engine) as connection:
+            partitions.ensure_ahead(connection, datetime.now(UTC))
+    return done
 
 
 def downgrade(engine: Engine, revision: str) -> list[str]:

@@ -16,6 +16,8 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, text
 
+LATEST = 2**53  # positions are exact in Redis's scripts below it, which is the year 2255; what is beyond has no month
+AHEAD = 3
 COLUMNS = {"events": "position", "outcomes": "position", "deliveries": "event_position"}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -31,16 +33,26 @@ def ensure(connection: Connection, table: str, positions: Collection[int]) -> No
 
     Args:
         table: one of `COLUMNS`.
-        positions: microseconds since 1970, in any order.
+        positions: microseconds since 1970, in any order. Rows beyond `LATEST` find no partition.
 
     They are there for others once the caller's transaction commits.
     """
+    positions = [position for position in positions if position < LATEST]
     if connection.dialect.name != "postgresql" or not positions:
         return
     if _missing(connection, table, positions):
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         for month in _missing(connection, table, positions):
             _make(connection, table, month)
+
+
+def ensure_ahead(connection: Connection, now: datetime) -> None:
+    """Make the partitions of the next months, so that who may only write finds them."""
+    months = [month_of((now - _EPOCH) // _MICROSECOND)]
+    for _ in range(AHEAD):
+        months.append(_following(months[-1]))
+    for table in COLUMNS:
+        ensure(connection, table, [bounds(month)[0] for month in months])
 
 
 def name_of(table: str, month: datetime) -> str:
@@ -50,13 +62,16 @@ def name_of(table: str, month: datetime) -> str:
 
 def bounds(month: datetime) -> tuple[int, int]:
     """Return the first position of a month, and the first after it."""
-    following = (month + timedelta(days=32)).replace(day=1)
-    return (month - _EPOCH) // _MICROSECOND, (following - _EPOCH) // _MICROSECOND
+    return (month - _EPOCH) // _MICROSECOND, (_following(month) - _EPOCH) // _MICROSECOND
 
 
 def month_of(position: int) -> datetime:
     """Return the first moment of the month in which a position lies."""
     return (_EPOCH + position * _MICROSECOND).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+
+
+def _following(month: datetime) -> datetime:
+    return (month + timedelta(days=32)).replace(day=1)
 
 
 def _missing(connection: Connection, table: str, positions: Collection[int]) -> list[datetime]:

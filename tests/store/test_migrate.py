@@ -29,6 +29,8 @@ AN_EVENT = """
 AN_ENTRY = (
     "INSERT INTO event_index (namespace, event_id, position) VALUES ('n', 'e' || CAST(:position AS text), :position)"
 )
+# Of an entry that was no delivery: its position was any number.
+A_DELIVERY = "INSERT INTO deliveries VALUES ('n', :position, 'A', 0, 'dead', 1, NULL)"
 REVISIONS = ["0001", "0002", "0003"]
 
 
@@ -67,6 +69,7 @@ def test_rows_survive_forwards_and_backwards(empty_url, open_at, before):
         for position, payload in enumerate(payloads, 1):
             connection.execute(text(AN_EVENT), {"position": position, "payload": payload, "at": moment(engine)})
             connection.execute(text(AN_ENTRY), {"position": position})
+            connection.execute(text(A_DELIVERY), {"position": position * 600_000_000_000_000_000})
     migrate.upgrade(engine)
     history = Replay(engine, "n", None)
 

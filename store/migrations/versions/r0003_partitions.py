@@ -1,7 +1,8 @@
 """Large tables are partitioned by position on PostgreSQL, a month a partition; JSON there is jsonb.
 
-What is there already becomes the first partition, as it is: no row is copied. `exact` keeps the text of what
-jsonb would not give back as it was written.
+What is there already becomes the first partition. Changing json to jsonb rewrites `events` and its indexes
+once, and nobody writes or reads it meanwhile. `exact` keeps the text of what jsonb would not give back as it
+was written.
 
 This file is a record of what was done to databases: it is never edited to follow the legend.
 """
@@ -37,6 +38,7 @@ PARTITIONED = {
         {"state": "(namespace, subscriber, state)"},
     ),
 }
+LATEST = 2**53
 JSON_COLUMNS = {
     "events": ("payload", "metadata", "deliveries"),
     "subscriptions": ("types", "options", "steering"),
@@ -55,6 +57,7 @@ def upgrade() -> None:
         f"WHERE payload::text ~ '{INEXACT}' OR metadata::text ~ '{INEXACT}'"
     )
     _retype("jsonb")
+    _sql(f"DELETE FROM deliveries WHERE event_position >= {LATEST}")  # of entries that were no deliveries
     for table, (column, key, indexes) in PARTITIONED.items():
         highest = op.get_bind().exec_driver_sql(f"SELECT coalesce(max({column}), 0) FROM {table}").scalar_one()
         _rename(table, f"{table}_first", indexes)
