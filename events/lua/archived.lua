@@ -15,7 +15,8 @@ if epoch_differs() then return 'EPOCH' end
 local stream, position = ARGV[2], tonumber(ARGV[3])
 -- Redis went back between the commit and this call: what it gives now, SQL does not have.
 local last = redis.call('XREVRANGE', key(stream), '+', '-', 'COUNT', 1)[1]
-local given = math.max(tonumber(redis.call('GET', key('clock')) or '0'), last and tonumber(string.match(last[1], '^%d+')) or 0)
+local newest = last and tonumber(string.match(last[1], '^%d+')) or 0
+local given = math.max(tonumber(redis.call('GET', key('clock')) or '0'), newest)
 if given < position then return '0' end
 local trim = math.min(tonumber(ARGV[4]), position + 1)
 if stream == 'outcomes' then

@@ -41,7 +41,9 @@ if r.state == 'dropping' then
   options[#options + 1] = 'live'
 end
 local busy = r.used + r.waiting + redis.call('ZCARD', r.delayed) + redis.call('HLEN', r.held) > 0
-if r.declared and busy and r.ordering ~= ordering then return 'ORDERING ' .. (r.ordering ~= '' and r.ordering or 'none') end
+if r.declared and busy and r.ordering ~= ordering then
+  return 'ORDERING ' .. (r.ordering ~= '' and r.ordering or 'none')
+end
 local parks = redis.call('ZCARD', key('joins', S)) > 0 or r.state == 'backfill'
 if r.declared and (busy or parks) and (r.join_of ~= nil) ~= becomes_join then return 'JOIN' end
 

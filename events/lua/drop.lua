@@ -159,7 +159,9 @@ keep_scopes()
 for _, other in pairs(records) do
   if other ~= r then admit(other) end
 end
-if not has_room() or not scanned or redis.call('ZCARD', r.lanes) > 0 then return { 'MORE', #ending - removed, removed } end
+if not has_room() or not scanned or redis.call('ZCARD', r.lanes) > 0 then
+  return { 'MORE', #ending - removed, removed }
+end
 redis.call('DEL', key('sub', S), r.queue, r.lanes, r.held, r.delayed, r.dead, r.suspects, joins, running)
 redis.call('SREM', key('subscribers'), S)
 return { 'GONE', #ending - removed, removed }

@@ -15,8 +15,8 @@
 --   UNKNOWN  nothing was written: nobody has declared it
 --
 -- A retry that waits for its time waits too: so however many handlers fail, Redis holds no more than the
--- caller allows. What is delivered is named by the record's `first_redelivery`, so that an earlier subscriber of this name,
--- dropped since, has given no delivery the same name.
+-- caller allows. What is delivered is named by the record's `first_redelivery`, so that an earlier subscriber
+-- of this name, dropped since, has given no delivery the same name.
 --
 -- Invariants: each event is delivered once, because the cursor is compared and moved in the same step; in
 -- order, because only what follows the cursor is offered; without a gap against publishers, because `live`

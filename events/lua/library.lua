@@ -569,7 +569,8 @@ end
 
 -- Root and depth. A cause may be in the same call, not written yet, or scheduled itself.
 local function root_of(e, batch)
-  local cause = e.cause ~= '' and (remember(e.cause) or batch and batch[e.cause] or handled[e.cause] or scheduled(e.cause))
+  local same_call = batch and batch[e.cause] or handled[e.cause]
+  local cause = e.cause ~= '' and (remember(e.cause) or same_call or scheduled(e.cause))
   if cause then return e.correlation ~= '' and e.correlation or cause.root, cause.depth + 1 end
   if e.cause ~= '' then return e.correlation ~= '' and e.correlation or e.cause, 1 end
   return e.correlation ~= '' and e.correlation or e.id, 0
@@ -658,7 +659,9 @@ local function publish(e)
   local scopes_text = table.concat(within, ',')
   redis.call('SET', key('id', e.id), table.concat(
     { position, root ~= e.id and root or '', whole(depth), e.digest, e.origin, scopes_text }, '\t'))
-  known[e.id] = { position = position, root = root, depth = depth, digest = e.digest, origin = e.origin, scopes = scopes_text }
+  known[e.id] = {
+    position = position, root = root, depth = depth, digest = e.digest, origin = e.origin, scopes = scopes_text,
+  }
   for _, S in ipairs(deliveries) do
     local r = record(S)
     if not r.join_of then
@@ -699,7 +702,8 @@ local function declare(S, types, options)
   for _, kind in ipairs(types) do redis.call('SADD', key('routes', kind), S) end
   redis.call('SADD', key('subscribers'), S)
   local all, seen = {}, {}
-  for kind in string.gmatch((redis.call('HGET', key('sub', S), 'types') or '') .. '\t' .. table.concat(types, '\t'), '[^\t]+') do
+  local before = redis.call('HGET', key('sub', S), 'types') or ''
+  for kind in string.gmatch(before .. '\t' .. table.concat(types, '\t'), '[^\t]+') do
     if not seen[kind] then all[#all + 1] = kind end
     seen[kind] = true
   end

@@ -1,9 +1,9 @@
 -- Tends queues: brings due retries back to the head of their lanes, lets go of joins that have waited for
 -- too long, and lets lanes move; notes that the caller lives, and what it is busy with.
 --
--- ARGV: epoch, consumer, most retries to bring back (about 8 MB of them at most), what the caller says of itself (JSON, opaque here;
---       the empty text leaves what it said before), then pairs of a subscriber and how many of its
---       handlers have been running in the caller for a while. Who is not declared is left out.
+-- ARGV: epoch, consumer, most retries to bring back (about 8 MB of them at most), what the caller says of
+--       itself (JSON, opaque here; the empty text leaves what it said before), then pairs of a subscriber and
+--       how many of its handlers have been running in the caller for a while. Who is not declared is left out.
 -- Reply: 'EPOCH', or the number of retries brought back; microseconds until something is due that
 --        nobody else announces, a retry or a rate (-1: nothing); the subscribers that are paused; those that
 --        are being back-filled; those of whom more waits than their unlimited window lets in until more of
@@ -25,7 +25,9 @@ local paused, filling, held_back = {}, {}, {}
 local workers, size = 1, 0
 local now = server_time()
 local live = { [consumer] = true }
-for _, name in ipairs(redis.call('ZRANGEBYSCORE', key('workers'), whole(now - LIVE_US), '+inf')) do live[name] = true end
+for _, name in ipairs(redis.call('ZRANGEBYSCORE', key('workers'), whole(now - LIVE_US), '+inf')) do
+  live[name] = true
+end
 redis.call('HLEN', key('beats'))
 local found, tended = {}, {}
 for i = 5, #ARGV, 2 do
@@ -61,7 +63,8 @@ for _, i in ipairs(tended) do
       end
     end
   end
-  local late = r.join_of and size < MAX_MOVED and redis.call('ZRANGEBYSCORE', key('joins', S), '-inf', whole(now), 'LIMIT', 0, 100) or {}
+  local has_joins = r.join_of and size < MAX_MOVED
+  local late = has_joins and redis.call('ZRANGEBYSCORE', key('joins', S), '-inf', whole(now), 'LIMIT', 0, 100) or {}
   for n, position in ipairs(late) do
     local s = scope(S .. '/' .. position)
     size = size + string.len(s and s.frame or '')
@@ -86,7 +89,8 @@ for _, of in ipairs(found) do
   now_running(r, of.running)
   admit(r)
   local next_retry = redis.call('ZRANGE', r.delayed, 0, 0, 'WITHSCORES')[2]
-  for _, wait in ipairs({ r.cut and r.waiting > 0 and 0 or opens_in(r) or -1, next_retry and math.max(0, tonumber(next_retry) - now) or -1 }) do
+  local opens = r.cut and r.waiting > 0 and 0 or opens_in(r) or -1
+  for _, wait in ipairs({ opens, next_retry and math.max(0, tonumber(next_retry) - now) or -1 }) do
     if wait >= 0 then soonest = math.min(soonest or wait, wait) end
   end
   if r.paused then paused[#paused + 1] = S end

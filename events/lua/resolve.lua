@@ -50,7 +50,8 @@ local function obstacle(item)
     string.match(frame_in(entry), FRAME)
   item.is_delivery = item.position and tonumber(item.position) > 0
   if decision == 'redelivered' and not item.is_delivery then return 'unreadable' end
-  if decision == 'redelivered' and (not record(S).declared or record(S).state == 'dropping') then return 'undeclared' end
+  local goes = not record(S).declared or record(S).state == 'dropping'
+  if decision == 'redelivered' and goes then return 'undeclared' end
   local r = record(S)
   taken[S .. '\t' .. item.letter] = true
   if not item.is_delivery then return nil end

@@ -19,7 +19,11 @@ local too_many, is_more = ready_beyond(r, limits_with(S, changes))
 
 although_full(r.queue)
 for field, value in pairs(changes) do
-  if value == 'code' then redis.call('HDEL', key('sub', S), field) else redis.call('HSET', key('sub', S), field, value) end
+  if value == 'code' then
+    redis.call('HDEL', key('sub', S), field)
+  else
+    redis.call('HSET', key('sub', S), field, value)
+  end
 end
 take_back(r, too_many)
 return { #too_many, is_more and 1 or 0 }
