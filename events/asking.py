@@ -17,6 +17,7 @@ from events.errors import InvalidFilter
 from events.event import Event
 from events.records import RecordedEvent
 from store.filter import EventFilter
+from store.paths import Given
 
 T = TypeVar("T")
 PAGE = 500
@@ -47,16 +48,23 @@ class Asking:
         event_types: Sequence[object] | None = None,
         actor: str | None = None,
         correlation_id: str | None = None,
+        payload: Given | None = None,
+        metadata: Given | None = None,
     ) -> list[Event]:
         """Return events in history order; every filter is optional, and the times are half-open.
 
         Args:
             start_time, end_time: naive ones are read as UTC.
+            payload, metadata: scalars by path, e.g. `{"scene.number": 3}`, as in `store.filter.EventFilter`.
 
         Returns:
             All that match; empty when none does. For long histories use `iter_events`.
+
+        Raises:
+            InvalidFilter: a reversed time range, or another condition that cannot be asked.
+            StoreUnavailable, NotMigrated, RedisUnavailable.
         """
-        wanted = _filter(project_id, start_time, end_time, event_types, actor, correlation_id)
+        wanted = _filter(project_id, start_time, end_time, event_types, actor, correlation_id, payload, metadata)
         return await self._read(lambda: [recorded.event for recorded in self.backend.blackboard.replay.iterate(wanted)])
 
     async def iter_events(
@@ -69,16 +77,22 @@ class Asking:
         event_types: Sequence[object] | None = None,
         actor: str | None = None,
         correlation_id: str | None = None,
+        payload: Given | None = None,
+        metadata: Given | None = None,
     ) -> AsyncIterator[RecordedEvent]:
         """Iterate over history from a position, a page in memory at a time.
 
         Args:
-            after: a position, exclusive; resume with the last event's `position`.
+            after: a position, exclusive; resume with the last event's `position`. The others are as
+                those of `replay_events`.
 
         Yields:
             Events at their positions; an event's own attributes can be read directly.
+
+        Raises:
+            InvalidFilter, StoreUnavailable, NotMigrated, RedisUnavailable: iterate again after the last position.
         """
-        wanted = _filter(project_id, start_time, end_time, event_types, actor, correlation_id)
+        wanted = _filter(project_id, start_time, end_time, event_types, actor, correlation_id, payload, metadata)
         complete = False
         while not complete:
             start = after
@@ -101,6 +115,8 @@ def _filter(
     event_types: Sequence[object] | None,
     actor: str | None,
     correlation_id: str | None,
+    payload: Given | None,
+    metadata: Given | None,
 ) -> EventFilter:
     if isinstance(event_types, str):
         raise InvalidFilter(f"event_types must be a list of event types, not the string {event_types!r}.")
@@ -112,4 +128,6 @@ def _filter(
         types=() if "*" in names else names,
         actor=actor,
         correlation_id=correlation_id,
+        payload=payload or {},
+        metadata=metadata or {},
     )

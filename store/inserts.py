@@ -17,7 +17,7 @@ from events.records import OPEN, AttemptState, RecordedEvent
 from store import partitions
 from store.copying import FEW, copy
 from store.cursors import Insert, insert
-from store.rows import recorded_event
+from store.rows import is_storable, recorded_event
 from store.tables import dead_letters, event_index, events, outcomes
 
 PURGED = AttemptState.PURGED.value
@@ -93,9 +93,9 @@ def resolve_dead_letter(connection: Connection, namespace: str, position: int, r
 
 
 def known_positions(connection: Connection, namespace: str, event_ids: Collection[str]) -> dict[str, int | None]:
-    """Return the positions of those ids that are stored."""
+    """Return the positions of those ids that are stored; any text may be asked for."""
     found: dict[str, int | None] = {}
-    for chunk in _chunks(event_ids):
+    for chunk in _chunks([event_id for event_id in event_ids if is_storable(event_id)]):
         query = select(event_index.c.event_id, event_index.c.position).where(
             event_index.c.namespace == namespace, event_index.c.event_id.in_(chunk)
         )

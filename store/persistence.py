@@ -19,6 +19,7 @@ from events.event import Event
 from events.types import EventType, TypeName
 from store.blackboard import Blackboard
 from store.filter import EventFilter
+from store.paths import Given
 from store.statistics import TypeStatistics
 
 T = TypeVar("T")
@@ -64,6 +65,8 @@ class EventPersistence:
         correlation_id: str | None = None,
         after: int | None = None,
         limit: int | None = None,
+        payload: Given | None = None,
+        metadata: Given | None = None,
     ) -> list[Event]:
         """Return the events that meet every given condition, in history order.
 
@@ -72,9 +75,10 @@ class EventPersistence:
             start_time: at or after; a naive one is UTC. end_time: before; a naive one is UTC.
             after: a position, exclusive.
             limit: most events to return; None returns all, in memory: `Replay.iterate` does not.
+            payload, metadata: scalars by path, e.g. `{"scene.number": 3}`, as in `EventFilter`.
 
         Raises:
-            ValueError: a reversed time range, or a negative limit.
+            ValueError: a negative limit; an `InvalidFilter` for what `EventFilter` refuses.
             StoreUnavailable, NotMigrated, RedisUnavailable.
         """
         if limit is not None and limit < 0:
@@ -86,6 +90,8 @@ class EventPersistence:
             correlation_id=correlation_id,
             start_time=start_time,
             end_time=end_time,
+            payload=payload or {},
+            metadata=metadata or {},
         )
 
         def read() -> list[Event]:

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, RowMapping, func, select
 
+from events.errors import InvalidFilter
 from events.ports import HistoryTail, TailPage
-from events.records import RecordedEvent
+from events.records import END, RecordedEvent
 from store import inserts
 from store.engine import reading
 from store.filter import EventFilter
@@ -67,12 +68,15 @@ class Replay:
             limit: most events to return, at least 1.
 
         Raises:
+            InvalidFilter: there is no such position.
             StoreUnavailable, NotMigrated, RedisUnavailable.
 
         Guarantee: pages that follow each other have no gap and no repeat while archiving goes on.
         """
         if limit < 1:
             raise ValueError(f"The limit of a page must be at least 1, not {limit}.")
+        if after > END:
+            raise InvalidFilter(f"A position is at most {END}, not {after}.")
         return self.seam.steadily(lambda: self._page(filter, after, limit))
 
     def iterate(self, filter: EventFilter = _EVERYTHING, after: int = 0, *, page: int = 500) -> Iterator[RecordedEvent]:
@@ -133,7 +137,7 @@ class Replay:
     def _rows(self, connection: Connection, filter: EventFilter, after: int, limit: int) -> list[RowMapping]:
         query = (
             select(events)
-            .where(*filter.conditions(self._namespace), events.c.position > after)
+            .where(*filter.conditions(self._namespace, connection.dialect.name), events.c.position > after)
             .order_by(events.c.position)
             .limit(limit)
         )
@@ -152,7 +156,8 @@ class Replay:
     def _count(self, filter: EventFilter) -> int:
         with reading(self._engine) as connection:
             archived = self.seam.archived(connection)
-            query = select(func.count()).select_from(events).where(*filter.conditions(self._namespace))
+            wanted = filter.conditions(self._namespace, connection.dialect.name)
+            query = select(func.count()).select_from(events).where(*wanted)
             stored = connection.execute(query).scalar_one()
         return stored + sum(filter.matches(r.event) for r in self.seam.events(archived))
 

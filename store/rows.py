@@ -171,7 +171,7 @@ def json_text(name: str, value: Any) -> str:
 
 def printable(text: str) -> str:
     """Return text that any database can keep: U+0000 and lone surrogates become U+FFFD."""
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode() if not _plain(text) else text
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode() if not is_storable(text) else text
 
 
 def _exact(payload: str, metadata: str) -> str | None:
@@ -181,7 +181,8 @@ def _exact(payload: str, metadata: str) -> str | None:
     return None
 
 
-def _plain(text: str) -> bool:
+def is_storable(text: str) -> bool:
+    """Tell whether a database can keep a text: it holds neither U+0000 nor a lone surrogate."""
     if "\0" in text:
         return False
     try:
@@ -200,7 +201,7 @@ def _check_name(name: str, value: str | None) -> None:
 
 
 def _check_text(name: str, value: str) -> None:
-    if not _plain(value):
+    if not is_storable(value):
         raise Unstorable(f"Its {name} holds U+0000 or a lone surrogate, which a database cannot keep.")
 
 

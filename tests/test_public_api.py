@@ -72,7 +72,10 @@ from store.blackboard import Blackboard, BlackboardFactory
 
 
 def test_the_bus_has_these_methods() -> None:
-    question = "project_id=None, start_time=None, end_time=None, event_types=None, actor=None, correlation_id=None"
+    question = (
+        "project_id=None, start_time=None, end_time=None, event_types=None, actor=None, correlation_id=None, "
+        "payload=None, metadata=None"
+    )
     assert public_methods(EventBus) == {
         "publish": "(self, event, *, delay=None, at=None)",
         "publish_many": "(self, events, *, delay=None, at=None)",
@@ -123,7 +126,7 @@ def test_the_persistence_has_these_methods() -> None:
         "persist_event": "(self, event)",
         "persist_events": "(self, events)",
         "get_events": "(self, project_id=None, event_types=None, start_time=None, end_time=None, actor=None, "
-        "correlation_id=None, after=None, limit=None)",
+        "correlation_id=None, after=None, limit=None, payload=None, metadata=None)",
         "get_event_statistics": "(self, project_id=None)",
     }
 
