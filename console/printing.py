@@ -52,6 +52,13 @@ def print_fitting(out: Console, *tables: Table) -> None:
     out.print(table, width=max(width, 1), crop=False)
 
 
+def plain(text: str, keeps: str = "") -> str:
+    """Return text without control characters and what no terminal shows; they are written as escapes."""
+    return "".join(
+        char if char.isprintable() or char in keeps else char.encode("unicode_escape").decode() for char in text
+    )
+
+
 def print_json(value: Any) -> None:
     """Print a value as JSON on one line."""
     print(json.dumps(value, ensure_ascii=False, default=_plain))

@@ -18,6 +18,7 @@ from events.event import Event
 from events.records import RecordedEvent
 from store.filter import EventFilter
 from store.paths import Given
+from store.tree import CausationTree
 
 T = TypeVar("T")
 PAGE = 500
@@ -39,6 +40,26 @@ class Asking:
             EventNotFound: no event has that id.
         """
         return [recorded.event for recorded in self.backend.blackboard.causation.chain(event_id)]
+
+    async def get_causation_children(self, event_id: str) -> list[Event]:
+        """Return the events that an event caused directly, in history order; empty when there are none.
+
+        Raises:
+            EventNotFound: no event has that id.
+            StoreUnavailable, NotMigrated, RedisUnavailable.
+        """
+        found = await self._read(lambda: self.backend.blackboard.causation.children(event_id))
+        return [recorded.event for recorded in found]
+
+    async def get_causation_tree(self, event_id: str) -> CausationTree:
+        """Return everything that an event set off, with what it cost, how long it took, and what is unfinished.
+
+        Raises:
+            EventNotFound: no event has that id.
+            EventBusError: the tree has more than 100,000 events.
+            StoreUnavailable, NotMigrated, RedisUnavailable.
+        """
+        return await self._read(lambda: self.backend.blackboard.causation.tree(event_id))
 
     async def replay_events(
         self,

@@ -39,6 +39,7 @@ def event_row(namespace: str, recorded: RecordedEvent) -> dict[str, Any]:
     """
     event = recorded.event
     try:
+        cost_micros, currency, latency_us = measures_of(event)
         row: dict[str, Any] = {
             "namespace": namespace,
             "position": _whole("position", recorded.position),
@@ -53,9 +54,9 @@ def event_row(namespace: str, recorded: RecordedEvent) -> dict[str, Any]:
             "payload": json_text("payload", event.payload),
             "blackboard_pointer": event.blackboard_pointer,
             "metadata": json_text("metadata", event.metadata),
-            "cost_micros": _scaled("metadata.cost", event.cost, 1_000_000),
-            "currency": _currency(event),
-            "latency_us": _scaled("metadata.latency_ms", event.latency_ms, 1000),
+            "cost_micros": cost_micros,
+            "currency": currency,
+            "latency_us": latency_us,
             "origin": recorded.origin,
             "deliveries": json_text("deliveries", recorded.deliveries),
         }
@@ -68,6 +69,16 @@ def event_row(namespace: str, recorded: RecordedEvent) -> dict[str, Any]:
         _check_name("deliveries", subscriber)
     _check_text("origin", recorded.origin)
     return row
+
+
+def measures_of(event: Event) -> tuple[int | None, str | None, int | None]:
+    """Return an event's cost in millionths, the cost's currency, and its latency in microseconds.
+
+    Raises:
+        Unstorable: a number out of range.
+    """
+    cost_micros = _scaled("metadata.cost", event.cost, 1_000_000)
+    return cost_micros, _currency(event), _scaled("metadata.latency_ms", event.latency_ms, 1000)
 
 
 def recorded_event(row: RowMapping | Mapping[str, Any]) -> RecordedEvent:

@@ -33,6 +33,7 @@ from events.subscriber import CallbackSubscriber, EventSubscriber
 from events.subscriptions import SubscriberOptions
 from events.types import EventType
 from store.tables import metadata
+from store.tree import CausationTree, MissingLink, TreeEvent
 
 ROOT = Path(__file__).parent.parent
 
@@ -94,6 +95,8 @@ def test_the_bus_has_these_methods() -> None:
         "disconnect": "(self)",
         "close": "(self)",
         "get_causation_chain": "(self, event_id)",
+        "get_causation_children": "(self, event_id)",
+        "get_causation_tree": "(self, event_id)",
         "replay_events": f"(self, {question})",
         "iter_events": f"(self, after=0, *, {question})",
     }
@@ -101,7 +104,10 @@ def test_the_bus_has_these_methods() -> None:
 
 
 def test_the_methods_that_wait_are_coroutines_and_the_plain_calls_are_not() -> None:
-    waits = {"publish", "publish_many", "start_consuming", "stop_consuming", "disconnect", "replay_events"}
+    waits = {
+        "publish", "publish_many", "start_consuming", "stop_consuming", "disconnect", "replay_events",
+        "get_causation_children", "get_causation_tree",
+    }  # fmt: skip
     assert {name for name in public_methods(EventBus) if inspect.iscoroutinefunction(getattr(EventBus, name))} == waits
     assert inspect.isasyncgenfunction(EventBus.iter_events)
     assert {name for name in public_methods(store.persistence.EventPersistence)} == {
@@ -173,6 +179,14 @@ def test_the_vocabulary_is_this() -> None:
 def test_the_values_have_these_fields() -> None:
     assert [field.name for field in fields(Receipt)] == ["event_id", "position", "is_new"]
     assert [field.name for field in fields(Scheduled)] == ["event_id", "due", "is_new"]
+    assert [field.name for field in fields(CausationTree)] == [
+        "event", "children", "count", "costs_micros", "latency_us", "end_us", "slowest", "waiting", "dead", "missing",
+    ]  # fmt: skip
+    assert [field.name for field in fields(TreeEvent)] == [
+        "position", "event_id", "project_id", "type", "actor", "causation_id", "timestamp", "cost_micros", "currency",
+        "latency_us", "waiting", "dead",
+    ]  # fmt: skip
+    assert [field.name for field in fields(MissingLink)] == ["event_id", "position", "causation_id"]
     assert [field.name for field in fields(RecordedEvent)] == ["position", "event", "depth", "deliveries", "origin"]
     assert [field.name for field in fields(Outcome)] == [
         "position", "event_position", "subscriber", "redelivery", "attempt", "state", "worker", "elapsed_us", "error",
@@ -369,7 +383,7 @@ def test_the_command_and_its_subcommands_are_these() -> None:
     listed = re.findall(r"^[ │]{2,}([a-z]+) {2,}\S", done.stdout.partition("Commands")[2], re.MULTILINE)
     assert sorted(listed) == [
         "archive", "chain", "dead", "demo", "dev", "doctor", "lag", "migrate", "publish", "replay", "scheduled",
-        "schedules", "stats", "subscriptions", "tail", "worker", "workers",
+        "schedules", "stats", "subscriptions", "tail", "tree", "worker", "workers",
     ]  # fmt: skip
 
 
