@@ -139,9 +139,7 @@ def _label(node: CausationTree, shown: Shown, *, hides: bool, critical: bool) ->
     # Where a tree forks its branches add up, and where it is cut nobody sees them.
     if len(node.children) > 1 or (hides and node.children):
         together = ", ".join(filter(None, _together(node, shown.measure)))
-        label.append(
-            f"  [with the {node.count - 1:,} below{together and f': {together}'}]" if together or hides else ""
-        )
+        label.append(f"  [with {node.count - 1:,} below{together and f': {together}'}]" if together or hides else "")
     if event.event_id == shown.marked:
         label.append("  <- this event", style="bold")
     return label
