@@ -127,10 +127,12 @@ class Causation:
             tail = _after(archived, unarchived)
             known = self._below(connection, event_id, tail)
             missing = self._missing(connection, known[event_id], tail)
-            states = descent.unfinished(connection, self._namespace, [event.position for event in known.values()])
-        for one in known.values():
-            if (state := states.get(one.position)) is not None:
-                known[one.event_id] = replace(one, waiting=state.get(WAITING, 0), dead=state.get(DEAD, 0))
+            positions = [event.position for event in known.values()]
+            states = descent.delivery_states(connection, self._namespace, positions)
+        for one in list(known.values()):
+            waiting, dead = states[one.position, WAITING], states[one.position, DEAD]
+            if waiting or dead:
+                known[one.event_id] = replace(one, waiting=waiting, dead=dead)
         return build(event_id, known, missing)
 
     def _below(self, connection: Connection, event_id: str, tail: _Tail) -> dict[str, TreeEvent]:

@@ -6,13 +6,13 @@ A few statements whatever the size: the database itself walks the tree, by index
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable
 
-from sqlalchemy import Connection, RowMapping, func, select, text
+from sqlalchemy import Connection, RowMapping, select, text
 
 from events.records import RecordedEvent
 from store import inserts
-from store.fold import DEAD, WAITING
 from store.rows import Unstorable, is_storable, measures_of
 from store.tables import Moment, deliveries, events
 from store.tree import MissingLink, TreeEvent
@@ -117,32 +117,20 @@ def broken_links(connection: Connection, namespace: str, root_id: str) -> Iterab
     return (MissingLink(*row) for row in found)
 
 
-def unfinished(connection: Connection, namespace: str, positions: Collection[int]) -> dict[int, dict[str, int]]:
-    """Count the deliveries of events that wait or are dead, by position and state, as far as archived.
+def delivery_states(connection: Connection, namespace: str, positions: Collection[int]) -> Counter[tuple[int, str]]:
+    """Count the deliveries of events by (position, state), as far as archived.
 
     Of a delivery that was made again the last one counts.
     """
-    later, table = deliveries.alias("later").c, deliveries.c
-    again = select(later.redelivery).where(
-        later.namespace == table.namespace,
-        later.event_position == table.event_position,
-        later.subscriber == table.subscriber,
-        later.redelivery > table.redelivery,
-    )
-    found: dict[int, dict[str, int]] = {}
+    table, found = deliveries.c, Counter[tuple[int, str]]()
     for chunk in inserts.chunks(positions):
-        query = (
-            select(table.event_position, table.state, func.count())
-            .where(
-                table.namespace == namespace,
-                table.event_position.in_(chunk),
-                table.state.in_((WAITING, DEAD)),
-                ~again.exists(),
-            )
-            .group_by(table.event_position, table.state)
+        query = select(table.event_position, table.subscriber, table.redelivery, table.state).where(
+            table.namespace == namespace, table.event_position.in_(chunk)
         )
-        for position, state, count in connection.execute(query):
-            found.setdefault(position, {})[state] = count
+        last: dict[tuple[int, str], tuple[int, str]] = {}
+        for position, subscriber, redelivery, state in connection.execute(query):
+            last[position, subscriber] = max(last.get((position, subscriber), (-1, "")), (redelivery, state))
+        found.update((position, state) for (position, _), (_, state) in last.items())
     return found
 
 

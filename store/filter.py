@@ -84,11 +84,17 @@ class EventFilter:
                 found.append(column[name] == value)
         if self.types:
             found.append(column.type.in_(self.types))
-        if self.start_time is not None:
-            found.append(column.timestamp >= self.start_time)
-        if self.end_time is not None:
-            found.append(column.timestamp < self.end_time)
+        found += self.time_range()
         found += (paths.condition(column[name], path, value, dialect) for name, path, value in self._places())
+        return found
+
+    def time_range(self) -> list[ColumnElement[bool]]:
+        """Return the conditions of the time range alone; empty when there is none."""
+        found: list[ColumnElement[bool]] = []
+        if self.start_time is not None:
+            found.append(events.c.timestamp >= self.start_time)
+        if self.end_time is not None:
+            found.append(events.c.timestamp < self.end_time)
         return found
 
     def _places(self) -> Iterator[tuple[str, paths.Path, paths.Scalar]]:
