@@ -13,15 +13,14 @@ from datetime import datetime
 from typing import TypeVar
 
 from events.backend import Backend
-from events.errors import InvalidFilter
 from events.event import Event
 from events.records import RecordedEvent
-from store.filter import EventFilter
+from store.filter import event_filter
 from store.paths import Given
+from store.persistence import EventPersistence
 from store.tree import CausationTree
 
 T = TypeVar("T")
-PAGE = 500
 
 
 class Asking:
@@ -85,7 +84,7 @@ class Asking:
             InvalidFilter: a reversed time range, or another condition that cannot be asked.
             StoreUnavailable, NotMigrated, RedisUnavailable.
         """
-        wanted = _filter(project_id, start_time, end_time, event_types, actor, correlation_id, payload, metadata)
+        wanted = event_filter(project_id, start_time, end_time, event_types, actor, correlation_id, payload, metadata)
         return await self._read(lambda: [recorded.event for recorded in self.backend.blackboard.replay.iterate(wanted)])
 
     async def iter_events(
@@ -113,42 +112,23 @@ class Asking:
         Raises:
             InvalidFilter, StoreUnavailable, NotMigrated, RedisUnavailable: iterate again after the last position.
         """
-        wanted = _filter(project_id, start_time, end_time, event_types, actor, correlation_id, payload, metadata)
-        complete = False
-        while not complete:
-            start = after
-            page = await self._read(lambda start=start: self.backend.blackboard.replay.page(wanted, start, PAGE))  # type: ignore[misc]
-            for recorded in page.events:
-                yield recorded
-            after, complete = page.last, page.complete
+        board = await asyncio.to_thread(lambda: self.backend.blackboard)
+        found = EventPersistence(board).iter_events(
+            after,
+            project_id=project_id,
+            start_time=start_time,
+            end_time=end_time,
+            event_types=event_types,
+            actor=actor,
+            correlation_id=correlation_id,
+            payload=payload,
+            metadata=metadata,
+        )
+        async for recorded in found:
+            yield recorded
 
     async def _read(self, read: Callable[[], T]) -> T:
         """Run a SQL read in the pool, with the caller's context."""
         context = contextvars.copy_context()
         pool = await asyncio.to_thread(lambda: self.backend.blackboard.pool)
         return await asyncio.get_running_loop().run_in_executor(pool, lambda: context.run(read))
-
-
-def _filter(
-    project_id: str | None,
-    start_time: datetime | None,
-    end_time: datetime | None,
-    event_types: Sequence[object] | None,
-    actor: str | None,
-    correlation_id: str | None,
-    payload: Given | None,
-    metadata: Given | None,
-) -> EventFilter:
-    if isinstance(event_types, str):
-        raise InvalidFilter(f"event_types must be a list of event types, not the string {event_types!r}.")
-    names = tuple(str(getattr(kind, "value", kind)) for kind in event_types or ())
-    return EventFilter(
-        project_id=project_id,
-        start_time=start_time,
-        end_time=end_time,
-        types=() if "*" in names else names,
-        actor=actor,
-        correlation_id=correlation_id,
-        payload=payload or {},
-        metadata=metadata or {},
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -102,6 +102,36 @@ class EventFilter:
         for name, asked in (("payload", self.payload), ("metadata", self.metadata)):
             for path, value in asked.items():
                 yield name, path, value
+
+
+def event_filter(
+    project_id: str | None = None,
+    start_time: datetime | None = None,
+    end_time: datetime | None = None,
+    event_types: Iterable[object] | None = None,
+    actor: str | None = None,
+    correlation_id: str | None = None,
+    payload: paths.Given | None = None,
+    metadata: paths.Given | None = None,
+) -> EventFilter:
+    """Return what the arguments of the asynchronous edges mean: None is any, and so is `"*"` among the types.
+
+    Raises:
+        InvalidFilter: as `EventFilter` does.
+    """
+    if isinstance(event_types, str):
+        raise InvalidFilter(f"event_types must be a list of event types, not the string {event_types!r}.")
+    names = tuple(str(getattr(kind, "value", kind)) for kind in event_types or ())
+    return EventFilter(
+        project_id=project_id,
+        start_time=start_time,
+        end_time=end_time,
+        types=() if "*" in names else names,
+        actor=actor,
+        correlation_id=correlation_id,
+        payload=payload or {},
+        metadata=metadata or {},
+    )
 
 
 def _check(name: str, value: object) -> None:
