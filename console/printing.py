@@ -54,6 +54,8 @@ def print_fitting(out: Console, *tables: Table) -> None:
 
 def plain(text: str, keeps: str = "") -> str:
     """Return text without control characters and what no terminal shows; they are written as escapes."""
+    if text.isprintable():
+        return text
     return "".join(
         char if char.isprintable() or char in keeps else char.encode("unicode_escape").decode() for char in text
     )
@@ -141,11 +143,11 @@ def _row(recorded: RecordedEvent) -> tuple[str, ...]:
     return (
         str(recorded.position),
         wording.moment(event.timestamp),
-        event.type.value,
-        event.actor,
-        event.project_id,
-        wording.money(event.cost, event.metadata.get("currency")),
-        event.event_id,
+        plain(event.type.value),
+        plain(event.actor),
+        plain(event.project_id),
+        plain(wording.money(event.cost, event.metadata.get("currency"))),
+        plain(event.event_id),
     )
 
 

@@ -65,6 +65,13 @@ def test_a_path_that_cannot_be_asked_is_named(told: Place, option: str, why: str
     assert twice.sentence() == "--payload is given twice for the path 'a': one value can be there."
 
 
+def test_a_position_that_does_not_exist_is_a_mistake(told: Place) -> None:
+    beyond = told.run("replay", "--after", 2**63)
+
+    assert beyond.code == 2 and beyond.sentence().startswith("A position is at most 9223372036854775807")
+    assert told.run("replay", "--after", 2**63 - 1).err == "No event matches.\n"
+
+
 @pytest.mark.parametrize("count", [0, 1, 3, 7])
 def test_tail_shows_the_last_events_across_the_archive_and_what_follows(told: Place, count: int) -> None:
     everything = [event["event_id"] for event in told.run("replay", "--json").json_lines()]
