@@ -15,8 +15,8 @@ import typer
 
 from console.dossier import letters_of, purgeable
 from console.exits import FAILED, complain
-from console.letters import describe, is_holder, plain
-from console.printing import print_json
+from console.letters import describe, is_holder
+from console.printing import plain, print_json
 from console.wording import plural
 
 if TYPE_CHECKING:

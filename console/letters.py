@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from console import wording
-from console.printing import Lines, event_object
+from console.printing import Lines, event_object, plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -107,13 +107,6 @@ def print_dossier(out: Console, dossier: Dossier) -> None:
         out.print("\nCauses, oldest first", style="bold")
         print_chain(out, dossier.chain)
     out.print(f"\n{_advice(dossier)}", soft_wrap=True)
-
-
-def plain(text: str, keeps: str = "") -> str:
-    """Return text without control characters and what no terminal shows; they are written as escapes."""
-    return "".join(
-        char if char.isprintable() or char in keeps else char.encode("unicode_escape").decode() for char in text
-    )
 
 
 def describe(letter: DeadLetter) -> str:

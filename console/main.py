@@ -23,6 +23,7 @@ from console.commands import (
     stats,
     subscriptions,
     tail,
+    tree,
     worker,
     workers,
 )
@@ -78,7 +79,7 @@ def _options(
     pass
 
 
-for module in (demo, dev, worker, archive, migrate, publish, tail, replay, chain, stats, lag, schedules, doctor):
+for module in (demo, dev, worker, archive, migrate, publish, tail, replay, chain, tree, stats, lag, schedules, doctor):
     app.command(module.__name__.rpartition(".")[2])(reporting(module.command))
 for module in (dead, scheduled, subscriptions, workers):
     app.add_typer(module.group, name=module.__name__.rpartition(".")[2])

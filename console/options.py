@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from store.filter import EventFilter
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|w)\Z")
+_PATH_AND_VALUE = re.compile(r"((?:[^\\=]|\\.)*)=(.*)\Z", re.DOTALL)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
@@ -26,6 +28,18 @@ Types = Annotated[
 Actor = Annotated[str | None, typer.Option("--actor", "-a", metavar="NAME", help="Only by this actor.")]
 Correlation = Annotated[
     str | None, typer.Option("--correlation", metavar="EVENT_ID", help="Only what this root event set off.")
+]
+Payload = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--payload",
+        metavar="PATH=JSON",
+        help="Only with this at a path of the payload, e.g. scene.number=3 or title='\"Rain\"'; repeatable.",
+    ),
+]
+Metadata = Annotated[
+    list[str] | None,
+    typer.Option("--metadata", metavar="PATH=JSON", help="The same of the metadata, e.g. priority=5."),
 ]
 App = Annotated[
     str | None,
@@ -133,6 +147,8 @@ def event_filter(
     correlation: str | None = None,
     since: str | None = None,
     until: str | None = None,
+    payload: list[str] | None = None,
+    metadata: list[str] | None = None,
 ) -> EventFilter:
     """Return what the options ask for.
 
@@ -155,4 +171,29 @@ def event_filter(
         correlation_id=correlation,
         start_time=start,
         end_time=end,
+        payload=_places("--payload", payload),
+        metadata=_places("--metadata", metadata),
     )
+
+
+def _places(option: str, given: list[str] | None) -> dict[str, Any]:
+    """Read PATH=JSON: the path ends at the first `=` that no backslash takes.
+
+    Raises:
+        Mistake: naming the option and its value.
+    """
+    found: dict[str, Any] = {}
+    for text in given or ():
+        parts = _PATH_AND_VALUE.match(text)
+        try:
+            value = json.loads(parts[2]) if parts else None
+        except (ValueError, RecursionError):
+            parts = None
+        if parts is None:
+            raise Mistake(
+                f"{option} must be PATH=JSON, like scene.number=3, done=true or title='\"Rain\"', not {text!r:.200}."
+            )
+        if parts[1] in found:
+            raise Mistake(f"{option} is given twice for the path {parts[1]!r:.200}: one value can be there.")
+        found[parts[1]] = value
+    return found

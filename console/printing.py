@@ -52,6 +52,15 @@ def print_fitting(out: Console, *tables: Table) -> None:
     out.print(table, width=max(width, 1), crop=False)
 
 
+def plain(text: str, keeps: str = "") -> str:
+    """Return text without control characters and what no terminal shows; they are written as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char in keeps else char.encode("unicode_escape").decode() for char in text
+    )
+
+
 def print_json(value: Any) -> None:
     """Print a value as JSON on one line."""
     print(json.dumps(value, ensure_ascii=False, default=_plain))
@@ -134,11 +143,11 @@ def _row(recorded: RecordedEvent) -> tuple[str, ...]:
     return (
         str(recorded.position),
         wording.moment(event.timestamp),
-        event.type.value,
-        event.actor,
-        event.project_id,
-        wording.money(event.cost, event.metadata.get("currency")),
-        event.event_id,
+        plain(event.type.value),
+        plain(event.actor),
+        plain(event.project_id),
+        plain(wording.money(event.cost, event.metadata.get("currency"))),
+        plain(event.event_id),
     )
 
 

@@ -13,13 +13,14 @@ from datetime import datetime
 from typing import TypeVar
 
 from events.backend import Backend
-from events.errors import InvalidFilter
 from events.event import Event
 from events.records import RecordedEvent
-from store.filter import EventFilter
+from store.filter import event_filter
+from store.paths import Given
+from store.persistence import EventPersistence
+from store.tree import CausationTree
 
 T = TypeVar("T")
-PAGE = 500
 
 
 class Asking:
@@ -39,6 +40,26 @@ class Asking:
         """
         return [recorded.event for recorded in self.backend.blackboard.causation.chain(event_id)]
 
+    async def get_causation_children(self, event_id: str) -> list[Event]:
+        """Return the events that an event caused directly, in history order; empty when there are none.
+
+        Raises:
+            EventNotFound: no event has that id.
+            StoreUnavailable, NotMigrated, RedisUnavailable.
+        """
+        found = await self._read(lambda: self.backend.blackboard.causation.children(event_id))
+        return [recorded.event for recorded in found]
+
+    async def get_causation_tree(self, event_id: str) -> CausationTree:
+        """Return everything that an event set off, with what it cost, how long it took, and what is unfinished.
+
+        Raises:
+            EventNotFound: no event has that id.
+            EventBusError: the tree has more than 100,000 events.
+            StoreUnavailable, NotMigrated, RedisUnavailable.
+        """
+        return await self._read(lambda: self.backend.blackboard.causation.tree(event_id))
+
     async def replay_events(
         self,
         project_id: str | None = None,
@@ -47,16 +68,23 @@ class Asking:
         event_types: Sequence[object] | None = None,
         actor: str | None = None,
         correlation_id: str | None = None,
+        payload: Given | None = None,
+        metadata: Given | None = None,
     ) -> list[Event]:
         """Return events in history order; every filter is optional, and the times are half-open.
 
         Args:
             start_time, end_time: naive ones are read as UTC.
+            payload, metadata: scalars by path, e.g. `{"scene.number": 3}`, as in `store.filter.EventFilter`.
 
         Returns:
             All that match; empty when none does. For long histories use `iter_events`.
+
+        Raises:
+            InvalidFilter: a reversed time range, or another condition that cannot be asked.
+            StoreUnavailable, NotMigrated, RedisUnavailable.
         """
-        wanted = _filter(project_id, start_time, end_time, event_types, actor, correlation_id)
+        wanted = event_filter(project_id, start_time, end_time, event_types, actor, correlation_id, payload, metadata)
         return await self._read(lambda: [recorded.event for recorded in self.backend.blackboard.replay.iterate(wanted)])
 
     async def iter_events(
@@ -69,47 +97,38 @@ class Asking:
         event_types: Sequence[object] | None = None,
         actor: str | None = None,
         correlation_id: str | None = None,
+        payload: Given | None = None,
+        metadata: Given | None = None,
     ) -> AsyncIterator[RecordedEvent]:
         """Iterate over history from a position, a page in memory at a time.
 
         Args:
-            after: a position, exclusive; resume with the last event's `position`.
+            after: a position, exclusive; resume with the last event's `position`. The others are as
+                those of `replay_events`.
 
         Yields:
             Events at their positions; an event's own attributes can be read directly.
+
+        Raises:
+            InvalidFilter, StoreUnavailable, NotMigrated, RedisUnavailable: iterate again after the last position.
         """
-        wanted = _filter(project_id, start_time, end_time, event_types, actor, correlation_id)
-        complete = False
-        while not complete:
-            start = after
-            page = await self._read(lambda start=start: self.backend.blackboard.replay.page(wanted, start, PAGE))  # type: ignore[misc]
-            for recorded in page.events:
-                yield recorded
-            after, complete = page.last, page.complete
+        board = await asyncio.to_thread(lambda: self.backend.blackboard)
+        found = EventPersistence(board).iter_events(
+            after,
+            project_id=project_id,
+            start_time=start_time,
+            end_time=end_time,
+            event_types=event_types,
+            actor=actor,
+            correlation_id=correlation_id,
+            payload=payload,
+            metadata=metadata,
+        )
+        async for recorded in found:
+            yield recorded
 
     async def _read(self, read: Callable[[], T]) -> T:
         """Run a SQL read in the pool, with the caller's context."""
         context = contextvars.copy_context()
         pool = await asyncio.to_thread(lambda: self.backend.blackboard.pool)
         return await asyncio.get_running_loop().run_in_executor(pool, lambda: context.run(read))
-
-
-def _filter(
-    project_id: str | None,
-    start_time: datetime | None,
-    end_time: datetime | None,
-    event_types: Sequence[object] | None,
-    actor: str | None,
-    correlation_id: str | None,
-) -> EventFilter:
-    if isinstance(event_types, str):
-        raise InvalidFilter(f"event_types must be a list of event types, not the string {event_types!r}.")
-    names = tuple(str(getattr(kind, "value", kind)) for kind in event_types or ())
-    return EventFilter(
-        project_id=project_id,
-        start_time=start_time,
-        end_time=end_time,
-        types=() if "*" in names else names,
-        actor=actor,
-        correlation_id=correlation_id,
-    )

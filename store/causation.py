@@ -1,70 +1,43 @@
 """Follows causes: backwards as a chain, forwards as a tree. Computed from what is stored, never kept.
 
-A cause need not be stored: it may have been named wrongly, or belong to another system. A missing
-one ends a chain, and its event is the chain's oldest. Two events may name each other; a chain ends
-where it would repeat, and a tree shows every event once.
+A cause need not be stored: it may have been named wrongly, or belong to another system, or be set aside or lost.
+A missing one ends a chain, and its event is the chain's oldest; `missing_link` and `CausationTree.missing`
+name it. Two events may name each other; a chain ends where it would repeat, and a tree shows every event once.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, Engine, text
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+from sqlalchemy import Connection, Engine
 
 from events.errors import EventBusError, EventNotFound
 from events.ports import HistoryTail
 from events.records import RecordedEvent
-from store import inserts
+from store import descent, inserts
 from store.engine import reading
-from store.rows import recorded_event
+from store.fold import DEAD, WAITING
+from store.rows import is_storable, recorded_event
 from store.seam import Seam
 from store.tables import events
-from store.tree import CausationTree, build
+from store.tree import CausationTree, MissingLink, TreeEvent, build
 
 Known = dict[str, RecordedEvent]
 
 MAX_CHAIN = 10_000
 MAX_TREE = 100_000
+MAX_MISSING = 100
 
-# UNION, not UNION ALL: a row met before is not followed again, which ends cycles. The LIMIT stops the
-# recursion itself, because rows are asked for one by one.
-#
-# A recursion takes one step per generation, and PostgreSQL guesses ten rows a step. Given a plain join it
-# reads the whole table in every step (a chain of 600 took minutes). LATERAL with OFFSET 0 leaves it
-# nothing but the index. SQLite has no LATERAL, and needs none: it always joins through the index.
-_LOOKUP = {
-    "sqlite": "JOIN {table} x ON x.namespace = :namespace AND x.{column} = {value}",
-    "postgresql": """CROSS JOIN LATERAL (
-            SELECT * FROM {table} WHERE namespace = :namespace AND {column} = {value} OFFSET 0
-        ) x""",
-}
 
-_ANCESTORS = """
-    WITH RECURSIVE chain (position, cause) AS (
-        SELECT i.position,
-               (SELECT e.causation_id FROM events e WHERE e.namespace = :namespace AND e.position = i.position)
-        FROM event_index i
-        WHERE i.namespace = :namespace AND i.event_id = :event_id
-      UNION
-        SELECT x.position,
-               (SELECT e.causation_id FROM events e WHERE e.namespace = :namespace AND e.position = x.position)
-        FROM chain c
-        {lookup}
-    )
-    SELECT position FROM chain LIMIT :bound"""
+@dataclass(slots=True)
+class _Tail:
+    """What SQL does not have yet, without payloads: by id, and by cause."""
 
-_DESCENDANTS = """
-    WITH RECURSIVE tree (position, event_id) AS (
-        SELECT i.position, i.event_id
-        FROM event_index i
-        WHERE i.namespace = :namespace AND i.event_id = :event_id
-      UNION
-        SELECT x.position, x.event_id
-        FROM tree t
-        {lookup}
-    )
-    SELECT position FROM tree LIMIT :bound"""
-
-_CAUSE = {"table": "event_index", "column": "event_id", "value": "c.cause"}
-_EFFECTS = {"table": "events", "column": "causation_id", "value": "t.event_id"}
+    events: dict[str, TreeEvent] = field(default_factory=dict)
+    caused: dict[str, list[TreeEvent]] = field(default_factory=dict)
+    of_root: list[TreeEvent] = field(default_factory=list)
 
 
 class Causation:
@@ -114,12 +87,15 @@ class Causation:
     def _chain(self, event_id: str) -> list[RecordedEvent]:
         with reading(self._engine) as connection:
             archived = self._seam.archived(connection)
-            known = self._select(connection, _ANCESTORS, _CAUSE, event_id, MAX_CHAIN + 1)
-            if _missing_cause(event_id, known):
-                known |= {recorded.event.event_id: recorded for recorded in self._seam.events(archived)}
+            known = descent.ancestors(connection, self._namespace, event_id, MAX_CHAIN + 1)
+        if _missing_cause(event_id, known):
+            unarchived = list(self._seam.events(archived))
+            with reading(self._engine) as connection:
+                archived = self._seam.archived(connection)  # what it passed meanwhile is in SQL now
+                known |= {r.event.event_id: r for r in unarchived if r.position > archived}
                 # From the tail the chain goes back into SQL, where it was not followed yet.
                 while missing := _missing_cause(event_id, known):
-                    older = self._select(connection, _ANCESTORS, _CAUSE, missing, MAX_CHAIN + 1)
+                    older = descent.ancestors(connection, self._namespace, missing, MAX_CHAIN + 1)
                     if not older:
                         break
                     known |= older
@@ -131,8 +107,9 @@ class Causation:
         caused = events.c.namespace == self._namespace, events.c.causation_id == event_id
         with reading(self._engine) as connection:
             archived = self._seam.archived(connection)
-            found = list(map(recorded_event, connection.execute(events.select().where(*caused)).mappings()))
             exists = event_id in inserts.known_positions(connection, self._namespace, [event_id])
+            rows = connection.execute(events.select().where(*caused)).mappings() if is_storable(event_id) else ()
+            found = list(map(recorded_event, rows))
         for recorded in self._seam.events(archived):
             exists = exists or recorded.event.event_id == event_id
             if recorded.event.causation_id == event_id:
@@ -144,25 +121,103 @@ class Causation:
     def _tree(self, event_id: str) -> CausationTree:
         with reading(self._engine) as connection:
             archived = self._seam.archived(connection)
-            known = self._select(connection, _DESCENDANTS, _EFFECTS, event_id, MAX_TREE + 1)
-        # In history a cause comes before what it caused, so one pass in order finds all of them.
-        for recorded in self._seam.events(archived):
-            if recorded.event.event_id == event_id or recorded.event.causation_id in known:
-                known[recorded.event.event_id] = recorded
+        unarchived = _unarchived(self._seam.events(archived), event_id)
+        with reading(self._engine) as connection:
+            archived = self._seam.archived(connection)  # what it passed meanwhile is in SQL now
+            tail = _after(archived, unarchived)
+            known = self._below(connection, event_id, tail)
+            missing = self._missing(connection, known[event_id], tail)
+            positions = [event.position for event in known.values()]
+            states = descent.delivery_states(connection, self._namespace, positions)
+        for one in list(known.values()):
+            waiting, dead = states[one.position, WAITING], states[one.position, DEAD]
+            if waiting or dead:
+                known[one.event_id] = replace(one, waiting=waiting, dead=dead)
+        return build(event_id, known, missing)
+
+    def _below(self, connection: Connection, event_id: str, tail: _Tail) -> dict[str, TreeEvent]:
+        """Return an event and everything that it set off, by id."""
+        known = descent.stored_event(connection, self._namespace, event_id)
+        if event_id in tail.events:
+            known.setdefault(event_id, tail.events[event_id])
         if event_id not in known:
             raise _not_found(event_id)
-        if len(known) > MAX_TREE:
-            raise EventBusError(
-                f"The causation tree of {event_id!r} has more than {MAX_TREE:,} events: read them with a replay "
-                f"by correlation_id."
-            )
-        return build(event_id, known)
+        fresh = [event_id]
+        while fresh:
+            # Once, as a rule: an effect that was published before its cause can be in SQL when the cause is not.
+            stored = descent.descendants(connection, self._namespace, fresh, MAX_TREE + 1)
+            fresh = _spread(fresh, stored, known, tail)
+            if len(known) > MAX_TREE:
+                raise EventBusError(
+                    f"The causation tree of {event_id!r} has more than {MAX_TREE:,} events: read them with a replay "
+                    f"by correlation_id."
+                )
+        return known
 
-    def _select(self, connection: Connection, walk: str, step: dict[str, str], event_id: str, bound: int) -> Known:
-        query = text(walk.format(lookup=_LOOKUP[connection.dialect.name].format(**step)))
-        values = {"namespace": self._namespace, "event_id": event_id, "bound": bound}
-        positions = connection.execute(query, values).scalars().all()
-        return inserts.at_positions(connection, self._namespace, positions)
+    def _missing(self, connection: Connection, event: TreeEvent, tail: _Tail) -> list[MissingLink]:
+        """Return the events whose cause is nowhere: the one asked for, and those that it is the root of."""
+        unarchived = [one for one in (event, *tail.of_root) if one.causation_id not in tail.events]
+        causes = {one.causation_id for one in unarchived if one.causation_id is not None}
+        stored = inserts.known_positions(connection, self._namespace, causes)
+        found = {
+            one.event_id: MissingLink(one.event_id, one.position, one.causation_id)
+            for one in unarchived
+            if one.causation_id is not None and one.causation_id not in stored
+        }
+        links = descent.broken_links(connection, self._namespace, event.event_id)
+        archived = (link for link in links if link.causation_id not in tail.events)
+        found |= {link.event_id: link for link in islice(archived, MAX_MISSING)}
+        return sorted(found.values(), key=lambda link: link.position)[:MAX_MISSING]
+
+
+def missing_link(chain: Sequence[RecordedEvent]) -> MissingLink | None:
+    """Tell where a chain ends too early: at an event whose cause is not there.
+
+    Args:
+        chain: oldest first, from `Causation.chain`.
+
+    Returns:
+        None when the chain begins at a root, or goes round in a circle.
+    """
+    oldest = chain[0]
+    cause = oldest.event.causation_id
+    if cause is None or any(recorded.event.event_id == cause for recorded in chain):
+        return None
+    return MissingLink(oldest.event.event_id, oldest.position, cause)
+
+
+def _unarchived(recorded: Iterable[RecordedEvent], root_id: str) -> list[tuple[TreeEvent, bool]]:
+    """Return events without their payloads, each with whether it names that root."""
+    found = ((descent.without_payload(one), one.event.correlation_id == root_id) for one in recorded)
+    return [(event, names_root) for event, names_root in found if event is not None]
+
+
+def _after(archived: int, unarchived: Iterable[tuple[TreeEvent, bool]]) -> _Tail:
+    """Sort what lies after a position."""
+    tail = _Tail()
+    for event, names_root in unarchived:
+        if event.position > archived:
+            tail.events[event.event_id] = event
+            if event.causation_id is not None:
+                tail.caused.setdefault(event.causation_id, []).append(event)
+            if names_root:
+                tail.of_root.append(event)
+    return tail
+
+
+def _spread(fresh: list[str], stored: dict[str, TreeEvent], known: dict[str, TreeEvent], tail: _Tail) -> list[str]:
+    """Add what was found in SQL, and what the tail has below it; return the ids of the latter."""
+    reached = [*fresh, *(event_id for event_id in stored if event_id not in known)]
+    for event_id, event in stored.items():
+        known.setdefault(event_id, event)
+    added = []
+    for event_id in reached:  # grows while it is walked
+        for event in tail.caused.get(event_id, ()):
+            if event.event_id not in known:
+                known[event.event_id] = event
+                reached.append(event.event_id)
+                added.append(event.event_id)
+    return added
 
 
 def _walk(event_id: str, known: Known) -> list[RecordedEvent]:

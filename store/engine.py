@@ -17,6 +17,7 @@ from sqlalchemy.engine import URL
 
 from events.errors import InvalidSettings
 from events.settings import without_password
+from store import paths
 from store.failures import mapped
 
 # Connections beyond the pool's size: the archive's two writers do not take the readers' places.
@@ -115,11 +116,12 @@ def _parsed(url: str) -> URL:
 
 
 def _prepare_sqlite(engine: Engine, timeout_s: float) -> None:
-    """Make every connection durable and its transactions explicit."""
+    """Make every connection durable, its transactions explicit, and able to answer what SQLite cannot."""
 
     @event.listens_for(engine, "connect")
     def _connected(raw: Any, _record: Any) -> None:
         raw.isolation_level = None  # the sqlite3 module must begin nothing on its own
+        raw.create_function(paths.SQLITE_FUNCTION, 3, paths.sqlite_holds, deterministic=True)
         _use_wal(raw, timeout_s)
         # FULL: Redis trims what is archived, so a commit must survive a power cut.
         raw.execute("PRAGMA synchronous=FULL")

@@ -29,6 +29,7 @@ from store.inserts import upsert
 from store.tables import deliveries
 
 WAITING = "waiting"
+DEAD = AttemptState.DEAD.value
 _FINAL = (AttemptState.DONE, AttemptState.DEAD, AttemptState.DISCARDED, AttemptState.DROPPED)
 
 

@@ -17,7 +17,7 @@ from events.records import OPEN, AttemptState, RecordedEvent
 from store import partitions
 from store.copying import FEW, copy
 from store.cursors import Insert, insert
-from store.rows import recorded_event
+from store.rows import is_storable, recorded_event
 from store.tables import dead_letters, event_index, events, outcomes
 
 PURGED = AttemptState.PURGED.value
@@ -93,9 +93,9 @@ def resolve_dead_letter(connection: Connection, namespace: str, position: int, r
 
 
 def known_positions(connection: Connection, namespace: str, event_ids: Collection[str]) -> dict[str, int | None]:
-    """Return the positions of those ids that are stored."""
+    """Return the positions of those ids that are stored; any text may be asked for."""
     found: dict[str, int | None] = {}
-    for chunk in _chunks(event_ids):
+    for chunk in chunks([event_id for event_id in event_ids if is_storable(event_id)]):
         query = select(event_index.c.event_id, event_index.c.position).where(
             event_index.c.namespace == namespace, event_index.c.event_id.in_(chunk)
         )
@@ -112,7 +112,7 @@ def stored(connection: Connection, namespace: str, event_ids: Collection[str]) -
 def at_positions(connection: Connection, namespace: str, positions: Collection[int]) -> dict[str, RecordedEvent]:
     """Return the events at those positions, by id."""
     found: dict[str, RecordedEvent] = {}
-    for chunk in _chunks(positions):
+    for chunk in chunks(positions):
         query = select(events).where(events.c.namespace == namespace, events.c.position.in_(chunk))
         for row in connection.execute(query).mappings():
             found[row["event_id"]] = recorded_event(row)
@@ -122,7 +122,7 @@ def at_positions(connection: Connection, namespace: str, positions: Collection[i
 def ids_at(connection: Connection, namespace: str, positions: Collection[int]) -> dict[int, str]:
     """Return the ids of the events that are stored at those positions, by position."""
     found: dict[int, str] = {}
-    for chunk in _chunks(positions):
+    for chunk in chunks(positions):
         query = select(events.c.position, events.c.event_id).where(
             events.c.namespace == namespace, events.c.position.in_(chunk)
         )
@@ -133,13 +133,14 @@ def ids_at(connection: Connection, namespace: str, positions: Collection[int]) -
 def outcomes_at(connection: Connection, namespace: str, positions: Collection[int]) -> dict[int, dict[str, Any]]:
     """Return the rows of the outcomes that are stored at those positions, by position."""
     found: dict[int, dict[str, Any]] = {}
-    for chunk in _chunks(positions):
+    for chunk in chunks(positions):
         query = select(outcomes).where(outcomes.c.namespace == namespace, outcomes.c.position.in_(chunk))
         found.update((row["position"], dict(row)) for row in connection.execute(query).mappings())
     return found
 
 
-def _chunks(values: Collection[Any]) -> Iterator[list[Any]]:
+def chunks(values: Collection[Any]) -> Iterator[list[Any]]:
+    """Cut values into lists that fit into one statement each."""
     every = list(values)
     for start in range(0, len(every), _CHUNK):
         yield every[start : start + _CHUNK]

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any, TypeVar
 
 from events.errors import StoreUnavailable
 from events.event import Event
+from events.records import RecordedEvent
 from events.types import EventType, TypeName
 from store.blackboard import Blackboard
-from store.filter import EventFilter
+from store.filter import event_filter
+from store.paths import Given
 from store.statistics import TypeStatistics
 
 T = TypeVar("T")
@@ -64,6 +66,8 @@ class EventPersistence:
         correlation_id: str | None = None,
         after: int | None = None,
         limit: int | None = None,
+        payload: Given | None = None,
+        metadata: Given | None = None,
     ) -> list[Event]:
         """Return the events that meet every given condition, in history order.
 
@@ -72,27 +76,56 @@ class EventPersistence:
             start_time: at or after; a naive one is UTC. end_time: before; a naive one is UTC.
             after: a position, exclusive.
             limit: most events to return; None returns all, in memory: `Replay.iterate` does not.
+            payload, metadata: scalars by path, e.g. `{"scene.number": 3}`, as in `EventFilter`.
 
         Raises:
-            ValueError: a reversed time range, or a negative limit.
+            ValueError: a negative limit; an `InvalidFilter` for what `EventFilter` refuses.
             StoreUnavailable, NotMigrated, RedisUnavailable.
         """
         if limit is not None and limit < 0:
             raise ValueError(f"The limit must be at least 0, not {limit}.")
-        wanted = EventFilter(
-            project_id=project_id,
-            types=tuple(str(getattr(name, "value", name)) for name in event_types or ()),
-            actor=actor,
-            correlation_id=correlation_id,
-            start_time=start_time,
-            end_time=end_time,
-        )
+        wanted = event_filter(project_id, start_time, end_time, event_types, actor, correlation_id, payload, metadata)
 
         def read() -> list[Event]:
             found = self._blackboard.replay.iterate(wanted, after or 0, page=min(limit or _PAGE, _PAGE))
             return [recorded.event for recorded in islice(found, limit)]
 
         return await self._hop(read)
+
+    async def iter_events(
+        self,
+        after: int = 0,
+        *,
+        project_id: str | None = None,
+        start_time: datetime | None = None,
+        end_time: datetime | None = None,
+        event_types: Iterable[object] | None = None,
+        actor: str | None = None,
+        correlation_id: str | None = None,
+        payload: Given | None = None,
+        metadata: Given | None = None,
+    ) -> AsyncIterator[RecordedEvent]:
+        """Iterate over history from a position, a page in memory at a time; conditions as those of `get_events`.
+
+        Args:
+            after: a position, exclusive; resume with the last event's `position`.
+
+        Yields:
+            Events at their positions, in history order.
+
+        Raises:
+            InvalidFilter, StoreUnavailable, NotMigrated, RedisUnavailable: iterate again after the last position.
+
+        Guarantee: no gap and no repeat while archiving goes on; no connection is held between pages.
+        """
+        wanted = event_filter(project_id, start_time, end_time, event_types, actor, correlation_id, payload, metadata)
+        complete = False
+        while not complete:
+            start = after
+            page = await self._hop(lambda start=start: self._blackboard.replay.page(wanted, start, _PAGE))  # type: ignore[misc]
+            for recorded in page.events:
+                yield recorded
+            after, complete = page.last, page.complete
 
     async def get_event_statistics(self, project_id: str | None = None) -> dict[str, Any]:
         """Return the numbers of a project, or of all projects; zeros and None when it has no events.

@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Engine, RowMapping, func, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, Engine, RowMapping, func, literal_column, select
 
+from events.errors import InvalidFilter
 from events.ports import HistoryTail, TailPage
-from events.records import RecordedEvent
+from events.records import END, RecordedEvent
 from store import inserts
 from store.engine import reading
 from store.filter import EventFilter
@@ -29,6 +30,8 @@ _EVERYTHING = EventFilter()
 _NO_END = 2**63
 # A filter may leave out most of a stretch of the tail: this many are looked at for one page.
 _TAIL_LOOK = 1000
+# Events in a time range, up to which SQLite finds them by their times.
+_SHORT = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +70,15 @@ class Replay:
             limit: most events to return, at least 1.
 
         Raises:
+            InvalidFilter: there is no such position.
             StoreUnavailable, NotMigrated, RedisUnavailable.
 
         Guarantee: pages that follow each other have no gap and no repeat while archiving goes on.
         """
         if limit < 1:
             raise ValueError(f"The limit of a page must be at least 1, not {limit}.")
+        if after > END:
+            raise InvalidFilter(f"A position is at most {END}, not {after}.")
         return self.seam.steadily(lambda: self._page(filter, after, limit))
 
     def iterate(self, filter: EventFilter = _EVERYTHING, after: int = 0, *, page: int = 500) -> Iterator[RecordedEvent]:
@@ -131,13 +137,28 @@ class Replay:
         return _joined(rows, full, tail, filter, limit)
 
     def _rows(self, connection: Connection, filter: EventFilter, after: int, limit: int) -> list[RowMapping]:
+        dialect = connection.dialect.name
+        place: ColumnElement[int] = events.c.position
+        if dialect == "sqlite" and self._is_short(connection, filter):
+            place = literal_column("+events.position", BigInteger)  # a unary plus hides a column from its index
         query = (
             select(events)
-            .where(*filter.conditions(self._namespace), events.c.position > after)
+            .where(*filter.conditions(self._namespace, dialect), place > after)
             .order_by(events.c.position)
             .limit(limit)
         )
         return list(connection.execute(query).mappings())
+
+    def _is_short(self, connection: Connection, filter: EventFilter) -> bool:
+        """Tell whether a filter's time range holds few events, so that reading all of them for each page is best.
+
+        SQLite knows no numbers of its own about that, and would read history from its key on, whatever the range.
+        """
+        in_range = filter.time_range()
+        if not in_range:
+            return False
+        some = select(events.c.position).where(events.c.namespace == self._namespace, *in_range).limit(_SHORT + 1)
+        return int(connection.execute(select(func.count()).select_from(some.subquery())).scalar_one()) <= _SHORT
 
     def _find_all(self, event_ids: Collection[str]) -> dict[str, RecordedEvent]:
         with reading(self._engine) as connection:
@@ -152,7 +173,8 @@ class Replay:
     def _count(self, filter: EventFilter) -> int:
         with reading(self._engine) as connection:
             archived = self.seam.archived(connection)
-            query = select(func.count()).select_from(events).where(*filter.conditions(self._namespace))
+            wanted = filter.conditions(self._namespace, connection.dialect.name)
+            query = select(func.count()).select_from(events).where(*wanted)
             stored = connection.execute(query).scalar_one()
         return stored + sum(filter.matches(r.event) for r in self.seam.events(archived))
 

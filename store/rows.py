@@ -39,6 +39,7 @@ def event_row(namespace: str, recorded: RecordedEvent) -> dict[str, Any]:
     """
     event = recorded.event
     try:
+        cost_micros, currency, latency_us = measures_of(event)
         row: dict[str, Any] = {
             "namespace": namespace,
             "position": _whole("position", recorded.position),
@@ -53,9 +54,9 @@ def event_row(namespace: str, recorded: RecordedEvent) -> dict[str, Any]:
             "payload": json_text("payload", event.payload),
             "blackboard_pointer": event.blackboard_pointer,
             "metadata": json_text("metadata", event.metadata),
-            "cost_micros": _scaled("metadata.cost", event.cost, 1_000_000),
-            "currency": _currency(event),
-            "latency_us": _scaled("metadata.latency_ms", event.latency_ms, 1000),
+            "cost_micros": cost_micros,
+            "currency": currency,
+            "latency_us": latency_us,
             "origin": recorded.origin,
             "deliveries": json_text("deliveries", recorded.deliveries),
         }
@@ -68,6 +69,16 @@ def event_row(namespace: str, recorded: RecordedEvent) -> dict[str, Any]:
         _check_name("deliveries", subscriber)
     _check_text("origin", recorded.origin)
     return row
+
+
+def measures_of(event: Event) -> tuple[int | None, str | None, int | None]:
+    """Return an event's cost in millionths, the cost's currency, and its latency in microseconds.
+
+    Raises:
+        Unstorable: a number out of range.
+    """
+    cost_micros = _scaled("metadata.cost", event.cost, 1_000_000)
+    return cost_micros, _currency(event), _scaled("metadata.latency_ms", event.latency_ms, 1000)
 
 
 def recorded_event(row: RowMapping | Mapping[str, Any]) -> RecordedEvent:
@@ -171,7 +182,7 @@ def json_text(name: str, value: Any) -> str:
 
 def printable(text: str) -> str:
     """Return text that any database can keep: U+0000 and lone surrogates become U+FFFD."""
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode() if not _plain(text) else text
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode() if not is_storable(text) else text
 
 
 def _exact(payload: str, metadata: str) -> str | None:
@@ -181,7 +192,8 @@ def _exact(payload: str, metadata: str) -> str | None:
     return None
 
 
-def _plain(text: str) -> bool:
+def is_storable(text: str) -> bool:
+    """Tell whether a database can keep a text: it holds neither U+0000 nor a lone surrogate."""
     if "\0" in text:
         return False
     try:
@@ -200,7 +212,7 @@ def _check_name(name: str, value: str | None) -> None:
 
 
 def _check_text(name: str, value: str) -> None:
-    if not _plain(value):
+    if not is_storable(value):
         raise Unstorable(f"Its {name} holds U+0000 or a lone surrogate, which a database cannot keep.")
 
 

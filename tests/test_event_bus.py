@@ -325,6 +325,43 @@ def test_a_chain_is_there_as_soon_as_its_events_are_published(bus: EventBus) -> 
         bus.get_causation_chain("EV-nothing")
 
 
+def test_a_tree_and_the_children_of_an_event_are_there_as_soon_as_they_are_published(bus: EventBus) -> None:
+    root = scene(1)
+    shots = [root.caused(EventType.SHOT_PLANNED, actor="Director", cost=0.25, latency_ms=10) for _ in range(3)]
+    image = shots[1].caused(EventType.IMAGE_GENERATED, actor="Painter", cost=1.5, metadata={"currency": "EUR"})
+    bus.publish_many_sync([root, *shots, image])
+
+    async def ask() -> tuple[Any, Any, Any]:
+        tree = await bus.get_causation_tree(root.event_id)
+        part = await bus.get_causation_tree(shots[1].event_id)
+        return tree, part, await bus.get_causation_children(root.event_id)
+
+    tree, part, children = asyncio.run(ask())
+
+    assert (tree.count, tree.cost_by_currency, tree.latency_us) == (5, {"EUR": 1.5, "USD": 0.75}, 30_000)
+    assert (part.count, part.cost_by_currency, part.missing) == (2, {"EUR": 1.5, "USD": 0.25}, ())
+    assert children == [event.model_copy(update={"correlation_id": root.event_id}) for event in shots]
+    with pytest.raises(LookupError):
+        asyncio.run(bus.get_causation_tree("EV-nothing"))
+    with pytest.raises(LookupError):
+        asyncio.run(bus.get_causation_children("EV-nothing"))
+
+
+def test_replay_finds_what_is_at_a_path_of_payload_and_metadata(bus: EventBus) -> None:
+    bus.publish_many_sync([scene(n, metadata={"tags": ["draft", {"by": n % 2}]}) for n in range(6)])
+
+    async def numbers(**asked: Any) -> list[Any]:
+        found = [event.payload["n"] for event in await bus.replay_events(**asked)]
+        assert [event.payload["n"] async for event in bus.iter_events(**asked)] == found
+        return found
+
+    assert asyncio.run(numbers(metadata={"tags.1.by": 1})) == [1, 3, 5]
+    assert asyncio.run(numbers(metadata={"tags.1.by": 1, "tags.0": "draft"}, payload={"n": 3})) == [3]
+    assert asyncio.run(numbers(payload={"n": True})) == []
+    with pytest.raises(InvalidFilter, match="asked for a text, a number"):
+        asyncio.run(numbers(payload={"n": [3]}))
+
+
 def test_persisting_keeps_an_event_that_nobody_receives(bus: EventBus, environment: Settings) -> None:
     bus.subscribe(SceneWriter(), ["*"])
     published = bus.publish_sync(scene(1))

@@ -33,6 +33,7 @@ from events.subscriber import CallbackSubscriber, EventSubscriber
 from events.subscriptions import SubscriberOptions
 from events.types import EventType
 from store.tables import metadata
+from store.tree import CausationTree, MissingLink, TreeEvent
 
 ROOT = Path(__file__).parent.parent
 
@@ -72,7 +73,10 @@ from store.blackboard import Blackboard, BlackboardFactory
 
 
 def test_the_bus_has_these_methods() -> None:
-    question = "project_id=None, start_time=None, end_time=None, event_types=None, actor=None, correlation_id=None"
+    question = (
+        "project_id=None, start_time=None, end_time=None, event_types=None, actor=None, correlation_id=None, "
+        "payload=None, metadata=None"
+    )
     assert public_methods(EventBus) == {
         "publish": "(self, event, *, delay=None, at=None)",
         "publish_many": "(self, events, *, delay=None, at=None)",
@@ -91,6 +95,8 @@ def test_the_bus_has_these_methods() -> None:
         "disconnect": "(self)",
         "close": "(self)",
         "get_causation_chain": "(self, event_id)",
+        "get_causation_children": "(self, event_id)",
+        "get_causation_tree": "(self, event_id)",
         "replay_events": f"(self, {question})",
         "iter_events": f"(self, after=0, *, {question})",
     }
@@ -98,13 +104,16 @@ def test_the_bus_has_these_methods() -> None:
 
 
 def test_the_methods_that_wait_are_coroutines_and_the_plain_calls_are_not() -> None:
-    waits = {"publish", "publish_many", "start_consuming", "stop_consuming", "disconnect", "replay_events"}
+    waits = {
+        "publish", "publish_many", "start_consuming", "stop_consuming", "disconnect", "replay_events",
+        "get_causation_children", "get_causation_tree",
+    }  # fmt: skip
     assert {name for name in public_methods(EventBus) if inspect.iscoroutinefunction(getattr(EventBus, name))} == waits
     assert inspect.isasyncgenfunction(EventBus.iter_events)
-    assert {name for name in public_methods(store.persistence.EventPersistence)} == {
-        name
-        for name in public_methods(store.persistence.EventPersistence)
-        if inspect.iscoroutinefunction(getattr(store.persistence.EventPersistence, name))
+    persistence = store.persistence.EventPersistence
+    assert inspect.isasyncgenfunction(persistence.iter_events)
+    assert {name for name in public_methods(persistence)} - {"iter_events"} == {
+        name for name in public_methods(persistence) if inspect.iscoroutinefunction(getattr(persistence, name))
     }
 
 
@@ -123,7 +132,9 @@ def test_the_persistence_has_these_methods() -> None:
         "persist_event": "(self, event)",
         "persist_events": "(self, events)",
         "get_events": "(self, project_id=None, event_types=None, start_time=None, end_time=None, actor=None, "
-        "correlation_id=None, after=None, limit=None)",
+        "correlation_id=None, after=None, limit=None, payload=None, metadata=None)",
+        "iter_events": "(self, after=0, *, project_id=None, start_time=None, end_time=None, event_types=None, "
+        "actor=None, correlation_id=None, payload=None, metadata=None)",
         "get_event_statistics": "(self, project_id=None)",
     }
 
@@ -170,6 +181,14 @@ def test_the_vocabulary_is_this() -> None:
 def test_the_values_have_these_fields() -> None:
     assert [field.name for field in fields(Receipt)] == ["event_id", "position", "is_new"]
     assert [field.name for field in fields(Scheduled)] == ["event_id", "due", "is_new"]
+    assert [field.name for field in fields(CausationTree)] == [
+        "event", "children", "count", "costs_micros", "latency_us", "end_us", "slowest", "waiting", "dead", "missing",
+    ]  # fmt: skip
+    assert [field.name for field in fields(TreeEvent)] == [
+        "position", "event_id", "project_id", "type", "actor", "causation_id", "timestamp", "cost_micros", "currency",
+        "latency_us", "waiting", "dead",
+    ]  # fmt: skip
+    assert [field.name for field in fields(MissingLink)] == ["event_id", "position", "causation_id"]
     assert [field.name for field in fields(RecordedEvent)] == ["position", "event", "depth", "deliveries", "origin"]
     assert [field.name for field in fields(Outcome)] == [
         "position", "event_position", "subscriber", "redelivery", "attempt", "state", "worker", "elapsed_us", "error",
@@ -366,7 +385,7 @@ def test_the_command_and_its_subcommands_are_these() -> None:
     listed = re.findall(r"^[ │]{2,}([a-z]+) {2,}\S", done.stdout.partition("Commands")[2], re.MULTILINE)
     assert sorted(listed) == [
         "archive", "chain", "dead", "demo", "dev", "doctor", "lag", "migrate", "publish", "replay", "scheduled",
-        "schedules", "stats", "subscriptions", "tail", "worker", "workers",
+        "schedules", "stats", "subscriptions", "tail", "tree", "worker", "workers",
     ]  # fmt: skip
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from console.exits import Mistake
 from console.options import Json
 from console.printing import console, event_object, print_json
 
 if TYPE_CHECKING:
     from events.backend import Backend
+    from store.tree import CausationTree
+
+_PAGE = 500
 
 
 def command(
@@ -24,7 +27,8 @@ def command(
     """Show why an event happened, and what it cost.
 
     Its causes, oldest first, each with cost and latency; the event itself comes last. The root is the
-    first event of the chain. A cause that was never stored ends it. With --tree, --json prints one event a line.
+    first event of the chain. A cause that is not there ends it, and is named. With --tree, --json prints one event
+    a line. `eventbus tree` shows more of trees, and parts of them.
 
     \b
     Examples:
@@ -33,36 +37,36 @@ def command(
       eventbus chain 1767225600000000 --json
     """
     from console import causation
+    from console.named import event_id_of
     from console.opening import reading
+    from console.tree import Shown, missing_sentence, print_tree
+    from store.causation import missing_link
 
     with reading() as backend:
-        event_id = _event_id(backend, event)
+        event_id = event_id_of(backend, event)
         chain = backend.blackboard.causation.chain(event_id)
         if not tree:
             if as_json:
                 print_json(causation.chain_object(chain))
             else:
                 causation.print_chain(console(), chain)
+                if link := missing_link(chain):
+                    print(missing_sentence(link))
             return
         whole = backend.blackboard.causation.tree(chain[0].event.event_id)
         if as_json:
-            for level, node in whole.walk():
-                print_json({"level": level, **event_object(node.recorded), **causation.totals(node)})
+            _print_whole(backend, whole)
         else:
-            out = console()
-            causation.print_tree(out, whole, marked=event_id)
+            print_tree(console(), whole, Shown(marked=event_id))
 
 
-def _event_id(backend: Backend, text: str) -> str:
-    """Return the id of the event that the text names by id or position.
+def _print_whole(backend: Backend, tree: CausationTree) -> None:
+    """Print a tree's events with their payloads, which a tree does not hold: a page of them at a time."""
+    from console.tree import totals
 
-    Raises:
-        Mistake: it is a position at which there is no event.
-    """
-    if not text.isdecimal() or len(text) > 16 or backend.blackboard.replay.find(text):
-        return text
-    position = int(text)
-    found = backend.blackboard.replay.page(after=position - 1, limit=1).events if position else ()
-    if not found or found[0].position != position:
-        raise Mistake(f"There is no event at position {text}: `eventbus replay` shows the positions of events.")
-    return found[0].event.event_id
+    nodes = tree.walk()
+    while page := list(islice(nodes, _PAGE)):
+        found = backend.blackboard.replay.find_all([node.event.event_id for _, node in page])
+        for level, node in page:
+            if recorded := found.get(node.event.event_id):
+                print_json({"level": level, **event_object(recorded), **totals(node)})

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from console import wording
-from console.causation import print_tree
 from console.printing import console
 from console.statistics import print_statistics
+from console.tree import print_tree
 
 if TYPE_CHECKING:
     from console.demo.run import Told

@@ -36,6 +36,42 @@ def test_replay_as_text_is_aligned_and_takes_names_literally(told: Place) -> Non
     assert (nothing.code, nothing.out, nothing.err) == (0, "", "No event matches.\n")
 
 
+def test_replay_finds_what_is_at_a_path_of_payload_or_metadata(told: Place) -> None:
+    by_cost = told.run("replay", "--metadata", "cost=1e-2", "--metadata", "latency_ms=40.0", "--json").json_lines()
+    by_text = told.run("replay", "--payload", f'text="{"x" * 200}"', "--limit", "2", "--json").json_lines()
+    nobody = told.run("replay", "--payload", r"a\.b.0=null")
+
+    assert [event["event_id"] for event in by_cost] == ["EV-shot-2"]
+    assert [event["event_id"] for event in by_text] == ["EV-bulk-0", "EV-bulk-1"]
+    assert (nobody.code, nobody.out, nobody.err) == (0, "", "No event matches.\n")
+
+
+@pytest.mark.parametrize(
+    ("option", "why"),
+    [
+        ("scene.number", "--payload must be PATH=JSON, like scene.number=3"),
+        ("title=Rain", "--payload must be PATH=JSON"),
+        ("a=[1]", "payload can be asked for a text, a number, true, false or null at 'a', not for [1]."),
+        ("a=NaN", "is nan, which JSON does not have"),
+        ("a\\=1", "--payload must be PATH=JSON"),
+    ],
+)
+def test_a_path_that_cannot_be_asked_is_named(told: Place, option: str, why: str) -> None:
+    refused = told.run("replay", "--payload", option)
+    twice = told.run("replay", "--payload", "a=1", "--payload", "a=2")
+
+    assert refused.code == twice.code == 2
+    assert why in refused.sentence()
+    assert twice.sentence() == "--payload is given twice for the path 'a': one value can be there."
+
+
+def test_a_position_that_does_not_exist_is_a_mistake(told: Place) -> None:
+    beyond = told.run("replay", "--after", 2**63)
+
+    assert beyond.code == 2 and beyond.sentence().startswith("A position is at most 9223372036854775807")
+    assert told.run("replay", "--after", 2**63 - 1).err == "No event matches.\n"
+
+
 @pytest.mark.parametrize("count", [0, 1, 3, 7])
 def test_tail_shows_the_last_events_across_the_archive_and_what_follows(told: Place, count: int) -> None:
     everything = [event["event_id"] for event in told.run("replay", "--json").json_lines()]

@@ -60,7 +60,7 @@ def test_a_cycle_ends_the_chain_where_it_would_repeat_and_the_tree_once_around(e
 
     assert ids(causation.chain("e3")) == ["e1", "e2", "e3"]
     assert ids(causation.chain("e4")) == ["e4"]
-    assert [tree.recorded.event.event_id for _, tree in causation.tree("e1").walk()] == ["e1", "e2", "e3"]
+    assert [tree.event.event_id for _, tree in causation.tree("e1").walk()] == ["e1", "e2", "e3"]
 
 
 @pytest.mark.parametrize("archived", [0, 250, 400])
@@ -94,7 +94,7 @@ def test_a_tree_has_everything_that_an_event_set_off_with_its_cost(engine, archi
 
     tree = causation.tree("e1")
 
-    printed = [(level, node.recorded.position, node.count) for level, node in tree.walk()]
+    printed = [(level, node.event.position, node.count) for level, node in tree.walk()]
     assert printed == [(0, 1, 6), (1, 2, 3), (2, 5, 2), (3, 7, 1), (1, 4, 1), (1, 6, 1)]
     assert (tree.cost_total, tree.latency_total_ms) == (0.6, 3.5)
     assert causation.tree("e2").cost_total == 0.5

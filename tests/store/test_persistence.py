@@ -19,6 +19,7 @@ from store.persistence import EventPersistence
 from store.replay import Replay
 from tests.store.conftest import an_event, store_events
 from tests.store.doubles import FakeClock, FakeTail
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -166,8 +167,12 @@ def test_the_cursor_does_not_pass_an_unpublished_event_that_is_being_stored(url,
 def test_events_are_read_by_every_filter(persistence):
     noon = datetime(2024, 1, 1, 12)
     events = [
-        event(f"e{n}", project_id=f"p{n % 2}", actor=f"a{n % 3}", timestamp=noon.replace(minute=n)) for n in range(9)
-    ]
+        event(
+            f"e{n}", project_id=f"p{n % 2}", actor=f"a{n % 3}", timestamp=noon.replace(minute=n),
+            metadata={"scene": {"number": n}},
+        )
+        for n in range(9)
+    ]  # fmt: skip
     asyncio.run(persistence.persist_events(events))
 
     def ids(**wanted):
@@ -178,8 +183,38 @@ def test_events_are_read_by_every_filter(persistence):
     assert ids(start_time=noon.replace(minute=3), end_time=noon.replace(minute=5)) == [3, 4]
     assert ids(event_types=["SCENE_WRITTEN"], limit=2) == [0, 1] and ids(event_types=["OTHER"]) == []
     assert ids(after=1007) == [7, 8] and ids(limit=0) == [] and ids(correlation_id="e4") == [4]
+    assert ids(payload={"n": 1}) == [] and ids(metadata={"scene.number": 4}) == [4] and ids(event_types=["*"], limit=1)
     with pytest.raises(ValueError, match="limit"):
         ids(limit=-1)
+
+
+def test_iterating_resumes_anywhere_and_holds_no_connection_between_pages(persistence, board):
+    history = [an_event(n, payload={"n": n % 2}) for n in range(1, 1203)]
+    store_events(Archive(board.engine, "test"), *history[:900])
+    board.tail.events, board.tail.archived = history, 900
+
+    async def read(count, **asked):
+        found = []
+        async for recorded in persistence.iter_events(**asked):
+            found.append(recorded.position)
+            assert board.engine.pool.checkedout() == 0
+            if len(found) == count:
+                break
+        return found
+
+    async def cancelled():
+        reader = asyncio.create_task(read(None, payload={"n": 2}))
+        await asyncio.sleep(0)
+        reader.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reader
+
+    head = asyncio.run(read(777))
+    rest = asyncio.run(read(None, after=head[-1]))
+    assert head + rest == list(range(1, 1203))
+    assert asyncio.run(read(None, payload={"n": 1}, after=1000)) == list(range(1001, 1203, 2))
+    asyncio.run(cancelled())
+    wait_until(lambda: board.engine.pool.checkedout() == 0)
 
 
 def test_statistics_have_their_documented_shape(persistence):

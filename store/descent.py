@@ -1,0 +1,163 @@
+"""The SQL that follows causes: back to a root, down to everything below it, and to where a cause is missing.
+
+A few statements whatever the size: the database itself walks the tree, by index.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable
+
+from sqlalchemy import Connection, RowMapping, select, text
+
+from events.records import RecordedEvent
+from store import inserts
+from store.rows import Unstorable, is_storable, measures_of
+from store.tables import Moment, deliveries, events
+from store.tree import MissingLink, TreeEvent
+
+_NAMES = (
+    "position", "event_id", "project_id", "type", "actor", "causation_id", "timestamp", "cost_micros", "currency",
+    "latency_us",
+)  # fmt: skip
+_COLUMNS = ", ".join(_NAMES)
+_OF_X = ", ".join(f"x.{name}" for name in _NAMES)
+
+# UNION, not UNION ALL: a row met before is not followed again, which ends cycles. The LIMIT stops the
+# recursion itself, because rows are asked for one by one.
+#
+# A recursion takes one step per generation, and PostgreSQL guesses ten rows a step. Given a plain join it
+# reads the whole table in every step (a chain of 600 took minutes). LATERAL with OFFSET 0 leaves it
+# nothing but the index. SQLite has no LATERAL, and needs none: it always joins through the index.
+_LOOKUP = {
+    "sqlite": "JOIN {table} x ON x.namespace = :namespace AND x.{column} = {value}",
+    "postgresql": """CROSS JOIN LATERAL (
+            SELECT * FROM {table} WHERE namespace = :namespace AND {column} = {value} OFFSET 0
+        ) x""",
+}
+_LISTED = {
+    "sqlite": "json_each(:listed) l",
+    "postgresql": "json_array_elements_text(CAST(:listed AS json)) AS l (value)",
+}
+
+_ABOVE = """
+    WITH RECURSIVE chain (position, cause) AS (
+        SELECT i.position,
+               (SELECT e.causation_id FROM events e WHERE e.namespace = :namespace AND e.position = i.position)
+        FROM event_index i
+        WHERE i.namespace = :namespace AND i.event_id = :event_id
+      UNION
+        SELECT x.position,
+               (SELECT e.causation_id FROM events e WHERE e.namespace = :namespace AND e.position = x.position)
+        FROM chain c
+        {cause_of_c}
+    )
+    SELECT position FROM chain LIMIT :bound"""
+
+_BELOW = f"""
+    WITH RECURSIVE tree ({_COLUMNS}) AS (
+        SELECT {_OF_X}
+        FROM {{listed}}
+        {{effects_of_l}}
+      UNION
+        SELECT {_OF_X}
+        FROM tree t
+        {{effects_of_t}}
+    )
+    SELECT {_COLUMNS} FROM tree LIMIT :bound"""
+
+# A subquery that gives one value is never turned into a join: one look into the index for each event of the root.
+_BROKEN = """
+    SELECT e.event_id, e.position, e.causation_id
+    FROM events e
+    WHERE e.namespace = :namespace AND e.correlation_id = :root_id AND e.causation_id IS NOT NULL
+      AND (SELECT i.position FROM event_index i
+           WHERE i.namespace = :namespace AND i.event_id = e.causation_id) IS NULL
+    ORDER BY e.position"""
+
+
+def ancestors(connection: Connection, namespace: str, event_id: str, bound: int) -> dict[str, RecordedEvent]:
+    """Return an event and the causes before it, by id, as far as they are stored; at most `bound`."""
+    if not is_storable(event_id):
+        return {}
+    query = _ABOVE.format(cause_of_c=_lookup(connection, "event_index", "event_id", "c.cause"))
+    values = {"namespace": namespace, "event_id": event_id, "bound": bound}
+    return inserts.at_positions(connection, namespace, connection.execute(text(query), values).scalars().all())
+
+
+def stored_event(connection: Connection, namespace: str, event_id: str) -> dict[str, TreeEvent]:
+    """Return the event of that id, by id; empty when it is not stored."""
+    found = inserts.known_positions(connection, namespace, [event_id])
+    query = select(*(events.c[name] for name in _NAMES)).where(
+        events.c.namespace == namespace, events.c.position.in_(found.values())
+    )
+    return _by_id(connection.execute(query).mappings())
+
+
+def descendants(connection: Connection, namespace: str, event_ids: Collection[str], bound: int) -> dict[str, TreeEvent]:
+    """Return what those events caused, directly or through others, by id; at most `bound`.
+
+    Args:
+        event_ids: they need not be stored themselves.
+    """
+    query = _BELOW.format(
+        listed=_LISTED[connection.dialect.name],
+        effects_of_l=_lookup(connection, "events", "causation_id", "l.value"),
+        effects_of_t=_lookup(connection, "events", "causation_id", "t.event_id"),
+    )
+    listed = json.dumps([event_id for event_id in event_ids if is_storable(event_id)])
+    values = {"namespace": namespace, "listed": listed, "bound": bound}
+    return _by_id(connection.execute(text(query).columns(timestamp=Moment), values).mappings())
+
+
+def broken_links(connection: Connection, namespace: str, root_id: str) -> Iterable[MissingLink]:
+    """Iterate over stored events that name that root and a cause which is not stored, oldest first."""
+    found = connection.execute(text(_BROKEN), {"namespace": namespace, "root_id": root_id})
+    return (MissingLink(*row) for row in found)
+
+
+def delivery_states(connection: Connection, namespace: str, positions: Collection[int]) -> Counter[tuple[int, str]]:
+    """Count the deliveries of events by (position, state), as far as archived.
+
+    Of a delivery that was made again the last one counts.
+    """
+    table, found = deliveries.c, Counter[tuple[int, str]]()
+    for chunk in inserts.chunks(positions):
+        query = select(table.event_position, table.subscriber, table.redelivery, table.state).where(
+            table.namespace == namespace, table.event_position.in_(chunk)
+        )
+        last: dict[tuple[int, str], tuple[int, str]] = {}
+        for position, subscriber, redelivery, state in connection.execute(query):
+            last[position, subscriber] = max(last.get((position, subscriber), (-1, "")), (redelivery, state))
+        found.update((position, state) for (position, _), (_, state) in last.items())
+    return found
+
+
+def without_payload(recorded: RecordedEvent) -> TreeEvent | None:
+    """Return an unarchived event as a tree holds it; None when the archive will set it aside."""
+    event = recorded.event
+    try:
+        cost_micros, currency, latency_us = measures_of(event)
+    except (Unstorable, OverflowError):
+        return None
+    return TreeEvent(
+        position=recorded.position,
+        event_id=event.event_id,
+        project_id=event.project_id,
+        type=event.type.value,
+        actor=event.actor,
+        causation_id=event.causation_id,
+        timestamp=event.timestamp,
+        cost_micros=cost_micros,
+        currency=currency,
+        latency_us=latency_us,
+    )
+
+
+def _by_id(rows: Iterable[RowMapping]) -> dict[str, TreeEvent]:
+    return {row["event_id"]: TreeEvent(**row) for row in rows}
+
+
+def _lookup(connection: Connection, table: str, column: str, value: str) -> str:
+    return _LOOKUP[connection.dialect.name].format(table=table, column=column, value=value)
