@@ -31,15 +31,14 @@ def _find(report: Report, rows: Waiting, says: str, *, is_late: bool) -> None:
             "Mend what it says: they are tried again every minute. One that is not wanted any more: delete its row of "
             "the table `outbox`.",
         )  # fmt: skip
-    elif not is_late:
-        report.add("ok", "outbox", f"{says.format(rows.state)}.")
+        return
+    of_state = says.format("pending" if rows.state == "pending" else "published, and not in the database yet")
+    if not is_late:
+        report.add("ok", "outbox", f"{of_state}.")
     elif rows.state == "pending":
         report.add(
-            "wrong", "outbox", f"{says.format('pending')}, and nobody publishes them.",
+            "wrong", "outbox", f"{of_state}, and nobody publishes them.",
             "Start `eventbus archive`, or look at its log.",
         )  # fmt: skip
     else:
-        report.add(
-            "warning", "outbox", f"{says.format('published, and not in the database yet')}.",
-            "Start `eventbus archive`, or look at its log.",
-        )  # fmt: skip
+        report.add("warning", "outbox", f"{of_state}.", "Start `eventbus archive`, or look at its log.")

@@ -71,7 +71,7 @@ class Relay:
             elif isinstance(answer, EventBusError):
                 if not _is_refusal(answer):
                     return answer
-                batch.refused[row] = str(answer)
+                batch.refused[row] = _reason(answer, batch.events[row])
         return None
 
     def _answers(self, events: list[Event]) -> Iterator[Answer]:
@@ -84,6 +84,11 @@ class Relay:
         # One key of a wrong type fails a whole call: each by itself, until one has to wait.
         for event in events:
             yield self._publisher.publish_many([event])[0]
+
+
+def _reason(error: EventBusError, event: Event) -> str:
+    said = str(error)
+    return said if event.event_id in said else f"{said} (event {event.event_id})"
 
 
 def _is_refusal(error: EventBusError) -> bool:
