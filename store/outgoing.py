@@ -33,8 +33,8 @@ PUBLISHED = "published"
 REFUSED = "refused"
 MOST_EVENTS = 500
 MOST_BYTES = 4_000_000
-# How long PostgreSQL lets a relay hold its row without a word (`store/archive.py`).
-_SILENT_RELAY_MS = 30_000
+# How long PostgreSQL lets a relay hold its row without a word, then ends its session (see `store/archive.py`).
+SILENT_RELAY_S = 30.0
 # SQLite allows 32,766 parameters in one statement, older ones 999; a mark takes three.
 _CHUNK = 300
 
@@ -72,12 +72,17 @@ class Batch:
 
 
 class Outgoing:
-    """The outbox of one namespace, as its relays see it. Threads may share it."""
+    """The outbox of one namespace, as its relays see it. Threads may share it.
 
-    def __init__(self, engine: Engine, namespace: str) -> None:
+    Args:
+        silent_relay_s: seconds after which PostgreSQL takes the row from a relay that does nothing.
+    """
+
+    def __init__(self, engine: Engine, namespace: str, silent_relay_s: float = SILENT_RELAY_S) -> None:
         self._engine = engine
         self._namespace = namespace
         self._is_postgresql = engine.dialect.name == "postgresql"
+        self._silent_relay_ms = int(silent_relay_s * 1000)
         self._made = False
 
     @contextmanager
@@ -145,7 +150,7 @@ class Outgoing:
             self._made = True
 
     def _hold(self, connection: Connection) -> bool:
-        connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {_SILENT_RELAY_MS}")
+        connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {self._silent_relay_ms}")
         self._made = cursors.lock(connection, self._namespace, cursors.OUTBOX, wait=False) is not None
         return self._made
 

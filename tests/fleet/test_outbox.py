@@ -15,8 +15,9 @@ from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
 from console.checks import examine
+from events.backend import Backend
 from events.bus import EventBus
-from events.errors import RedisUnavailable, ScriptFailed
+from events.errors import HistoryReset, RedisUnavailable, ScriptFailed
 from events.event import Event
 from events.namespace import Declared
 from events.routes import declare
@@ -368,6 +369,23 @@ def test_a_full_server_is_waited_for(world: World) -> None:
     relay_all(archiver)
 
     assert history(world) == ids(events)
+
+
+def test_a_relay_that_may_not_restore_a_lost_namespace_waits_for_one_that_may(world: World) -> None:
+    events = [make("LOGGED", n=n) for n in range(5)]
+    publish(world, make("FIRST"))
+    catch_up(archiver_of(world))
+    add(world, *events)
+    world.redis.flushall()
+    guest = Backend(world.settings.with_(reset_wait_s=0))
+
+    with pytest.raises(HistoryReset):
+        Archiver(guest.history, guest.archive, guest.settings).relay()
+    guest.close()
+
+    assert set(states(world).values()) == {"pending"}
+    relay_all(archiver_of(world))
+    assert history(world)[1:] == ids(events)
 
 
 # refused ----------------------------------------------------------------------------------------

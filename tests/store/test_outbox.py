@@ -16,11 +16,11 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from events.context import Handling, handling
-from events.errors import EventIdConflict, EventTooLarge, InvalidEvent, InvalidSettings, NotMigrated
+from events.errors import EventIdConflict, EventTooLarge, InvalidEvent, InvalidSettings, NotMigrated, StoreUnavailable
 from events.event import Event
 from events.records import RecordedEvent
 from events.settings import Settings
-from store import outbox
+from store import inbox, outbox
 from store.archive import Archive
 from store.direct import DirectWriter
 from store.engine import open_engine, reading, writing
@@ -366,6 +366,47 @@ def test_of_two_relays_one_stands_by(engine, url, open_at, outgoing, backend):
     with outgoing.batch(NEVER) as first:
         assert relay(other) == [] and len(first.events) == 1
     assert relay(other) == ["e1"]
+
+
+def test_a_relay_that_falls_silent_does_not_keep_the_outbox(url, open_at, engine, backend):
+    if backend == "sqlite":
+        pytest.skip("SQLite takes a lock from nobody who lives, and relays hold none")
+    frozen, healthy = Outgoing(open_at(url), "test", silent_relay_s=0.3), Outgoing(open_at(url), "test")
+    add(engine, make("e1"), make("e2"))
+
+    with pytest.raises(StoreUnavailable), frozen.batch(NEVER) as batch:
+        assert relay(healthy) == []
+        wait_until(lambda: relay(healthy) == ["e1", "e2"], 20, "PostgreSQL to end the silent session")
+        batch.published.update(dict.fromkeys(batch.events, 1))
+
+    assert states(engine) == {"e1": "published", "e2": "published"}
+
+
+def test_an_application_needs_no_more_than_these_privileges(engine, backend):
+    if backend == "sqlite":
+        pytest.skip("SQLite knows no privileges")
+    role = f"app_{uuid.uuid4().hex[:8]}"
+    grants = (
+        f"CREATE ROLE {role} LOGIN",
+        f"GRANT SELECT, INSERT ON outbox TO {role}",
+        f"GRANT SELECT, INSERT ON inbox TO {role}",
+        f"GRANT SELECT ON events, event_index TO {role}",
+    )
+    with writing(engine) as connection:
+        for grant in grants:
+            connection.execute(text(grant))
+    own = create_engine(engine.url.set(username=role))
+
+    with own.begin() as connection:
+        outbox.add(connection, make("e1"), settings=SETTINGS)
+        outbox.add(connection, make("e1"), settings=SETTINGS)
+        assert inbox.once(connection, Handling(make("e2"), "Writer", 1, "1:Writer:0", "test"))
+    own.dispose()
+    with writing(engine) as connection:
+        connection.execute(text(f"DROP OWNED BY {role}"))
+        connection.execute(text(f"DROP ROLE {role}"))
+
+    assert states(engine) == {"e1": "pending"}
 
 
 def test_a_relay_that_waits_for_redis_keeps_no_writer_of_sqlite_waiting(engine, outgoing, backend):
