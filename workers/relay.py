@@ -46,7 +46,8 @@ class Relay:
         """Publish one batch.
 
         Returns:
-            How many events were published or refused; 0 when nothing is to be done, or another relay does it.
+            How many events were published or refused, without those for which trying again has changed nothing;
+            0 when nothing is to be done, or another relay does it.
 
         Raises:
             Unavailable, HistoryReset, ScriptFailed: Redis or the store cannot be used now; nothing is lost.
@@ -54,25 +55,32 @@ class Relay:
         if self._namespace.resets != self._resets:
             self._resets, self._reset_at = self._namespace.resets, datetime.now(UTC)
         with self._outgoing.batch(max(datetime.now(UTC) - AGAIN, self._reset_at)) as batch:
-            trouble = self._publish(batch)
-        for row, reason in batch.refused.items():
-            if row not in batch.again:
-                log.error("An event of the outbox is refused, and is tried again every minute: %s", reason)
+            known, trouble = self._publish(batch)
+        refused = [reason for row, reason in batch.refused.items() if row not in batch.again]
+        for reason in refused:
+            log.error("An event of the outbox is refused, and is tried again every minute: %s", reason)
         if trouble is not None:
             raise trouble
-        return len(batch.published) + len(batch.refused)
+        return len(batch.published.keys() - known) + len(refused)
 
-    def _publish(self, batch: Batch) -> EventBusError | None:
-        """Publish a batch up to the first event that has to wait; return why."""
+    def _publish(self, batch: Batch) -> tuple[set[int], EventBusError | None]:
+        """Publish a batch up to the first event that has to wait.
+
+        Returns:
+            Rows that were published before, and still are; and why one has to wait, if one has.
+        """
+        known: set[int] = set()
         answers = self._answers(list(batch.events.values()))
         for row, answer in zip(batch.events, answers, strict=False):
             if isinstance(answer, Receipt):
                 batch.published[row] = answer.position
+                if row in batch.again and not answer.is_new:
+                    known.add(row)
             elif isinstance(answer, EventBusError):
                 if not _is_refusal(answer):
-                    return answer
+                    return known, answer
                 batch.refused[row] = _reason(answer, batch.events[row])
-        return None
+        return known, None
 
     def _answers(self, events: list[Event]) -> Iterator[Answer]:
         if not events:

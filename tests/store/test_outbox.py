@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import uuid
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, create_engine, exc, func, insert, select, text
+from sqlalchemy import event as listening
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
@@ -417,6 +419,30 @@ def test_a_relay_that_waits_for_redis_keeps_no_writer_of_sqlite_waiting(engine, 
         batch.published.update(dict.fromkeys(batch.events, 1000))
 
     assert states(engine) == {"e1": "published", "e2": "pending"}
+
+
+def test_each_index_serves_the_query_it_is_there_for(engine, outgoing, backend):
+    said: dict[str, Any] = {}
+    listening.listens_for(engine, "before_cursor_execute")(lambda *call: said.update({call[2]: call[3]}))
+    add(engine, *[make(f"e{n}") for n in range(20)], make("e1"))
+    relay(outgoing)
+    [pending] = [
+        query for query in said if "size_bytes" in query and query.startswith("SELECT") and "tried" not in query
+    ]
+    [known] = [query for query in said if query.startswith("SELECT outbox.body")]
+
+    with engine.connect() as connection:
+        if backend == "postgres":
+            for way in ("seqscan", "bitmapscan"):  # so few rows would be walked over
+                connection.exec_driver_sql(f"SET enable_{way} = off")
+        explain = "EXPLAIN" if backend == "postgres" else "EXPLAIN QUERY PLAN"
+        plans = [
+            " ".join(str(row) for row in connection.exec_driver_sql(f"{explain} {query}", said[query]))
+            for query in (pending, known)
+        ]
+
+    assert "outbox_state" in plans[0] and not re.search("Sort|TEMP B-TREE", plans[0]), plans[0]
+    assert "outbox_event" in plans[1], plans[1]
 
 
 # any interleaving -------------------------------------------------------------------------------
