@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+from functools import cache
 
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
@@ -15,13 +16,16 @@ from events.bus import EventBus
 from events.context import handling
 from events.event import Event
 from store import inbox, outbox
+from store.engine import open_engine
 
 bus = EventBus()
 TABLE = "CREATE TABLE bookings (event_id text, attempt integer)"
 
 
+@cache
 def engine() -> Engine:
-    return bus.backend.blackboard.engine
+    """An engine of the application's own, patient with SQLite's one writer."""
+    return open_engine(bus.backend.database_url(), timeout_s=30.0)
 
 
 def die_at(point: str, event: Event) -> None:
@@ -31,7 +35,7 @@ def die_at(point: str, event: Event) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-@bus.subscriber("Booker", ["BOOK"], min_backoff=0.05, max_backoff=0.2, max_attempts=3)
+@bus.subscriber("Booker", ["BOOK"], min_backoff=0.05, max_backoff=0.2, max_attempts=5)
 def book(event: Event) -> None:
     now = handling.get()
     assert now is not None
