@@ -28,7 +28,7 @@ from events.errors import EventBusError
 from events.settings import Settings
 from store.cursors import insert
 from store.tables import inbox
-from store.transaction import Transaction, joined, namespace_of
+from store.transaction import Transaction, joined, meant
 
 
 def once(session: Transaction, delivery: Handling | None = None, *, step: str = "") -> bool:
@@ -93,8 +93,9 @@ def forget(
         NotMigrated, TypeError, InvalidSettings, SQLAlchemyError: as `once` does.
     """
     column = inbox.c
-    mine = inbox.delete().where(column.namespace == namespace_of(settings), column.subscriber == subscriber)
-    with joined(session) as connection:
+    settings = meant(settings)
+    mine = inbox.delete().where(column.namespace == settings.namespace, column.subscriber == subscriber)
+    with joined(session, settings) as connection:
         if event_ids is None:
             return connection.execute(mine).rowcount
         return sum(connection.execute(mine.where(column.event_id == event_id)).rowcount for event_id in event_ids)

@@ -27,7 +27,7 @@ from store.direct import ORIGIN
 from store.inserts import stored
 from store.rows import Unstorable, event_row
 from store.tables import event_index, events, outbox
-from store.transaction import Transaction, joined, namespace_of
+from store.transaction import Transaction, joined, meant
 
 PENDING = "pending"
 
@@ -56,9 +56,10 @@ def add(session: Transaction, event: Event, *, settings: Settings | None = None)
     """
     if not isinstance(event, Event):
         raise TypeError(f"outbox.add takes an Event, not a {type(event).__name__}.")
-    namespace = namespace_of(settings)
-    body = _body(namespace, event, (settings or Settings.from_env()).max_event_bytes)
-    with joined(session) as connection:
+    settings = meant(settings)
+    namespace = settings.namespace
+    body = _body(namespace, event, settings.max_event_bytes)
+    with joined(session, settings) as connection:
         # Should the event that was in the way be gone by the time it is looked at, it was rolled back or relayed.
         while not _insert(connection, namespace, event.event_id, body):
             known = _known(connection, namespace, event.event_id)

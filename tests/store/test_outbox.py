@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import uuid
@@ -234,6 +235,24 @@ def test_a_database_that_is_not_the_stores_is_named_without_its_password(empty_u
         outbox.add(session, make("e1"), settings=SETTINGS)
 
     assert make_url(empty_url).database in str(no.value)  # type: ignore[operator]
+
+
+def test_a_session_elsewhere_than_the_given_settings_say_is_refused_where_a_url_can_tell(engine, url, tmp_path):
+    same = [url, str(engine.url.render_as_string(hide_password=False)).replace("+psycopg2", "")]
+    elsewhere = f"sqlite:///{tmp_path / 'other.db'}"
+    if engine.dialect.name == "sqlite":
+        same.append(f"sqlite:///{os.path.relpath(engine.url.database)}")
+        elsewhere = "postgres://me:s3cret@host/events"
+
+    for n, database_url in enumerate(same):
+        with Session(engine) as session, session.begin():
+            outbox.add(session, make(f"e{n}"), settings=SETTINGS.with_(database_url=database_url))
+    for database_url in (elsewhere, f"sqlite:///{tmp_path / 'other.db'}"):
+        with Session(engine) as session, pytest.raises(InvalidSettings, match="only what is in one database") as no:
+            outbox.add(session, make("e9"), settings=SETTINGS.with_(database_url=database_url))
+        assert "s3cret" not in str(no.value)
+
+    assert list(states(engine)) == [f"e{n}" for n in range(len(same))]
 
 
 def test_the_databases_own_errors_pass_as_sqlalchemys(engine):
