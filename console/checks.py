@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from console import wording
 from console.agreement import compare
+from console.outgoing import examine_outbox
 from console.punctuality import examine_time
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def _database(report: Report, backend: Backend) -> Stored:
         engine = backend.blackboard.engine
         require_current(engine)
         rejected = rejected_rows(engine, backend.settings.namespace)
+        waiting = backend.archive.outgoing.waiting()
         highest = backend.archive.highest_position()
     except NotMigrated as error:
         report.add("wrong", "database", str(error))
@@ -114,6 +116,7 @@ def _database(report: Report, backend: Backend) -> Stored:
             f"the newest: {rows.reason}",
             "Look at the table `rejected`, which keeps what they held; find out who writes to Redis by hand.",
         )  # fmt: skip
+    examine_outbox(report, waiting)
     return Stored("read", highest)
 
 

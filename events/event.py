@@ -17,7 +17,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 
 from events.context import handling
-from events.errors import InvalidEvent, MalformedEntry
+from events.errors import EventTooLarge, InvalidEvent, MalformedEntry
 from events.types import EventType, TypeName, is_well_formed, named
 
 MAX_NAME_CHARS = 200
@@ -228,6 +228,23 @@ def encode(event: Event) -> bytes:
         if value:
             body[name] = value
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def encoded(event: Event, max_event_bytes: int) -> bytes:
+    """Return the event as `encode` does, if it is not too large.
+
+    Raises:
+        EventTooLarge: naming the event's size and the limit, in bytes.
+    """
+    body = encode(event)
+    if len(body) > max_event_bytes:
+        raise EventTooLarge(
+            [
+                f"It encodes to {len(body)} bytes, over the limit of {max_event_bytes} (EVENTBUS_MAX_EVENT_BYTES): "
+                f"keep large content outside and name it in blackboard_pointer (event {event.event_id})."
+            ]
+        )
+    return body
 
 
 def decode(body: bytes | str, correlation_id: str | None = None) -> Event:

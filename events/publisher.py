@@ -21,7 +21,7 @@ from events.errors import (
     RedisUnavailable,
     TooManyRoutes,
 )
-from events.event import Event, digest, encode
+from events.event import Event, digest, encoded
 from events.namespace import Namespace
 from events.scripts import Argument
 
@@ -150,14 +150,7 @@ def event_arguments(event: Event, max_event_bytes: int) -> list[Argument]:
     Raises:
         EventTooLarge: naming the event's size and the limit, in bytes.
     """
-    body = encode(event)
-    if len(body) > max_event_bytes:
-        raise EventTooLarge(
-            [
-                f"It encodes to {len(body)} bytes, over the limit of {max_event_bytes} (EVENTBUS_MAX_EVENT_BYTES): "
-                f"keep large content outside and name it in blackboard_pointer (event {event.event_id})."
-            ]
-        )
+    body = encoded(event, max_event_bytes)
     return [
         event.event_id,
         digest(event),

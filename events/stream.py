@@ -37,6 +37,11 @@ class HistoryStream:
         self._namespace = namespace
         self._batch_bytes = batch_bytes
 
+    @property
+    def namespace(self) -> Namespace:
+        """Whose history it is."""
+        return self._namespace
+
     def after(self, position: int, limit: int) -> TailPage:
         """See `events.ports.HistoryTail.after`.
 

@@ -15,6 +15,7 @@ from store import cursors
 from store.cursors import Cursor, Stream
 from store.engine import begin, reading, writing
 from store.failures import is_busy, mapped
+from store.outgoing import Outgoing
 from store.writer import ArchiveWriter
 
 # How long an archiver waits for another writer of the same SQLite file before it stands by.
@@ -73,6 +74,11 @@ class Archive:
                 writer = ArchiveWriter(connection, self._namespace, stream, cursor)
                 yield writer
                 writer.finish()
+
+    @property
+    def outgoing(self) -> Outgoing:
+        """What callers' transactions want to have published."""
+        return Outgoing(self._engine, self._namespace)
 
     def highest_position(self) -> int:
         """Return the largest position stored or archived; 0 when there is none. A reset clock is lifted to it.

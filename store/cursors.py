@@ -1,6 +1,6 @@
 """The rows of `archive`: how far each stream is archived, and the locks that order its writers.
 
-Three rows a namespace, and a counter:
+Three rows a namespace, a counter, and a lock:
 
     history     held by the one archiver of history
     outcomes    held by the one archiver of outcomes
@@ -9,6 +9,7 @@ Three rows a namespace, and a counter:
                 once the cursor is there. Its position is the last one stored that way.
     lives       no stream: its position counts the subscribers that began with a back-fill, so that no two
                 lives of one name are alike; made with the first
+    outbox      no stream: held by the one relay of the outbox on PostgreSQL; its position stays 0; made by the first
 
 Locks are taken in the order history, direct: they cannot deadlock. SQLite has one writer at a time
 anyway.
@@ -16,6 +17,7 @@ anyway.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,6 +30,7 @@ Stream = Literal["history", "outcomes"]
 Insert = postgresql.Insert | sqlite.Insert
 DIRECT = "direct"
 LIVES = "lives"
+OUTBOX = "outbox"
 NOTHING_YET = "0-0"
 
 
@@ -66,12 +69,9 @@ def exists(connection: Connection, namespace: str) -> bool:
     return connection.execute(_row(namespace, DIRECT)).one_or_none() is not None
 
 
-def make(connection: Connection, namespace: str) -> None:
+def make(connection: Connection, namespace: str, streams: Sequence[str] = ("history", "outcomes", DIRECT)) -> None:
     """Insert the namespace's rows where they are missing."""
-    rows = [
-        {"namespace": namespace, "stream": stream, "position": 0, "last_entry": NOTHING_YET}
-        for stream in ("history", "outcomes", DIRECT)
-    ]
+    rows = [{"namespace": namespace, "stream": stream, "position": 0, "last_entry": NOTHING_YET} for stream in streams]
     connection.execute(insert(connection, archive).on_conflict_do_nothing(), rows)
 
 

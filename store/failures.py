@@ -95,4 +95,5 @@ def _ours(engine: Engine, error: exc.SQLAlchemyError) -> EventBusError:
 
 
 def _state(error: exc.DBAPIError) -> str:
-    return getattr(error.orig, "pgcode", None) or ""
+    # psycopg2 says pgcode; psycopg, which a caller's own engine may use, sqlstate.
+    return getattr(error.orig, "pgcode", None) or getattr(error.orig, "sqlstate", None) or ""

@@ -12,6 +12,8 @@ microseconds. Text is `text`: lengths are checked where events are made.
     rejected       entries of a stream that cannot be stored, with the reason
     archive        one row per stream: how far it is archived; its lock makes one writer
     subscriptions  who is subscribed to what, to declare a lost Redis namespace again
+    outbox         events that callers' own transactions have committed, until they are in `events`
+    inbox          what handlers' own transactions have committed, one row per event and subscriber
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, Text, text
+from sqlalchemy import BigInteger, Column, Identity, Index, Integer, MetaData, Table, Text, text
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
@@ -197,7 +199,7 @@ archive = Table(
     "archive",
     metadata,
     Column("namespace", Text, primary_key=True),
-    Column("stream", Text, primary_key=True),  # history, outcomes; direct: events stored unpublished
+    Column("stream", Text, primary_key=True),  # history, outcomes; direct, lives, outbox: see store/cursors.py
     Column("position", BigInteger, nullable=False),  # everything up to here is in SQL
     Column("last_entry", Text, nullable=False),  # id of the last entry looked at
 )
@@ -211,4 +213,36 @@ subscriptions = Table(
     Column("options", JsonText, nullable=False),  # what its code declares of the record, an object
     # what operators set, and where a back-fill began: fields of the record, an object
     Column("steering", JsonText, nullable=False, server_default="{}"),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    # in the order of `add`, not of commits: a row with a smaller id may appear later
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), Identity(), primary_key=True),
+    Column("namespace", Text, nullable=False),
+    Column("event_id", Text, nullable=False),
+    Column("body", Text, nullable=False),  # the encoded event
+    Column("size_bytes", Integer, nullable=False),  # of the body in UTF-8
+    Column("state", Text, nullable=False),  # pending, published, refused
+    Column("attempts", Integer, nullable=False),  # how often it was published or refused
+    Column("error", Text, nullable=False),  # why it was refused, a sentence; else empty
+    Column("added_at", Moment, nullable=False),  # by the clock of who added it
+    Column("tried_at", Moment),  # when it was published or refused last, by the relay's clock
+    Column("position", BigInteger),  # where it was published; null before
+    # one row for an id
+    Index("outbox_event", "namespace", "event_id", unique=True),
+    # what is pending, in order
+    Index("outbox_state", "namespace", "state", "id"),
+)
+
+inbox = Table(
+    "inbox",
+    metadata,
+    Column("namespace", Text, primary_key=True),
+    Column("subscriber", Text, primary_key=True),
+    Column("event_id", Text, primary_key=True),
+    Column("step", Text, primary_key=True),  # which of a handler's transactions; empty where it has one
+    Column("delivery", Text, nullable=False),  # `<position>:<subscriber>:<redelivery>` of the attempt that did it
+    Column("handled_at", Moment, nullable=False),  # by the worker's clock
 )

@@ -20,8 +20,11 @@ import events
 import events.errors
 import events.factory
 import store.blackboard
+import store.inbox
+import store.outbox
 import store.persistence
 from events.bus import EventBus
+from events.context import Handling
 from events.due import Scheduled
 from events.event import Event, decode, digest, encode, new_event_id
 from events.keys import GROUP, SUFFIX, Keys
@@ -137,6 +140,15 @@ def test_the_persistence_has_these_methods() -> None:
         "actor=None, correlation_id=None, payload=None, metadata=None)",
         "get_event_statistics": "(self, project_id=None)",
     }
+
+
+def test_the_outbox_and_the_inbox_are_these_functions() -> None:
+    assert shape(store.outbox.add) == "(session, event, *, settings=None)"
+    assert shape(store.inbox.once) == "(session, delivery=None, *, step='')"
+    assert shape(store.inbox.forget) == "(session, subscriber, event_ids=None, *, settings=None)"
+    assert [field.name for field in fields(Handling)] == [
+        "event", "subscriber", "attempt", "delivery", "namespace", "published",
+    ]  # fmt: skip
 
 
 def test_an_event_has_these_fields_and_methods() -> None:
@@ -368,6 +380,11 @@ def test_the_tables_are_these() -> None:
         "rejected": ["namespace", "stream", "entry_id", "reason", "raw"],
         "archive": ["namespace", "stream", "position", "last_entry"],
         "subscriptions": ["namespace", "subscriber", "types", "options", "steering"],
+        "outbox": [
+            "id", "namespace", "event_id", "body", "size_bytes", "state", "attempts", "error", "added_at", "tried_at",
+            "position",
+        ],
+        "inbox": ["namespace", "subscriber", "event_id", "step", "delivery", "handled_at"],
     }  # fmt: skip
 
 

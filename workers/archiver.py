@@ -1,4 +1,4 @@
-"""The archiver: copies history and outcomes from Redis into SQL, exactly once and in order.
+"""The archiver: copies history and outcomes from Redis into SQL, exactly once and in order; relays the outbox.
 
     cursor c in SQL, locked
       └─ compare c with Redis's clock and `archived`
@@ -14,7 +14,8 @@
 
 Invariant: Redis is told only of what is committed, so nothing is trimmed that SQL does not have.
 Outcomes are trimmed as soon as they are archived, so they are always read from the beginning.
-One writer holds a stream's row; other archivers stand by, or hold the other stream.
+One writer holds a stream's row; other archivers stand by, or hold the other stream. What callers' own
+transactions want published goes the other way, between its steps (`workers/relay.py`).
 """
 
 from __future__ import annotations
@@ -24,20 +25,26 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from events.errors import EventBusError, ScriptFailed
+from events.publisher import Publisher
 from events.records import Outcome, RecordedEvent, Rejected
 from events.settings import Settings
 from events.stream import Entry, HistoryStream, Stream, is_beyond
 from store.archive import Archive
 from store.cursors import NOTHING_YET, Cursor
 from store.writer import ArchiveWriter, Late
+from workers.relay import Relay
 
 IDLE_S = 0.5
 STANDBY_S = 1.0
 OUTAGE_S = 1.0
 TRIM_EVERY_S = 5.0
 STREAMS: tuple[Stream, ...] = ("history", "outcomes")
+
+T = TypeVar("T")
 
 log = logging.getLogger("eventbus.archiver")
 
@@ -68,21 +75,24 @@ class Archiver:
         self._archive = archive
         self._settings = settings
         self._on_moved = on_moved or (lambda stream, entries: None)
+        publisher = Publisher(history.namespace, settings.max_event_bytes, settings.max_routes, resend_s=0.0)
+        self._relay = Relay(history.namespace, publisher, archive.outgoing)
         self._trimmed_at = -TRIM_EVERY_S
         self._is_behind: dict[Stream, bool] = {}
         self._gap_told = False
         self._beyond: set[str] = set()
-        self._troubles: dict[Stream, str] = {}
+        self._troubles: dict[str, str] = {}
         self._stop = threading.Event()
 
     def run(self) -> None:
         """Archive until `stop`. Outages are waited out; an unexpected error is logged and tried again: a
         stream that cannot go on never stops the other, nor this thread."""
         while not self._stop.is_set():
-            moved = [self._try(stream) for stream in STREAMS if not self._stop.is_set()]
-            if any(step and step.entries for step in moved):
+            relayed = self._try("the outbox", self.relay)
+            moved = [self._try(stream, partial(self.step, stream)) for stream in STREAMS if not self._stop.is_set()]
+            if relayed or any(step and step.entries for step in moved):
                 continue
-            if not all(moved):
+            if relayed is None or not all(moved):
                 self._stop.wait(OUTAGE_S)
             elif all(step and step.standby for step in moved):
                 self._stop.wait(STANDBY_S)
@@ -94,15 +104,16 @@ class Archiver:
         self._stop.set()
 
     def finish(self, deadline: float) -> bool:
-        """Archive until both streams are empty, or the deadline (monotonic seconds); for a clean stop.
+        """Relay and archive until outbox and streams are empty, or the deadline (monotonic seconds); for a clean stop.
 
         Returns:
             True when this archiver saw both empty; False when another one holds a stream, and goes on.
         """
         try:
             while time.monotonic() < deadline:
+                relayed = self.relay()
                 moved = [self.step(stream) for stream in STREAMS]
-                if not any(step.entries for step in moved):
+                if not relayed and not any(step.entries for step in moved):
                     return not any(step.standby for step in moved)
         except EventBusError as error:
             log.warning("The last events will be archived by the next archiver: %s", error)
@@ -139,20 +150,24 @@ class Archiver:
             self._tend(cursor.position, archived)
         return Moved(len(entries))
 
-    def _try(self, stream: Stream) -> Moved | None:
+    def relay(self) -> int:
+        """Publish one batch of the outbox; see `Relay.step`."""
+        return self._relay.step()
+
+    def _try(self, what: str, step: Callable[[], T]) -> T | None:
         """Make a step; log what goes wrong, once, and return None then."""
         try:
-            moved = self.step(stream)
+            moved = step()
         except Exception as error:
             trouble = f"{type(error).__name__}: {error}"
             if trouble not in self._troubles.values():
                 if isinstance(error, EventBusError):
                     log.error("Archiving waits: %s", error)
                 else:
-                    log.exception("Archiving %s waits: an unexpected error.", stream)
-            self._troubles[stream] = trouble
+                    log.exception("Archiving %s waits: an unexpected error.", what)
+            self._troubles[what] = trouble
             return None
-        if self._troubles.pop(stream, None) and not self._troubles:
+        if self._troubles.pop(what, None) and not self._troubles:
             log.info("Archiving goes on.")
         return moved
 

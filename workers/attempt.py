@@ -58,7 +58,7 @@ class Attempt:
     """A delivery on its way through a handler.
 
     Attributes:
-        lease: the delivery. subscription: whose handler runs.
+        lease: the delivery. subscription: whose handler runs. namespace: whose delivery it is.
         handling: what the handler's context shows.
         started_at: monotonic seconds; 0.0 before the handler starts.
         result: what it returned. error: what it raised.
@@ -74,6 +74,7 @@ class Attempt:
 
     lease: Lease
     subscription: Subscription
+    namespace: str = "eventbus"
     started_at: float = 0.0
     result: object = None
     error: BaseException | None = None
@@ -89,7 +90,7 @@ class Attempt:
 
     def __post_init__(self) -> None:
         lease = self.lease
-        self.handling = Handling(lease.event, self.subscription.name, lease.attempt, lease.delivery)
+        self.handling = Handling(lease.event, self.subscription.name, lease.attempt, lease.delivery, self.namespace)
 
     def __repr__(self) -> str:
         return repr(self.lease)

@@ -140,7 +140,7 @@ class Engine:
         lease = self.receiver.take(name, timeout_s)
         if lease is None:
             return None
-        attempt = Attempt(lease, self.subscriptions[name])
+        attempt = Attempt(lease, self.subscriptions[name], self.namespace.keys.namespace)
         with self._idle:
             self._running[id(attempt)] = attempt
         return attempt

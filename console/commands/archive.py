@@ -31,7 +31,7 @@ def command(
     History and the outcomes of deliveries, exactly once and in order. Several may run: one holds each
     stream, the others stand by. While Redis or the database cannot be reached it waits, and says so.
     `eventbus dev` and `start_consuming` archive by themselves; a fleet needs one of these beside its
-    workers. It also publishes scheduled events when they are due, as workers do.
+    workers. It also publishes what is in the outbox, and scheduled events when they are due.
 
     \b
     Examples:
@@ -76,12 +76,15 @@ def _require_schema(backend: Backend, *, may_wait: bool) -> None:
 def _once(archiver: Archiver) -> None:
     from events.errors import EventBusError
 
+    while archiver.relay():
+        pass
     streams: tuple[Stream, ...] = ("history", "outcomes")
     for stream in streams:
         while (step := archiver.step(stream)).entries:
             pass
         if step.standby:
             raise EventBusError(f"Another archiver holds {stream} and archives it: there is nothing to do here.")
+    archiver.relay()  # what the store has by now leaves the outbox
 
 
 def _until_told(archiver: Archiver, scheduler: Scheduler) -> None:
