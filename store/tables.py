@@ -234,6 +234,8 @@ outbox = Table(
     Index("outbox_event", "namespace", "event_id", unique=True),
     # what is pending, in order
     Index("outbox_state", "namespace", "state", "id"),
+    # SQLite would give the id of a deleted row again, which a slow relay still takes for the old one's
+    sqlite_autoincrement=True,
 )
 
 inbox = Table(

@@ -389,6 +389,24 @@ def test_of_two_relays_one_stands_by(engine, url, open_at, outgoing, backend):
     assert relay(other) == ["e1"]
 
 
+def test_a_slow_relay_does_not_take_a_new_row_for_one_that_is_gone(engine, archive, outgoing, backend):
+    slow = Outgoing(engine, "test")
+    add(engine, make("e1000"))
+    relay(outgoing, 1000)
+    store_events(archive, an_event(1000))
+
+    if backend == "sqlite":
+        with slow.batch(NEVER) as batch:
+            assert len(batch.gone) == 1
+            relay(outgoing)
+            add(engine, make("new"))
+    else:  # where the row of `archive` keeps relays apart
+        relay(outgoing)
+        add(engine, make("new"))
+
+    assert states(engine) == {"new": "pending"}
+
+
 def test_a_relay_that_falls_silent_does_not_keep_the_outbox(url, open_at, engine, backend):
     if backend == "sqlite":
         pytest.skip("SQLite takes a lock from nobody who lives, and relays hold none")

@@ -29,6 +29,7 @@ def upgrade() -> None:
         sa.Column("added_at", MOMENT, nullable=False),
         sa.Column("tried_at", MOMENT),
         sa.Column("position", sa.BigInteger),
+        sqlite_autoincrement=True,
     )
     op.create_index("outbox_event", "outbox", ["namespace", "event_id"], unique=True)
     op.create_index("outbox_state", "outbox", ["namespace", "state", "id"])
