@@ -70,7 +70,7 @@ class InvalidSchedule(EventBusError, ValueError):
 
 
 class InvalidFilter(EventBusError, ValueError):
-    """A filter of events contradicts itself, e.g. a reversed time range."""
+    """A filter of events contradicts itself, or asks for what no event can have, e.g. a reversed time range."""
 
 
 class PublishRefused(EventBusError):

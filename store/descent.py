@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable
+from typing import Any
 
-from sqlalchemy import Connection, RowMapping, select, text
+from sqlalchemy import Connection, select, text
 
 from events.records import RecordedEvent
 from store import inserts
@@ -17,6 +18,7 @@ from store.rows import Unstorable, is_storable, measures_of
 from store.tables import Moment, deliveries, events
 from store.tree import MissingLink, TreeEvent
 
+# The first fields of a `TreeEvent`, in their order.
 _NAMES = (
     "position", "event_id", "project_id", "type", "actor", "causation_id", "timestamp", "cost_micros", "currency",
     "latency_us",
@@ -92,7 +94,7 @@ def stored_event(connection: Connection, namespace: str, event_id: str) -> dict[
     query = select(*(events.c[name] for name in _NAMES)).where(
         events.c.namespace == namespace, events.c.position.in_(found.values())
     )
-    return _by_id(connection.execute(query).mappings())
+    return _by_id(connection.execute(query))
 
 
 def descendants(connection: Connection, namespace: str, event_ids: Collection[str], bound: int) -> dict[str, TreeEvent]:
@@ -108,7 +110,7 @@ def descendants(connection: Connection, namespace: str, event_ids: Collection[st
     )
     listed = json.dumps([event_id for event_id in event_ids if is_storable(event_id)])
     values = {"namespace": namespace, "listed": listed, "bound": bound}
-    return _by_id(connection.execute(text(query).columns(timestamp=Moment), values).mappings())
+    return _by_id(connection.execute(text(query).columns(timestamp=Moment), values))
 
 
 def broken_links(connection: Connection, namespace: str, root_id: str) -> Iterable[MissingLink]:
@@ -155,8 +157,9 @@ def without_payload(recorded: RecordedEvent) -> TreeEvent | None:
     )
 
 
-def _by_id(rows: Iterable[RowMapping]) -> dict[str, TreeEvent]:
-    return {row["event_id"]: TreeEvent(**row) for row in rows}
+def _by_id(rows: Iterable[Any]) -> dict[str, TreeEvent]:
+    """Return rows of `_NAMES` as the events that they begin."""
+    return {event.event_id: event for event in (TreeEvent(*row) for row in rows)}
 
 
 def _lookup(connection: Connection, table: str, column: str, value: str) -> str:

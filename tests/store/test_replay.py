@@ -184,6 +184,9 @@ FILTERS = [
     EventFilter(start_time=NOON + timedelta(minutes=5), end_time=NOON + timedelta(minutes=20), actor="y"),
     EventFilter(start_time=NOON, end_time=NOON),
     EventFilter(project_id="nobody"),
+    EventFilter(payload={"n": 1}),
+    EventFilter(payload={"n": 1, "tags.0": None}, actor="x"),
+    EventFilter(metadata={"priority": 5}),
 ]
 
 
@@ -192,7 +195,8 @@ def test_a_filter_means_the_same_in_sql_and_in_the_tail(engine, archive, wanted)
     history = [
         an_event(
             n, type="ABC"[n % 3], project_id=f"p{n % 4}", actor="xy"[n % 2], timestamp=NOON + timedelta(minutes=n),
-            correlation_id="e5" if n % 5 == 0 else None,
+            correlation_id="e5" if n % 5 == 0 else None, payload={"n": n % 3, "tags": [None, n][n % 2 :]},
+            metadata={"priority": n % 7} if n % 7 else {},
         )
         for n in range(1, 31)
     ]  # fmt: skip
