@@ -7,14 +7,14 @@ have that SQL says is waiting?) it gives keys: a delivery within its subscriber 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import ColumnElement, Connection, Engine, and_, func, or_, select
 
 from events.errors import InvalidFilter
 from events.records import AttemptState, Outcome, RecordedEvent
 from store.engine import reading
-from store.fold import WAITING
+from store.fold import FINAL, WAITING
 from store.inserts import at_positions, ids_at
 from store.tables import deliveries, events, outcomes, rejected
 
@@ -205,6 +205,31 @@ class StoredDeliveries:
         left = set(positions) - self.known(positions)
         with reading(self._engine) as connection:
             return left - _set_aside(connection, self._namespace, left)
+
+
+def joined(recorded: RecordedEvent, rows: Collection[Delivery], ended: Collection[Outcome]) -> list[Delivery]:
+    """Return the deliveries of an event as they are when outcomes that are not archived are taken into account.
+
+    Args:
+        rows: of the event, as they are stored; none when it is not archived. ended: its outcomes, oldest first.
+
+    Returns:
+        By subscriber and redelivery; a state that is final stays, as in `store.fold`.
+    """
+    event = recorded.event
+    about = {"event_id": event.event_id, "type": event.type.value, "project_id": event.project_id}
+    found = {(row.subscriber, row.redelivery): row for row in rows}
+    told = [(subscriber, 0) for subscriber in recorded.deliveries] + [(one.subscriber, one.redelivery) for one in ended]
+    for subscriber, redelivery in told:
+        waits = Delivery(recorded.position, subscriber, redelivery, WAITING, 0, None, **about)
+        found.setdefault((subscriber, redelivery), waits)
+    for outcome in ended:
+        key = (outcome.subscriber, outcome.redelivery)
+        one = replace(found[key], attempts=max(found[key].attempts, outcome.attempt))
+        if one.state == WAITING and outcome.state in FINAL:
+            one = replace(one, state=outcome.state.value, settled_position=outcome.position)
+        found[key] = one
+    return [found[key] for key in sorted(found)]
 
 
 def _set_aside(connection: Connection, namespace: str, positions: Collection[int]) -> set[int]:

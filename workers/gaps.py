@@ -25,12 +25,11 @@ from events.namespace import Namespace
 from events.records import AttemptState, Outcome
 from events.stream import HistoryStream
 from store.deliveries import StoredDeliveries
-from store.fold import WAITING
+from store.fold import FINAL, WAITING
 
 MOST_AT_ONCE = 100_000
 TRIES = 20
 _PAGE = 1000
-_FINAL = (AttemptState.DONE, AttemptState.DEAD, AttemptState.DISCARDED, AttemptState.DROPPED)
 
 
 @dataclass(slots=True)
@@ -194,7 +193,7 @@ class Surveyor:
         while entries := self._history.entries_after("outcomes", last, _PAGE):
             last = entries[-1][0]
             for _, record in entries:
-                if isinstance(record, Outcome) and record.subscriber == subscriber and record.state in _FINAL:
+                if isinstance(record, Outcome) and record.subscriber == subscriber and record.state in FINAL:
                     found.add((record.event_position, record.redelivery))
         return found
 

@@ -10,7 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any
 
@@ -41,7 +41,8 @@ class Question:
 
     def text(self) -> str:
         """Return it as JSON: what was given, and nothing else."""
-        given = {name: value for name, value in asdict(self.wanted).items() if value not in (None, (), "")}
+        asked = {one.name: getattr(self.wanted, one.name) for one in fields(self.wanted)}
+        given = {name: value for name, value in asked.items() if value not in (None, (), {})}
         return json.dumps(
             given | ({"after": self.after} if self.after else {}), default=datetime.isoformat, sort_keys=True
         )
