@@ -218,7 +218,7 @@ def _namespace(report: Report, inspection: Inspection, backend: Backend, stored:
         report.add(
             "wrong", "namespace", f"Redis has lost the namespace {name!r}, which the database knows: publishing waits.",
             "Start a worker or an archiver: it declares the subscribers again. `eventbus doctor --repair` does so too, "
-            "and delivers again what nobody had finished. What was not archived is lost; nobody can tell what that was.",
+            "and delivers again what nobody had finished. What was not archived is lost; nobody can tell what it was.",
         )  # fmt: skip
     elif epoch is None:
         report.add("ok", "namespace", f"The namespace {name!r} is new: nothing was published yet.")
