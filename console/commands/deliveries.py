@@ -28,7 +28,7 @@ def command(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, metavar="N", help="At most so many.")] = 100,
     as_json: JsonLines = False,
 ) -> None:
-    """Show deliveries: every event at every subscriber, and what became of it.
+    """Show what became of each event at each subscriber.
 
     Of one event also each attempt, with its time, its worker and its error; these are exact as of now. The list is
     exact as far as outcomes are archived: what ended a moment ago may be waiting there. A delivery that was made

@@ -1,4 +1,4 @@
-"""`eventbus replay --to`, `deliveries` and `doctor --repair`: each says what it will do, does it once, and can be asked."""
+"""`eventbus replay --to`, `deliveries`, `doctor --repair`: they say what they will do, and do it once."""
 
 from __future__ import annotations
 
