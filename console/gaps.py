@@ -210,10 +210,7 @@ def _say(sentence: str, as_json: bool) -> None:
 
 
 def _many(keys: Sequence[Key]) -> str:
-    from workers.gaps import MOST_AT_ONCE
-
-    more = "at least " if len(keys) >= MOST_AT_ONCE else ""
-    return f"{more}{wording.plural(len(keys), 'delivery', 'deliveries')}"
+    return wording.plural(len(keys), "delivery", "deliveries")
 
 
 def _first(gaps: Gaps, keys: Sequence[Key]) -> str:

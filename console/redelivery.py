@@ -100,7 +100,11 @@ def _run(driver: Redelivery, question: Question | None, order: Order) -> None:
     if order.as_json:
         print_json({"to": order.to, "made": under.made, "number": under.number, "verdict": under.verdict})
     elif under.verdict == "none":
-        print(f"Somebody else has ended the redelivery to {order.to}, or has begun another one.")
+        made = wording.plural(under.made, "event")
+        print(
+            f"The redelivery to {order.to} is under way no more: somebody else has ended it, or Redis has lost it. "
+            f"When it was seen last it had delivered {made}."
+        )
     else:
         made = wording.plural(under.made, "event")
         print(f"Delivered {made} to {order.to} again, as redelivery {under.number}.")

@@ -27,7 +27,7 @@ from events.stream import HistoryStream
 from store.deliveries import StoredDeliveries
 from store.fold import FINAL, WAITING
 
-MOST_AT_ONCE = 100_000
+WAITING_AT_ONCE = 50_000
 TRIES = 20
 _PAGE = 1000
 
@@ -96,11 +96,11 @@ class Surveyor:
             yield self.compare(name, lanes.get(name, set()))
 
     def compare(self, name: str, lanes: set[str] | None = None) -> Gaps:
-        """Compare one subscriber; of what is lost the first `MOST_AT_ONCE` are looked for."""
+        """Compare one subscriber."""
         lanes = mending.lanes(self._namespace).get(name, set()) if lanes is None else lanes
         ground, clock = mending.ground(self._namespace, name), self._history.clock()
         holds = mending.holds(self._namespace, name)
-        waiting = self._store.waiting(name, (0, -1), MOST_AT_ONCE)
+        waiting = self._waiting(name)
         present = mending.present(self._namespace, name, lanes)
         gaps = Gaps(name, ground.is_declared, ground.mends)
         self._find_lost(gaps, ground, waiting, present)
@@ -123,10 +123,7 @@ class Surveyor:
         """
         repaired = Repaired(gaps.subscriber)
         for _ in range(TRIES):
-            if not gaps.can_be_mended:
-                break
-            is_stale = self._mend(gaps, repaired, progress)
-            if not is_stale and len(gaps.lost) < MOST_AT_ONCE:
+            if not gaps.can_be_mended or not self._mend(gaps, repaired, progress):
                 break
             gaps = self.compare(gaps.subscriber)
         return repaired
@@ -150,6 +147,12 @@ class Surveyor:
             mends, free, unlisted = done.mends, {}, []
             left = left[part.index(_key(lost[done.put_back])) :] if done.put_back < len(lost) else left[len(part) :]
         return False
+
+    def _waiting(self, name: str) -> list[Key]:
+        found: list[Key] = []
+        while page := self._store.waiting(name, found[-1] if found else (0, -1), WAITING_AT_ONCE):
+            found += page
+        return found
 
     def _find_lost(self, gaps: Gaps, ground: Ground, waiting: Sequence[Key], present: set[Key]) -> None:
         missing = {key for key in waiting if key not in present and not _is_to_be_filled(key, ground)}

@@ -132,8 +132,8 @@ class Redelivery:
             progress: called after each step.
 
         Returns:
-            How it ended: `ended`; `none` when somebody else has ended it meanwhile, or there is nothing to go on
-            with; `going` when it was stopped.
+            How it ended: `ended`; `none` when somebody else has ended it meanwhile, Redis has lost it, or there is
+            nothing to go on with; `going` when it was stopped.
 
         Raises:
             RedeliveryRefused: also when one that asked something else is under way.
@@ -147,13 +147,15 @@ class Redelivery:
         while under.is_there and under.verdict != "ended" and not self.stop.is_set():
             if under.waiting >= ENOUGH:
                 self.stop.wait(LATER_S)
-                under = self.look()
+                looked = self.look()
+                under = looked if looked.number == number else under._replace(waiting=0)  # the step will tell
                 continue
             if not self._is_time(started, under.made - before):
                 continue
-            under = self._step(under, asked)
-            if under.number != number:  # somebody else has ended it, or has begun another one since
+            stepped = self._step(under, asked)
+            if stepped.number != number:  # somebody else has ended it, or has begun another one since
                 return under._replace(verdict="none")
+            under = stepped
             progress(under)
         return under
 

@@ -330,6 +330,19 @@ def test_a_step_that_looked_before_another_one_mended_writes_nothing(bench: Benc
     assert len(bench.handled("S")) == 2
 
 
+def test_what_waits_is_asked_for_in_pages(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.gaps.WAITING_AT_ONCE", 7)
+    bench.declare("S", "A")
+    bench.publish(30)
+    archive_all(bench)
+    entries = bench.client.xrange(bench.keys("queue", "S"))
+    for entry, _ in entries[20:]:
+        bench.client.xdel(bench.keys("queue", "S"), entry)
+
+    assert len(found(bench)["S"].lost) == 10
+    assert put_back(bench) == 10 and len(bench.handled("S")) == 30
+
+
 def test_names_are_read_in_pages_from_every_place(bench: Bench) -> None:
     bench.declare("S", "A", window=2)
     bench.publish(2500)
