@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from console import wording
 from console.exits import Mistake
-from console.letters import ATTEMPTS, attempt_row, outcome_object, plain
-from console.printing import Lines, print_json
+from console.letters import ATTEMPTS, attempt_row, outcome_object
+from console.named import event_id_of
+from console.printing import Lines, plain, print_json
 
 if TYPE_CHECKING:
     from events.backend import Backend
@@ -47,7 +48,7 @@ def show_event(backend: Backend, text: str, as_json: bool) -> None:
     Raises:
         Mistake: there is no such event.
     """
-    recorded = find_event(backend, text)
+    recorded = _found(backend, text)
     found, attempts = _of_event(backend, recorded)
     if as_json:
         for one in found:
@@ -61,22 +62,6 @@ def show_event(backend: Backend, text: str, as_json: bool) -> None:
     if attempts:
         print()
         Lines(ATTEMPTS, ("TRY", "TOOK"), cuts=True).rows(map(attempt_row, attempts))
-
-
-def find_event(backend: Backend, text: str) -> RecordedEvent:
-    """Return the event that the text names by id or position.
-
-    Raises:
-        Mistake: there is none.
-    """
-    replay = backend.blackboard.replay
-    found = replay.find(text)
-    if found is None and text.isdecimal() and 0 < len(text) <= 16 and int(text):
-        page = replay.page(after=int(text) - 1, limit=1).events
-        found = page[0] if page and page[0].position == int(text) else None
-    if found is None:
-        raise Mistake(f"There is no event {text!r:.200}: `eventbus replay` shows the ids and positions of events.")
-    return found
 
 
 def delivery_object(one: Delivery) -> dict[str, Any]:
@@ -94,6 +79,13 @@ def delivery_object(one: Delivery) -> dict[str, Any]:
         "type": one.type or None,
         "project_id": one.project_id or None,
     }
+
+
+def _found(backend: Backend, text: str) -> RecordedEvent:
+    recorded = backend.blackboard.replay.find(event_id_of(backend, text))
+    if recorded is None:
+        raise Mistake(f"There is no event {text!r:.200}: `eventbus replay` shows the ids and positions of events.")
+    return recorded
 
 
 def _of_event(backend: Backend, recorded: RecordedEvent) -> tuple[list[Delivery], list[Outcome]]:

@@ -10,9 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from events.backend import Backend
-from events.errors import InvalidFilter
 from events.redelivery import Under
-from store.filter import EventFilter
+from store.filter import event_filter
 from workers.redelivery import Question, Redelivery
 
 
@@ -56,7 +55,7 @@ class Again:
 
         Guarantee: cancelled or killed anywhere, the same call goes on where it stopped, and repeats nothing.
         """
-        backend, question = self.backend, Question(_filter(filters), after)
+        backend, question = self.backend, Question(event_filter(**filters), after)
         driver = Redelivery(
             backend.namespace, backend.registry, backend.replay, subscriber, who="bus.redeliver", why=reason, rate=rate
         )
@@ -66,12 +65,3 @@ class Again:
             driver.stop.set()  # the thread ends with the page that it is at
             raise
         return under.made
-
-
-def _filter(filters: dict[str, Any]) -> EventFilter:
-    given = dict(filters)
-    types = given.pop("event_types", None)
-    if isinstance(types, str):
-        raise InvalidFilter(f"event_types must be a list of event types, not the string {types!r}.")
-    names = tuple(str(getattr(kind, "value", kind)) for kind in types or ())
-    return EventFilter(types=() if "*" in names else names, **given)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -165,6 +166,8 @@ def test_it_can_be_resumed_without_saying_what_it_was_and_given_up(bench: Bench)
     bench.publish(6)
     bench.handled("S")
     question = Question(EventFilter(project_id="p1", types=("A",)), 7)
+    narrow = Question(EventFilter(payload={"a.b": 1, "c": None}, start_time=datetime(2026, 1, 2, 3, 4, 5, 6, UTC)))
+    assert Question.read(narrow.text()) == narrow
     begun = begin(bench.namespace, "S", 70_000, 7, question.text())
 
     assert Question.read(begun.question) == question
