@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from console import wording
 from console.agreement import compare
+from console.gaps import examine_gaps
 from console.outgoing import examine_outbox
 from console.punctuality import examine_time
 
@@ -87,7 +88,7 @@ def _database(report: Report, backend: Backend) -> Stored:
     from store.inspection import rejected_rows
     from store.migrate import current, require_current
 
-    absent = _absent_file(backend)
+    absent = absent_file(backend)
     if absent is not None:
         level: Level = "wrong" if backend.settings.database_url else "ok"
         todo = "Check DATABASE_URL, or run `eventbus migrate`." if backend.settings.database_url else ""
@@ -120,7 +121,7 @@ def _database(report: Report, backend: Backend) -> Stored:
     return Stored("read", highest)
 
 
-def _absent_file(backend: Backend) -> Path | None:
+def absent_file(backend: Backend) -> Path | None:
     """Return the SQLite file that history would go to, if it is not there: opening it would make it."""
     from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError
@@ -216,7 +217,8 @@ def _namespace(report: Report, inspection: Inspection, backend: Backend, stored:
     if epoch is None and stored.highest:
         report.add(
             "wrong", "namespace", f"Redis has lost the namespace {name!r}, which the database knows: publishing waits.",
-            "Start a worker or an archiver: it declares the subscribers again.",
+            "Start a worker or an archiver: it declares the subscribers again. `eventbus doctor --repair` does so too, "
+            "and delivers again what nobody had finished. What was not archived is lost; nobody can tell what it was.",
         )  # fmt: skip
     elif epoch is None:
         report.add("ok", "namespace", f"The namespace {name!r} is new: nothing was published yet.")
@@ -233,6 +235,8 @@ def _namespace(report: Report, inspection: Inspection, backend: Backend, stored:
         _gap(report, backlog, backend.archive.cursor("history").position)
         if epoch is not None:
             compare(report, backend.registry.all(), standings(backend.namespace))
+        if stored.highest:
+            examine_gaps(report, backend, stored.highest, is_lost=epoch is None)
 
 
 def _routes(queues: Sequence[Queue]) -> str:

@@ -108,10 +108,10 @@ def _now_of(letter: DeadLetter, pending: dict[int, Outcome]) -> str:
 
 
 def _dossier(backend: Backend, letter: DeadLetter, now: str, holder: str = "") -> Dossier:
-    unarchived = [outcome for outcome in _unarchived(backend) if _is_about(outcome, letter)]
+    fresh = [outcome for outcome in unarchived(backend) if _is_about(outcome, letter)]
     stored = backend.blackboard.dead_letters
-    outcomes = {outcome.position: outcome for outcome in [*unarchived, *stored.attempts(letter)]}
-    decided = [outcome for outcome in unarchived if _decides(outcome) and outcome.letter == letter.position]
+    outcomes = {outcome.position: outcome for outcome in [*fresh, *stored.attempts(letter)]}
+    decided = [outcome for outcome in fresh if _decides(outcome) and outcome.letter == letter.position]
     return Dossier(
         letter=letter,
         now=now,
@@ -133,14 +133,14 @@ def _decides(outcome: Outcome) -> bool:
 
 def _pending(backend: Backend) -> dict[int, Outcome]:
     """Return the decisions that SQL does not have yet, by letter."""
-    return {outcome.letter: outcome for outcome in _unarchived(backend) if _decides(outcome)}
+    return {outcome.letter: outcome for outcome in unarchived(backend) if _decides(outcome)}
 
 
 def _unarchived_letters(backend: Backend, pending: dict[int, Outcome]) -> Iterator[DeadLetter]:
     """Iterate over letters that were made and decided, and SQL knows neither."""
     from events.records import DeadLetter
 
-    for made in _unarchived(backend) if pending else ():
+    for made in unarchived(backend) if pending else ():
         if made.letter in pending and made.resolution == OPEN:
             position = made.event_position
             found = backend.blackboard.replay.page(after=position - 1, limit=1).events if position else ()
@@ -151,7 +151,8 @@ def _unarchived_letters(backend: Backend, pending: dict[int, Outcome]) -> Iterat
             )  # fmt: skip
 
 
-def _unarchived(backend: Backend) -> Iterator[Outcome]:
+def unarchived(backend: Backend) -> Iterator[Outcome]:
+    """Iterate over the outcomes that SQL may not have yet, oldest first."""
     last, entries = "0-0", backend.history.entries_after("outcomes", "0-0", _PAGE)
     while entries:
         yield from (record for _, record in entries if isinstance(record, Outcome))

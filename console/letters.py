@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 HEADINGS = ("GIVEN UP (UTC)", "LETTER", "TYPE", "PROJECT", "TRIES", "BLOCKS", "REASON")
 DECIDED_HEADINGS = (*HEADINGS[:-2], "NOW", "REASON")
-_ATTEMPTS = ("DELIVERY", "TRY", "ENDED (UTC)", "WORKER", "TOOK", "STATE", "ERROR")
+ATTEMPTS = ("DELIVERY", "TRY", "ENDED (UTC)", "WORKER", "TOOK", "STATE", "ERROR")
 
 
 def is_holder(letter: DeadLetter, holder: str) -> bool:
@@ -81,8 +81,8 @@ def dossier_object(dossier: Dossier) -> dict[str, Any]:
         "output": letter.output,
         "raw": letter.raw,
         "payload": letter.event.payload if letter.event else None,
-        "outcomes": [_outcome_object(outcome) for outcome in dossier.outcomes],
-        "decision": _outcome_object(dossier.decision) if dossier.decision else None,
+        "outcomes": [outcome_object(outcome) for outcome in dossier.outcomes],
+        "decision": outcome_object(dossier.decision) if dossier.decision else None,
         "chain": [event_object(recorded) for recorded in dossier.chain],
     }
 
@@ -102,7 +102,7 @@ def print_dossier(out: Console, dossier: Dossier) -> None:
     _section(out, "Output that could not be published", letter.output)
     if dossier.outcomes:
         out.print("\nAttempts and decisions", style="bold")
-        Lines(_ATTEMPTS, ("TRY", "TOOK")).rows(map(_attempt, dossier.outcomes))
+        Lines(ATTEMPTS, ("TRY", "TOOK")).rows(map(attempt_row, dossier.outcomes))
     if dossier.chain:
         out.print("\nCauses, oldest first", style="bold")
         print_chain(out, dossier.chain)
@@ -153,7 +153,8 @@ def _section(out: Console, heading: str, text: str) -> None:
             out.print(f"  {plain(line, keeps=chr(9))}", soft_wrap=True)
 
 
-def _attempt(outcome: Outcome) -> Sequence[str]:
+def attempt_row(outcome: Outcome) -> Sequence[str]:
+    """Return an outcome as a row under `ATTEMPTS`."""
     return (
         f"{outcome.event_position}:{outcome.subscriber}:{outcome.redelivery}",
         str(outcome.attempt) if outcome.attempt else "",
@@ -165,7 +166,8 @@ def _attempt(outcome: Outcome) -> Sequence[str]:
     )
 
 
-def _outcome_object(outcome: Outcome) -> dict[str, Any]:
+def outcome_object(outcome: Outcome) -> dict[str, Any]:
+    """Return an outcome as JSON shows it."""
     return {
         "position": outcome.position,
         "ended_at": wording.at(outcome.position),

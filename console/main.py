@@ -11,6 +11,7 @@ from console.commands import (
     archive,
     chain,
     dead,
+    deliveries,
     demo,
     dev,
     doctor,
@@ -81,6 +82,7 @@ def _options(
 
 for module in (demo, dev, worker, archive, migrate, publish, tail, replay, chain, tree, stats, lag, schedules, doctor):
     app.command(module.__name__.rpartition(".")[2])(reporting(module.command))
+app.command("deliveries")(reporting(deliveries.command))
 for module in (dead, scheduled, subscriptions, workers):
     app.add_typer(module.group, name=module.__name__.rpartition(".")[2])
 

@@ -13,8 +13,11 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def reading() -> Iterator[Backend]:
+def reading(*, may_restore: bool = False) -> Iterator[Backend]:
     """Enter the servers that the environment names, to ask them something.
+
+    Args:
+        may_restore: a namespace that Redis has lost may be declared again.
 
     Raises:
         EventBusError: there is nothing to ask: no server is named, and the embedded ones' directory is
@@ -30,7 +33,7 @@ def reading() -> Iterator[Backend]:
             f"There is no event bus in {home.absolute()}: go to the directory where one was used, set EVENTBUS_HOME "
             "or REDIS_URL to it, or begin one here with `eventbus demo`, `dev` or `publish`."
         )
-    with opened(settings) as backend:
+    with opened(settings, may_restore=may_restore) as backend:
         yield backend
 
 

@@ -118,7 +118,7 @@ def fill(
     """
     place = since
     published = [recorded for recorded in events if recorded.origin != DIRECT] if since.types else []
-    for part, last in _parts(published, upto):
+    for part, last in parts(published, upto):
         flat: list[Argument] = [argument for one in part for argument in one]
         ends = int(is_end and last == upto)
         place = _place(namespace.call("fill", name, str(place.cursor), since.types, last, ends, ENOUGH, *flat))
@@ -127,7 +127,7 @@ def fill(
     return place
 
 
-def _parts(events: Sequence[RecordedEvent], upto: int) -> Iterator[tuple[list[list[Argument]], int]]:
+def parts(events: Sequence[RecordedEvent], upto: int) -> Iterator[tuple[list[list[Argument]], int]]:
     """Yield what one script call delivers, and the position up to which that is all; the last one is `upto`."""
     part: list[list[Argument]] = []
     size = last = 0

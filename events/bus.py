@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+from events.again import Again
 from events.asking import Asking
 from events.backend import Backend
 from events.context import handling
@@ -50,7 +51,7 @@ def _in_a_forked_child() -> None:
 os.register_at_fork(after_in_child=_in_a_forked_child)
 
 
-class EventBus(Asking):
+class EventBus(Asking, Again):
     """Publishes events, delivers them to subscribers, and answers what happened and why.
 
     Connects on first use. Threads may share it; its async methods work from any event loop. A forked

@@ -120,7 +120,7 @@ class DeadLetters:
         while left:
             batch, left = left[:MAX_BATCH], left[MAX_BATCH:]
             flat = [argument for _, letter in batch for argument in _arguments(letter)]
-            replies = self._namespace.call("resolve", decision, _line(by, 200), _line(reason, 2000), *flat)
+            replies = self._namespace.call("resolve", decision, line(by, 200), line(reason, 2000), *flat)
             pairs = list(zip(batch, replies, strict=True))
             answers.update((number, _decided(letter, reply)) for (number, letter), reply in pairs if reply != b"LATER")
             left = [item for item, reply in pairs if reply == b"LATER"] + left
@@ -193,6 +193,6 @@ def _decided(letter: DeadLetter, reply: bytes) -> Decided:
     return Decided(letter, _VERDICTS[word])
 
 
-def _line(text: str, chars: int) -> bytes:
+def line(text: str, chars: int) -> bytes:
     """Return text as one line that an outcome can carry."""
     return " ".join(text.split())[:chars].encode(errors="backslashreplace")

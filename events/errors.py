@@ -14,6 +14,7 @@
     ├── EventNotFound (LookupError)        no event has that id
     ├── UnknownSubscriber (LookupError)    nobody declared a subscriber of that name
     ├── DropRefused                        a subscriber has what dropping it would lose
+    ├── RedeliveryRefused                  events cannot be delivered again to this subscriber, or not now
     ├── MalformedEntry (ValueError)        bytes in Redis are not what this project writes there
     ├── Unavailable (ConnectionError)      a server cannot be reached; the sentence names its URL
     │   ├── RedisUnavailable
@@ -95,6 +96,10 @@ class UnknownSubscriber(EventBusError, LookupError):
 
 class DropRefused(EventBusError):
     """A subscriber is not dropped: workers take it or hold deliveries of it, or dead letters are kept."""
+
+
+class RedeliveryRefused(EventBusError):
+    """A subscriber takes none of the events, joins, is back-filled, or has another redelivery under way."""
 
 
 class EventNotFound(EventBusError, LookupError):

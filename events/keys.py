@@ -21,7 +21,9 @@ that every script begins with.
                                Set by an operator: paused, set_concurrency, set_rate. Kept by scripts: state
                                (live, backfill, dropping), cursor (of the back-fill), first_redelivery (of
                                what the back-fill delivers; from the store), turn, tat (of the rate),
-                               running (in the fleet), reaped_at, reap_from
+                               running (in the fleet), reaped_at, reap_from, mends (times that something lost
+                               was put back), again (a redelivery under way, tab-separated: its number, cursor,
+                               end, deliveries made, what was asked)
     queue:<S>         stream   the window: deliveries ready or leased; group `fleet`; fields f, a frame,
                                and of a suspect s, its starts
     lane:<S>:<lane>   list     frames waiting their turn

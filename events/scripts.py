@@ -18,6 +18,7 @@ from events.keys import Keys, lua_legend
 NAMES = (
     "publish", "settle", "renew", "reap", "promote", "begin",
     "open", "declare", "undeclare", "steer", "fill", "drop", "resolve", "archived", "tail", "position",
+    "redeliver", "mend", "names",
     "schedule", "release", "cancel", "agenda", "plan", "slot",
 )  # fmt: skip
 

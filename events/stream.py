@@ -110,6 +110,18 @@ class HistoryStream:
             last_entry = found[-1][0]
         return found
 
+    def missing(self, positions: Iterable[int]) -> set[int]:
+        """Return those positions at which history, as Redis has it, holds nothing."""
+        client, asked = self._namespace.client, sorted(positions)
+        missing: set[int] = set()
+        for start in range(0, len(asked), _CHUNK):
+            chunk = asked[start : start + _CHUNK]
+            with mapped(client), client.pipeline(transaction=False) as pipe:
+                for position in chunk:
+                    pipe.xrange(self._namespace.keys("history"), position, position, count=1)
+                missing.update(position for position, found in zip(chunk, pipe.execute(), strict=True) if not found)
+        return missing
+
     def length(self, stream: Stream) -> int:
         """Return how many entries the stream holds."""
         client = self._namespace.client

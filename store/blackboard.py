@@ -17,6 +17,7 @@ from events.settings import Settings
 from store.archive import Archive
 from store.causation import Causation
 from store.dead_letters import StoredLetters
+from store.deliveries import StoredDeliveries
 from store.direct import DirectWriter
 from store.registry import Registry
 from store.replay import Replay
@@ -74,6 +75,11 @@ class Blackboard:
     def dead_letters(self) -> StoredLetters:
         """What was given up, and what was decided about it."""
         return StoredLetters(self.engine, self.namespace)
+
+    @cached_property
+    def deliveries(self) -> StoredDeliveries:
+        """Every (event, subscriber), with its state and attempts."""
+        return StoredDeliveries(self.engine, self.namespace)
 
     @cached_property
     def registry(self) -> Registry:

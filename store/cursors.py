@@ -8,7 +8,7 @@ Three rows a namespace, a counter, and a lock:
                 event without publishing it, so that no event appears at or below history's cursor
                 once the cursor is there. Its position is the last one stored that way.
     lives       no stream: its position counts the subscribers that began with a back-fill, so that no two
-                lives of one name are alike; made with the first
+                lives of one name are alike, and the redeliveries that were asked for; made with the first
     outbox      no stream: held by the one relay of the outbox on PostgreSQL; its position stays 0; made by the first
 
 Locks are taken in the order history, direct: they cannot deadlock. SQLite has one writer at a time

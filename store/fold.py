@@ -30,7 +30,7 @@ from store.tables import deliveries
 
 WAITING = "waiting"
 DEAD = AttemptState.DEAD.value
-_FINAL = (AttemptState.DONE, AttemptState.DEAD, AttemptState.DISCARDED, AttemptState.DROPPED)
+FINAL = (AttemptState.DONE, AttemptState.DEAD, AttemptState.DISCARDED, AttemptState.DROPPED)
 
 
 @dataclass(slots=True)
@@ -59,7 +59,7 @@ class Fold:
         key = (outcome.event_position, outcome.subscriber, outcome.redelivery)
         delivery = self._changed.setdefault(key, _Delivery())
         delivery.attempts = max(delivery.attempts, outcome.attempt)
-        if outcome.state in _FINAL and (
+        if outcome.state in FINAL and (
             delivery.settled_position is None or outcome.position < delivery.settled_position
         ):
             delivery.state, delivery.settled_position = outcome.state.value, outcome.position

@@ -6,6 +6,7 @@ where a back-fill began. Code never changes steering; it only says what a new ro
 A row that begins with a back-fill is also given `first_redelivery`, the number in the names of what the
 back-fill delivers. It is another one for each new row, and above all that earlier subscribers of the name
 have used; so what a subscriber does that was dropped and made anew is never taken for what the old one did.
+A redelivery that an operator asks for is given such a number too.
 """
 
 from __future__ import annotations
@@ -103,6 +104,15 @@ class Registry:
             }
             connection.execute(subscriptions.update().where(*self._is(subscriber)).values(values))
             return kept
+
+    def next_number(self) -> int:
+        """Return a redelivery number that no delivery has: above all that were given before, with room for retries.
+
+        Raises:
+            StoreUnavailable, NotMigrated.
+        """
+        with writing(self._engine) as connection:
+            return MOST_REDELIVERIES * next_life(connection, self._namespace)
 
     def all(self) -> list[Subscribed]:
         """Return every subscriber, by name.

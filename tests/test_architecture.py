@@ -20,7 +20,7 @@ HOUSES = ("events", "store", "workers", "console")
 
 LANGUAGE = {"errors", "event", "types", "settings", "keys", "ports", "records", "context", "subscriber"}
 COMPOSITION = {
-    "events.bus", "events.asking", "events.factory", "events.backend", "events.default", "workers.app",
+    "events.bus", "events.again", "events.asking", "events.factory", "events.backend", "events.default", "workers.app",
     "workers.process",
 }  # fmt: skip
 # A factory that reaches above its floor, and only when it is called.

@@ -102,6 +102,7 @@ def test_the_bus_has_these_methods() -> None:
         "get_causation_tree": "(self, event_id)",
         "replay_events": f"(self, {question})",
         "iter_events": f"(self, after=0, *, {question})",
+        "redeliver": "(self, subscriber, after=0, *, rate=None, reason='', progress=None, **filters)",
     }
     assert shape(EventBus.__init__) == "(self, settings=None)"
 
@@ -109,7 +110,7 @@ def test_the_bus_has_these_methods() -> None:
 def test_the_methods_that_wait_are_coroutines_and_the_plain_calls_are_not() -> None:
     waits = {
         "publish", "publish_many", "start_consuming", "stop_consuming", "disconnect", "replay_events",
-        "get_causation_children", "get_causation_tree",
+        "get_causation_children", "get_causation_tree", "redeliver",
     }  # fmt: skip
     assert {name for name in public_methods(EventBus) if inspect.iscoroutinefunction(getattr(EventBus, name))} == waits
     assert inspect.isasyncgenfunction(EventBus.iter_events)
@@ -278,8 +279,8 @@ def test_the_error_tree_is_the_one_drawn_in_its_file() -> None:
     assert sorted(drawn) == [
         "DropRefused", "EmbeddedServerError", "EventBusError", "EventIdConflict", "EventNotFound", "EventTooLarge",
         "HistoryReset", "InvalidEvent", "InvalidFilter", "InvalidSchedule", "InvalidSettings", "InvalidSubscription",
-        "LoginRefused", "MalformedEntry", "NotMigrated", "PublishRefused", "RedisUnavailable", "ScriptFailed",
-        "StoreUnavailable", "TooManyRoutes", "Unavailable", "UnknownSubscriber",
+        "LoginRefused", "MalformedEntry", "NotMigrated", "PublishRefused", "RedeliveryRefused", "RedisUnavailable",
+        "ScriptFailed", "StoreUnavailable", "TooManyRoutes", "Unavailable", "UnknownSubscriber",
     ]  # fmt: skip
     assert (actual["Discard"], actual["Retry"]) == ("Exception", "Exception")
     assert events.errors.TimeLimitExceeded.__bases__ == (BaseException,)
@@ -351,8 +352,9 @@ def test_every_key_is_in_the_legend() -> None:
 
 def test_the_scripts_are_these_and_each_has_a_file() -> None:
     assert sorted(NAMES) == [
-        "agenda", "archived", "begin", "cancel", "declare", "drop", "fill", "open", "plan", "position", "promote",
-        "publish", "reap", "release", "renew", "resolve", "schedule", "settle", "slot", "steer", "tail", "undeclare",
+        "agenda", "archived", "begin", "cancel", "declare", "drop", "fill", "mend", "names", "open", "plan", "position",
+        "promote", "publish", "reap", "redeliver", "release", "renew", "resolve", "schedule", "settle", "slot", "steer",
+        "tail", "undeclare",
     ]  # fmt: skip
     assert {path.stem for path in (ROOT / "events" / "lua").glob("*.lua")} == {*NAMES, "library"}
     assert sources().keys() == set(NAMES)
@@ -401,8 +403,8 @@ def test_the_command_and_its_subcommands_are_these() -> None:
     assert done.returncode == 0, done.stderr
     listed = re.findall(r"^[ │]{2,}([a-z]+) {2,}\S", done.stdout.partition("Commands")[2], re.MULTILINE)
     assert sorted(listed) == [
-        "archive", "chain", "dead", "demo", "dev", "doctor", "lag", "migrate", "publish", "replay", "scheduled",
-        "schedules", "stats", "subscriptions", "tail", "tree", "worker", "workers",
+        "archive", "chain", "dead", "deliveries", "demo", "dev", "doctor", "lag", "migrate", "publish", "replay",
+        "scheduled", "schedules", "stats", "subscriptions", "tail", "tree", "worker", "workers",
     ]  # fmt: skip
 
 

@@ -1,15 +1,31 @@
-"""`eventbus replay`: history again, filtered, in its one order."""
+"""`eventbus replay`: history again, filtered, in its one order; to look at, or to one subscriber."""
 
 from __future__ import annotations
 
 import sys
 from itertools import islice
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from console.exits import Mistake
 from console.options import Actor, Correlation, JsonLines, Metadata, Payload, Project, Types, event_filter
 from console.printing import EventLines, event_object, print_json
+
+if TYPE_CHECKING:
+    from store.filter import EventFilter
+
+
+class Delivering(NamedTuple):
+    """What the options say about delivering again."""
+
+    to: str | None = None
+    rate: float | None = None
+    reason: str = ""
+    dry_run: bool = False
+    yes: bool = False
+    resume: bool = False
+    abandon: bool = False
 
 
 def command(
@@ -34,9 +50,33 @@ def command(
     limit: Annotated[
         int | None, typer.Option("--limit", "-n", min=1, metavar="N", help="At most so many events.")
     ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="SUBSCRIBER", help="Deliver the events to this subscriber again, each anew."),
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option("--rate", metavar="N", help="With --to: at most N events a second.")
+    ] = None,
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="With --to: why; kept with each delivery.")
+    ] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --to: count them and show the first few; do nothing.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="With --to: do not ask.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="With --to: go on with what was interrupted, whatever it was.")
+    ] = False,
+    abandon: Annotated[
+        bool, typer.Option("--abandon", help="With --to: give up what was interrupted; what it delivered stays.")
+    ] = False,
     as_json: JsonLines = False,
 ) -> None:
     """Read history again, filtered, oldest first.
+
+    With --to they are delivered to that subscriber again, in history order, up to what is published by now: each is a
+    new delivery, and nothing is delivered twice by the same command given again after an interruption. Of an ordered
+    subscriber they wait before what is later in history. It waits while 2,000 deliveries wait.
 
     Every filter is optional, and reading changes nothing. The times are those that the events carry. Of
     any length: a page is in memory at a time. A path is keys and places in lists with dots between them; a
@@ -48,10 +88,16 @@ def command(
       eventbus replay --since 24h --type IMAGE_GENERATED --type CONSISTENCY_FAILED
       eventbus replay --payload scene.number=3 --metadata priority=5
       eventbus replay --correlation EV-... --json > story.jsonl
+      eventbus replay --to Painter --since 24h --type SHOT_PLANNED --dry-run
+      eventbus replay --to Painter --after 1767225600000000 --rate 50 --reason "the new model"
     """
     from console.opening import reading
 
     wanted = event_filter(project, types, actor, correlation, since, until, payload, metadata)
+    delivers = Delivering(to, rate, reason, dry_run, yes, resume, abandon)
+    if delivers != Delivering():
+        _deliver(delivers, wanted, after, limit, as_json)
+        return
     with reading() as backend:
         events = islice(backend.blackboard.replay.iterate(wanted, after), limit)
         if as_json:
@@ -59,3 +105,25 @@ def command(
                 print_json(event_object(recorded))
         elif not EventLines().print(events):
             print("No event matches.", file=sys.stderr)
+
+
+def _deliver(asked: Delivering, wanted: EventFilter, after: int, limit: int | None, as_json: bool) -> None:
+    from console.opening import reading
+    from console.redelivery import Order, abandon, carry_out
+    from store.filter import EventFilter
+    from workers.redelivery import Question
+
+    if asked.to is None:
+        raise Mistake("--rate, --reason, --dry-run, --yes, --resume and --abandon go with --to SUBSCRIBER.")
+    if limit is not None:
+        raise Mistake("--limit does not go with --to: use --after, --since and --until to say which events.")
+    goes_on = asked.resume or asked.abandon
+    if goes_on and (wanted != EventFilter() or after or asked.resume == asked.abandon):
+        raise Mistake("--resume and --abandon stand alone: what was interrupted knows what it was asked.")
+    with reading() as backend:
+        if asked.abandon:
+            abandon(backend, asked.to)
+            return
+        question = None if asked.resume else Question(wanted, after)
+        order = Order(asked.to, question, asked.rate, asked.reason, asked.dry_run, asked.yes, as_json)
+        carry_out(backend, order)

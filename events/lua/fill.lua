@@ -30,37 +30,14 @@ local upto, is_end, bound = tonumber(ARGV[5]), ARGV[6] == '1', tonumber(ARGV[7])
 local MOST, MAX_BYTES = 1000, 8000000
 local r = record(S)
 
-local function waiting()
-  local count, seen = r.used + redis.call('ZCARD', r.delayed), {}
-  local function add(lane)
-    if not seen[lane] then count = count + redis.call('LLEN', lane_key(r, lane)) end
-    seen[lane] = true
-  end
-  for _, lane in ipairs(redis.call('ZRANGE', r.lanes, 0, bound - 1)) do
-    if count < bound then add(lane) end
-  end
-  local held = redis.call('HSCAN', r.held, 0, 'COUNT', bound)[2]
-  for f = 1, #held, 2 do
-    if count < bound then add(held[f]) end
-  end
-  return count
-end
-
-local function answer(verdict, at) return { verdict, at, r.types, waiting() } end
+local function answer(verdict, at) return { verdict, at, r.types, count_waiting(r, bound) } end
 
 if not r.declared then return answer('UNKNOWN', r.cursor) end
 if r.state ~= 'backfill' then return answer('DONE', r.cursor) end
 if cursor ~= r.cursor or types ~= r.types then return answer('STALE', r.cursor) end -- compare
 
 local found = {}
-local function found_one(e, position, root, depth)
-  e.position, e.root, e.depth = position, root, depth
-  e.lane = lane_of(r, e, root)
-  check_lane(r, e.lane)
-  local known = remember(e.id)
-  e.within = known and scopes_in(known.scopes) or {}
-  found[#found + 1] = e
-end
+local function found_one(e, position, root, depth) found[#found + 1] = placed(r, e, position, root, depth) end
 
 for i = 8, #ARGV, EVENT_FIELDS + 3 do
   found_one(event_at(i + 3, ''), ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]))

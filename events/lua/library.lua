@@ -376,6 +376,59 @@ local function let_go(r, lane, name)
   end
 end
 
+local MAX_PASSED = 150000 -- entries of lists that one call walks past to insert others: some 100 ms
+local passed, low_in = 0, {} -- so far; per list, from where on the next one belongs
+
+-- Where in its ordered lane a delivery belongs: before everything that is later in history, behind a holder that
+-- has come back. What waits is in that order, and of one lane the earliest comes first here: so the place is nearly
+-- always the end, or next to where the one before went. Returns what is there; nil at the end.
+local function place_in(list, holder, position)
+  local function at(index)
+    local frame = redis.call('LINDEX', list, index)
+    passed = passed + string.len(frame or '') / 100 -- what reading it costs, in entries passed
+    return frame
+  end
+  local function is_before(index) return (tonumber(string.match(at(index), '^%d+')) or 0) < position end
+  local high = redis.call('LLEN', list)
+  if not low_in[list] then low_in[list] = holder and high > 0 and name_of(at(0)) == holder and 1 or 0 end
+  local low = low_in[list]
+  if low >= high or is_before(-1) then return nil end
+  if is_before(low) then
+    low = low + 1
+    while low < high do
+      local middle = math.floor((low + high) / 2)
+      if is_before(middle) then low = middle + 1 else high = middle end
+    end
+  end
+  passed, low_in[list] = passed + low, low + 1
+  return at(low)
+end
+
+local function come_back_in_order(r, frame, lane, position)
+  local list, holder = lane_key(r, lane), redis.call('HGET', r.held, lane)
+  local later = place_in(list, holder, position)
+  if later then redis.call('LINSERT', list, 'BEFORE', later, frame) else redis.call('RPUSH', list, frame) end
+  if not holder then may_move(r, lane, redis.call('LINDEX', list, 0)) end
+end
+
+-- Deliveries of a subscriber that wait, those ready, running and to be retried included; counted no further than a
+-- bound, once it is reached.
+local function count_waiting(r, bound)
+  local count, seen = r.used + redis.call('ZCARD', r.delayed), {}
+  local function add(lane)
+    if not seen[lane] then count = count + redis.call('LLEN', lane_key(r, lane)) end
+    seen[lane] = true
+  end
+  for _, lane in ipairs(redis.call('ZRANGE', r.lanes, 0, bound - 1)) do
+    if count < bound then add(lane) end
+  end
+  local held = redis.call('HSCAN', r.held, 0, 'COUNT', bound)[2]
+  for f = 1, #held, 2 do
+    if count < bound then add(held[f]) end
+  end
+  return count
+end
+
 local delivered, written = 0, 0 -- deliveries and bytes of this call; at the maximum the rest is answered LATER
 
 -- joins ---------------------------------------------------------------------------------------
@@ -673,6 +726,28 @@ local function publish(e)
   delivered = delivered + #deliveries
   written = written + (1 + #deliveries) * string.len(e.body)
   return position, 1
+end
+
+-- What an event needs that is given to one subscriber apart from publishing: its lane, and the joins that it is in.
+local function placed(r, e, position, root, depth)
+  e.position, e.root, e.depth = position, root, depth
+  e.lane = lane_of(r, e, root)
+  check_lane(r, e.lane)
+  local cause = remember(e.id)
+  e.within = cause and scopes_in(cause.scopes) or {}
+  return e
+end
+
+-- Gives a subscriber an event of long ago, under this redelivery's name. Order goes before patience: in an ordered
+-- lane it waits before all that is later in history, behind whoever holds the lane; else behind what waits already.
+local function hand_over(r, e, redelivery)
+  local frame = frame_of(r, e, e.position, e.root, e.depth, e.within, redelivery)
+  if r.ordered then
+    come_back_in_order(r, frame, e.lane, tonumber(e.position))
+  else
+    offer(r, frame, e.lane, e.position .. ':' .. redelivery)
+  end
+  delivered, written = delivered + 1, written + string.len(e.body)
 end
 
 -- subscriptions -------------------------------------------------------------------------------

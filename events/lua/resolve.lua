@@ -23,8 +23,6 @@
 if epoch_differs() then return 'EPOCH' end
 local decision, who, why = ARGV[2], ARGV[3], ARGV[4]
 local LETTER_FIELDS = 5
-local MAX_PASSED = 150000 -- entries of lists that one call walks past to insert others: some 100 ms
-local passed, low_in = 0, {} -- so far; per list, from where on the next one belongs
 -- A frame: position, redelivery, attempts, then depth to root, lane, priority to the end.
 local FRAME = '^(%d+)\t(%d+)\t%d+\t(%d+\t[^\t\n]*\t([^\t\n]*)\t)([^\t\n]*)(\t(-?%d+)\t([^\t\n]*)\n.*)$'
 read_clock()
@@ -71,38 +69,6 @@ for i = 5, #ARGV, LETTER_FIELDS do
   local item = { S = ARGV[i], letter = ARGV[i + 1], id = ARGV[i + 2], project = ARGV[i + 3], order_key = ARGV[i + 4] }
   items[#items + 1] = item
   replies[#items] = obstacle(item) or 'settled'
-end
-
--- Where in its ordered lane a delivery belongs: before everything that is later in history, behind a holder that
--- has come back. What waits is in that order, and of one lane the earliest comes first here: so the place is nearly
--- always the end, or next to where the one before went. Returns what is there; nil at the end.
-local function place_in(list, holder, position)
-  local function at(index)
-    local frame = redis.call('LINDEX', list, index)
-    passed = passed + string.len(frame or '') / 100 -- what reading it costs, in entries passed
-    return frame
-  end
-  local function is_before(index) return (tonumber(string.match(at(index), '^%d+')) or 0) < position end
-  local high = redis.call('LLEN', list)
-  if not low_in[list] then low_in[list] = holder and high > 0 and name_of(at(0)) == holder and 1 or 0 end
-  local low = low_in[list]
-  if low >= high or is_before(-1) then return nil end
-  if is_before(low) then
-    low = low + 1
-    while low < high do
-      local middle = math.floor((low + high) / 2)
-      if is_before(middle) then low = middle + 1 else high = middle end
-    end
-  end
-  passed, low_in[list] = passed + low, low + 1
-  return at(low)
-end
-
-local function come_back_in_order(r, frame, lane, position)
-  local list, holder = lane_key(r, lane), redis.call('HGET', r.held, lane)
-  local later = place_in(list, holder, position)
-  if later then redis.call('LINSERT', list, 'BEFORE', later, frame) else redis.call('RPUSH', list, frame) end
-  if not holder then may_move(r, lane, redis.call('LINDEX', list, 0)) end
 end
 
 local function redeliver(r, item)

@@ -1,0 +1,57 @@
+-- Reads which deliveries are in one place of a subscriber, by name: their bodies stay where they are.
+--
+-- ARGV: epoch (not compared: it only reads), subscriber, place (queue | dead | lane | delayed | joins), the lane or
+--       the empty text, where to go on (the empty text at first), most to look at.
+-- Reply: where to go on, the empty text at the end; then names, `<position>:<redelivery>`. Of what is no delivery
+--        nothing is told.
+--
+-- Streams are read forwards: what enters one while it is read, enters at its end. Lists and sorted sets are read
+-- from their ends to their heads, which is where things leave: so nothing that stays is passed over.
+
+local S, place, lane, at, count = ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
+local names, size, read = {}, 0, 0
+
+local function take(frame)
+  size = size + string.len(frame)
+  read = read + 1
+  local name = name_of(frame)
+  if name ~= '' then names[#names + 1] = name end
+end
+
+if place == 'queue' or place == 'dead' then
+  local start = at == '' and '-' or '(' .. at
+  while read < count and size < MAX_MOVED do
+    local page = redis.call('XRANGE', key(place, S), start, '+', 'COUNT', READ_AT_ONCE)
+    for _, entry in ipairs(page) do
+      local frame = ''
+      for f = 1, #entry[2], 2 do
+        if entry[2][f] == 'f' then frame = entry[2][f + 1] end
+      end
+      take(frame)
+      at = entry[1]
+      start = '(' .. at
+    end
+    if #page < READ_AT_ONCE then return { '', names } end
+  end
+  return { at, names }
+end
+
+local last = at == '' and -1 or tonumber(at)
+while read < count and size < MAX_MOVED do
+  local first, page = last - READ_AT_ONCE + 1, nil
+  if place == 'lane' then
+    page = redis.call('LRANGE', key('lane', S) .. ':' .. lane, first, last)
+  else
+    page = redis.call('ZRANGE', key(place, S), first, last)
+  end
+  for _, one in ipairs(page) do
+    if place == 'joins' then
+      read, names[#names + 1] = read + 1, one .. ':0'
+    else
+      take(one)
+    end
+  end
+  if #page < READ_AT_ONCE then return { '', names } end
+  last = first - 1
+end
+return { whole(last), names }

@@ -1,0 +1,355 @@
+"""What Redis has lost and the store remembers is found and put back, once, while others work; and nothing else is."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from sqlalchemy import Engine
+
+from events import mending
+from events.deliveries import Deliveries, Settlement
+from events.records import AttemptState
+from events.stream import HistoryStream
+from events.subscriptions import SubscriberOptions
+from store.deliveries import DeliveryFilter, StoredDeliveries
+from store.engine import open_engine
+from store.migrate import upgrade
+from tests.model.filling import FROM_THE_BEGINNING, Bench
+from tests.servers import PostgresServer
+from tests.valkey_servers import ValkeyServer
+from workers.gaps import Gaps, Repaired, Surveyor
+
+
+@pytest.fixture
+def client(either_server: ValkeyServer) -> Iterator[redis.Redis]:
+    with either_server.client() as client:
+        yield client
+        client.flushall()
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    server = PostgresServer().start() if request.param == "postgres" else None
+    file = f"sqlite:///{tmp_path_factory.mktemp('store') / 'store.db'}"
+    engine = open_engine(server.create_database() if server else file)
+    upgrade(engine)
+    yield engine
+    engine.dispose()
+    if server:
+        server.stop()
+
+
+@pytest.fixture
+def bench(client: redis.Redis, engine: Engine) -> Bench:
+    return Bench(client, engine)
+
+
+def surveyor(bench: Bench) -> Surveyor:
+    store = StoredDeliveries(bench.engine, bench.name)
+    return Surveyor(bench.namespace, HistoryStream(bench.namespace), store)
+
+
+def found(bench: Bench) -> dict[str, Gaps]:
+    """Subscribers about whom store and Redis differ."""
+    return {gaps.subscriber: gaps for gaps in surveyor(bench).survey() if not gaps.is_clean}
+
+
+def repair(bench: Bench) -> list[Repaired]:
+    return [surveyor(bench).repair(gaps) for gaps in found(bench).values()]
+
+
+def put_back(bench: Bench) -> int:
+    return sum(repaired.deliveries for repaired in repair(bench))
+
+
+def archive_all(bench: Bench) -> None:
+    for stream in ("history", "outcomes"):
+        while bench.archiver.step(stream).entries:  # type: ignore[arg-type]
+            pass
+
+
+def states(bench: Bench, name: str = "S") -> list[tuple[str, int, str, int]]:
+    archive_all(bench)
+    every = StoredDeliveries(bench.engine, bench.name).iterate(DeliveryFilter(subscriber=name))
+    return [(one.event_id, one.redelivery, one.state, one.attempts) for one in every]
+
+
+def flush(bench: Bench) -> None:
+    bench.client.flushall()
+    bench.namespace.forget()
+    bench.namespace.open()
+
+
+def everything(bench: Bench) -> dict[bytes, bytes]:
+    return {key: bench.client.dump(key) for key in bench.client.scan_iter(f"{bench.keys.prefix}*", 5000)}
+
+
+def take(bench: Bench, name: str = "S", count: int = 1, consumer: str = "w") -> Any:
+    return Deliveries(bench.namespace, consumer, 100).read([name], count, None)
+
+
+def settle(bench: Bench, lease: Any, action: str = "end", state: AttemptState = AttemptState.DONE, **how: Any) -> None:
+    item = Settlement(lease, action, state, **how)  # type: ignore[arg-type]
+    assert Deliveries(bench.namespace, "w", 100).settle([item]) == ["settled"]
+
+
+def test_after_flushall_what_nobody_finished_is_delivered_again_under_its_own_name_and_nothing_else(
+    bench: Bench,
+) -> None:
+    bench.declare("S", "A")
+    published = bench.publish(250)
+    done = bench.handled("S", 40)
+    take(bench)
+    archive_all(bench)
+    flush(bench)
+    (gaps,) = found(bench).values()
+    assert (len(gaps.lost), gaps.is_declared, gaps.can_be_mended) == (210, True, True)
+
+    assert put_back(bench) == 210
+    assert not found(bench) and put_back(bench) == 0
+
+    again = bench.handled("S")
+    assert sorted(again) == sorted(set(published) - set(done))
+    assert states(bench) == [(event_id, 0, "done", 1) for event_id in published]
+    assert not found(bench)
+
+
+def test_nothing_is_missing_wherever_a_delivery_is(bench: Bench) -> None:
+    """Ready, leased, waiting, to be retried, dead, settled and not archived: all of it is there."""
+    bench.declare("S", "A", window=3)
+    bench.declare("Ordered", "A", ordering="project", on_dead="block")
+    bench.publish(20)
+    archive_all(bench)
+    first, second, third = take(bench, count=3)
+    settle(bench, first)
+    settle(bench, second, "again", AttemptState.RETRIED, delay_us=600_000_000, attempts=1)
+    settle(bench, third, "dead", AttemptState.DEAD)
+    take(bench)
+    (held,) = take(bench, "Ordered")
+    settle(bench, held, "dead", AttemptState.DEAD)
+    before = everything(bench)
+
+    assert not found(bench)
+    assert put_back(bench) == 0
+    assert everything(bench) == before
+    archive_all(bench)
+    assert not found(bench)
+
+
+def test_ordered_lanes_are_put_back_in_history_order_before_what_has_been_published_since(bench: Bench) -> None:
+    bench.declare("S", "A", ordering="project")
+    old = bench.publish(30)
+    archive_all(bench)
+    flush(bench)
+    new = bench.publish(30)
+
+    assert put_back(bench) == 30
+
+    order = bench.handled("S")
+    assert sorted(order) == sorted(old + new)
+    for lane in range(3):
+        numbers = [int(event_id[1:]) for event_id in order if int(event_id[1:]) % 3 == lane]
+        begun = numbers.pop(0)  # of what is new the first was in the window before anything was put back
+        assert begun == 30 + lane and numbers == sorted(numbers)
+
+
+def test_a_retry_of_a_dead_letter_and_a_delivery_again_keep_their_numbers(bench: Bench) -> None:
+    from events.dead_letters import DeadLetters
+    from events.records import LetterFilter
+    from tests.model.test_redelivery import EVERYTHING, redelivery
+
+    bench.declare("S", "A")
+    bench.publish(2)
+    one, other = take(bench, count=2)
+    settle(bench, one, "dead", AttemptState.DEAD)
+    settle(bench, other)
+    letters = DeadLetters(bench.namespace)
+    letters.decide("redelivered", list(letters.iterate(LetterFilter())), "ann")
+    redelivery(bench).run(EVERYTHING)
+    archive_all(bench)
+    flush(bench)
+
+    assert put_back(bench) == 3
+
+    bench.handled("S")
+    told = states(bench)
+    number = told[-1][1]
+    assert told == [
+        ("e0", 0, "dead", 1), ("e0", 1, "done", 1), ("e0", number, "done", 1), ("e1", 0, "done", 1),
+        ("e1", number, "done", 1),
+    ]  # fmt: skip
+
+
+def test_a_subscriber_that_is_filled_again_gets_nothing_twice(bench: Bench) -> None:
+    bench.publish(30)
+    bench.declare("S", "A", steering=FROM_THE_BEGINNING)
+    bench.fill("S", 20)
+    for lease in take(bench, count=3):
+        settle(bench, lease, "again", AttemptState.RETRIED, delay_us=600_000_000, attempts=1)
+    archive_all(bench)
+    assert not found(bench)
+    flush(bench)
+
+    assert not found(bench), "its back-fill begins again, and brings them"
+
+    while bench.fill("S").is_filling:
+        pass
+    assert len(bench.handled("S")) == 30 and {state for _, _, state, _ in states(bench)} == {"done"}
+
+
+def test_of_several_who_repair_at_once_each_delivery_is_put_back_once(bench: Bench) -> None:
+    bench.declare("S", "A")
+    published = bench.publish(900)
+    archive_all(bench)
+    flush(bench)
+    counts: list[int] = []
+    threads = [threading.Thread(target=lambda: counts.append(put_back(bench))) for _ in range(3)]
+
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+    assert sum(counts) == 900
+    assert sorted(bench.handled("S")) == sorted(published)
+
+
+def test_repair_while_the_handlers_and_the_archiver_work_repeats_nothing(bench: Bench) -> None:
+    bench.declare("S", "A", ordering="project")
+    bench.declare("T", "A")
+    published = bench.publish(600)
+    archive_all(bench)
+    flush(bench)
+    published += bench.publish(100)
+    stop, ran = threading.Event(), {"S": [], "T": []}  # type: ignore[var-annotated]
+
+    def work(name: str) -> None:
+        while not stop.is_set():
+            for lease in take(bench, name, 5, consumer=f"w-{name}") or []:
+                ran[name].append(lease.event_id)
+                done = Settlement(lease, "end", AttemptState.DONE)
+                assert Deliveries(bench.namespace, f"w-{name}", 100).settle([done]) == ["settled"]
+
+    def archive() -> None:
+        while not stop.is_set():
+            archive_all(bench)
+
+    threads = [threading.Thread(target=work, args=("S",)), threading.Thread(target=work, args=("T",))]
+    threads.append(threading.Thread(target=archive))
+    for thread in threads:
+        thread.start()
+    try:
+        while put_back(bench) or any(len(ids) < 700 for ids in ran.values()):
+            pass
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(30)
+
+    assert sorted(ran["S"]) == sorted(ran["T"]) == sorted(published)
+    assert {state for _, _, state, _ in states(bench)} == {"done"} and not found(bench)
+
+
+def test_a_single_delivery_that_somebody_deleted_goes_to_the_head_of_the_key_that_it_holds(bench: Bench) -> None:
+    bench.declare("S", "A", ordering="project")
+    published = bench.publish(9)
+    archive_all(bench)
+    for entry, _ in bench.client.xrange(bench.keys("queue", "S")):
+        bench.client.xdel(bench.keys("queue", "S"), entry)
+    assert bench.handled("S") == [], "its keys are held by what is nowhere"
+    assert len(found(bench)["S"].lost) == 3
+
+    assert put_back(bench) == 3
+
+    order = bench.handled("S")
+    assert sorted(order) == sorted(published)
+    assert [event_id for event_id in order if int(event_id[1:]) % 3 == 0] == ["e0", "e3", "e6"]
+
+
+def test_a_key_that_is_held_by_what_has_ended_and_a_lane_that_nobody_looks_into_go_on(bench: Bench) -> None:
+    bench.declare("S", "A", ordering="project")
+    bench.declare("T", "A", window=1)
+    bench.publish(7)
+    archive_all(bench)
+    bench.client.hset(bench.keys("held", "S"), "p1", "1:0")
+    bench.client.delete(bench.keys("lanes", "T"))
+    gaps = found(bench)
+    assert gaps["S"].free == {"p1": (1, 0)} and len(gaps["T"].unlisted) == 3
+
+    repaired = {one.subscriber: one for one in repair(bench)}
+
+    assert (repaired["S"].holds, repaired["T"].lanes) == (1, 3)
+    assert not found(bench)
+    assert len(bench.handled("T")) == 7
+
+
+def test_what_cannot_be_put_back_is_named(bench: Bench) -> None:
+    bench.declare("Gone", "A")
+    bench.publish(3)
+    archive_all(bench)
+    bench.registry.remove("Gone")
+    flush(bench)
+    bench.declare("S", "A")
+    bench.client.rpush(bench.keys("lane", "S", "p1"), "77\t0\t0\t0\tA\tr\tp1\t0\t\n{}")
+
+    gaps = found(bench)
+
+    assert (len(gaps["Gone"].lost), gaps["Gone"].is_declared, gaps["Gone"].can_be_mended) == (3, False, False)
+    assert gaps["S"].foreign == [(77, 0)] and gaps["S"].unlisted == ["p1"]
+    assert put_back(bench) == 0
+
+
+def test_a_redis_that_went_back_has_what_the_store_knows_to_have_ended(bench: Bench) -> None:
+    bench.declare("S", "A")
+    bench.publish(2)
+    (frame, _) = [fields[b"f"] for _, fields in bench.client.xrange(bench.keys("queue", "S"))]
+    bench.handled("S")
+    archive_all(bench)
+    bench.client.xadd(bench.keys("queue", "S"), {"f": frame})
+
+    assert [redelivery for _, redelivery in found(bench)["S"].ended] == [0]
+    assert put_back(bench) == 0
+
+
+def test_a_step_that_looked_before_another_one_mended_writes_nothing(bench: Bench) -> None:
+    bench.declare("S", "A")
+    bench.publish(2)
+    archive_all(bench)
+    recorded = list(bench.replay.iterate())
+    flush(bench)
+    before = mending.ground(bench.namespace, "S").mends
+
+    first = mending.mend(bench.namespace, "S", before, [(0, one) for one in recorded])
+    second = mending.mend(bench.namespace, "S", before, [(0, one) for one in recorded])
+
+    assert (first.put_back, first.is_stale, second.put_back, second.is_stale) == (2, False, 0, True)
+    assert len(bench.handled("S")) == 2
+
+
+def test_what_waits_is_asked_for_in_pages(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.gaps.WAITING_AT_ONCE", 7)
+    bench.declare("S", "A")
+    bench.publish(30)
+    archive_all(bench)
+    entries = bench.client.xrange(bench.keys("queue", "S"))
+    for entry, _ in entries[20:]:
+        bench.client.xdel(bench.keys("queue", "S"), entry)
+
+    assert len(found(bench)["S"].lost) == 10
+    assert put_back(bench) == 10 and len(bench.handled("S")) == 30
+
+
+def test_names_are_read_in_pages_from_every_place(bench: Bench) -> None:
+    bench.declare("S", "A", window=2)
+    bench.publish(2500)
+    archive_all(bench)
+    lanes = mending.lanes(bench.namespace)["S"]
+
+    there = mending.present(bench.namespace, "S", lanes)
+
+    assert there == {(one.position, 0) for one in bench.replay.iterate()}
+    assert SubscriberOptions().concurrency is None
