@@ -95,8 +95,12 @@ def _driver(backend: Backend, order: Order) -> Redelivery:
 
 
 def _run(driver: Redelivery, question: Question | None, order: Order) -> None:
-    with _showing(order.to) as show:
-        under = driver.run(question, show)
+    try:
+        with _showing(order.to) as show:
+            under = driver.run(question, show)
+    except KeyboardInterrupt:
+        print(f"Interrupted: `eventbus replay --to {order.to} --resume` goes on with it.", file=sys.stderr)
+        raise
     if order.as_json:
         print_json({"to": order.to, "made": under.made, "number": under.number, "verdict": under.verdict})
     elif under.verdict == "none":

@@ -78,7 +78,9 @@ def test_it_asks_before_it_delivers_and_delivers_once(told: Desk) -> None:
 def test_what_was_interrupted_is_named_gone_on_with_and_given_up(told: Desk) -> None:
     begin(told.namespace, "Painter", 70_000, 0, "{}")
 
+    told.archive()
     looked = told.run("replay", "--to", "Painter", "--dry-run")
+    assert "A redelivery to it is under way or was interrupted: 0 events" in told.run("doctor").out
     other = told.run("replay", "--to", "Painter", "-p", "P-9", "--yes")
     resumed = told.run("replay", "--to", "Painter", "--resume")
 
