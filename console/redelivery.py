@@ -166,7 +166,11 @@ def _showing(to: str) -> Iterator[Callable[[Under], None]]:
 
             def draw(under: Under) -> None:
                 start[:] = start or [under.cursor]
-                bar.update(task, completed=_share(under, start[0]), description=f"{to}: {under.made:,} delivered")
+                bar.update(
+                    task,
+                    completed=_share(under, start[0]),
+                    description=f"{to}: {under.made:,} delivered, {under.waiting:,} wait",
+                )
 
             yield draw
         return
