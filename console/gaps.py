@@ -34,6 +34,7 @@ def examine_gaps(report: Report, backend: Backend, highest: int, *, is_lost: boo
         _too_much(report, gaps)
     _clock(report, backend, highest, is_lost=is_lost)
     _letters(report, backend)
+    _under_way(report, backend)
     if not found:
         report.add("ok", "deliveries", "Redis has every delivery that waits according to the database.")
 
@@ -174,6 +175,20 @@ def _letters(report: Report, backend: Backend) -> None:
             f"Redis has lost {wording.plural(len(lost), 'dead letter')} about which nobody had decided: {names}.",
             "`eventbus dead list --resolved` shows them as lost. `eventbus replay --to SUBSCRIBER` delivers their "
             "events again; `eventbus dead purge` closes them.",
+        )  # fmt: skip
+
+
+def _under_way(report: Report, backend: Backend) -> None:
+    from events.inspection import Inspection
+    from events.redelivery import under_way
+
+    names = Inspection(backend.namespace).subscribers()
+    for name, (cursor, made) in under_way(backend.namespace, names).items():
+        report.add(
+            "warning", f"subscriber {name}",
+            f"A redelivery to it is under way or was interrupted: {wording.plural(made, 'event')} delivered, up to "
+            f"position {cursor}.",
+            f"If nothing drives it, `eventbus replay --to {name} --resume` goes on with it, --abandon gives it up.",
         )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -95,8 +96,15 @@ def _driver(backend: Backend, order: Order) -> Redelivery:
 
 
 def _run(driver: Redelivery, question: Question | None, order: Order) -> None:
-    with _showing(order.to) as show:
+    with _stopped_by_ctrl_c(driver), _showing(order.to) as show:
         under = driver.run(question, show)
+    if driver.stop.is_set() and under.verdict != "ended":
+        made = wording.plural(under.made, "event")
+        print(
+            f"Interrupted, {made} delivered: `eventbus replay --to {order.to} --resume` goes on with it.",
+            file=sys.stderr,
+        )
+        raise KeyboardInterrupt
     if order.as_json:
         print_json({"to": order.to, "made": under.made, "number": under.number, "verdict": under.verdict})
     elif under.verdict == "none":
@@ -130,6 +138,16 @@ def _warn_of_types(question: Question, under: Under) -> None:
 
 
 @contextmanager
+def _stopped_by_ctrl_c(driver: Redelivery) -> Iterator[None]:
+    """End with the page that is under way when somebody presses Ctrl-C, not in the middle of a call."""
+    before = signal.signal(signal.SIGINT, lambda *_: driver.stop.set())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
 def _showing(to: str) -> Iterator[Callable[[Under], None]]:
     """Show a bar on a terminal, else a line now and then; both on stderr."""
     out = console(stderr=True)
@@ -148,7 +166,11 @@ def _showing(to: str) -> Iterator[Callable[[Under], None]]:
 
             def draw(under: Under) -> None:
                 start[:] = start or [under.cursor]
-                bar.update(task, completed=_share(under, start[0]), description=f"{to}: {under.made:,} delivered")
+                bar.update(
+                    task,
+                    completed=_share(under, start[0]),
+                    description=f"{to}: {under.made:,} delivered, {under.waiting:,} wait",
+                )
 
             yield draw
         return

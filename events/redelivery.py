@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from events.backfill import DIRECT, ENOUGH, parts
+from events.connection import mapped
 from events.dead_letters import line
 from events.errors import RedeliveryRefused
 from events.namespace import Namespace
@@ -104,6 +105,16 @@ def hand_over(
         if under.verdict != "going" or under.cursor < last:
             break
     return under
+
+
+def under_way(namespace: Namespace, names: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Return for those of the subscribers that have a redelivery under way its cursor, and the deliveries made."""
+    with mapped(namespace.client), namespace.client.pipeline(transaction=False) as pipe:
+        for name in names:
+            pipe.hget(namespace.keys("sub", name), "again")
+        kept = pipe.execute()
+    fields = {name: text.split(b"\t", 4) for name, text in zip(names, kept, strict=True) if text}
+    return {name: (int(cursor), int(made)) for name, (_, cursor, _, made, _) in fields.items()}
 
 
 def _call(namespace: Namespace, name: str, *arguments: Argument) -> Under:

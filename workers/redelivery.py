@@ -129,7 +129,7 @@ class Redelivery:
 
         Args:
             question: None goes on with whatever is under way.
-            progress: called after each step.
+            progress: called after each step, and while it waits for the subscriber.
 
         Returns:
             How it ended: `ended`; `none` when somebody else has ended it meanwhile, Redis has lost it, or there is
@@ -149,6 +149,7 @@ class Redelivery:
                 self.stop.wait(LATER_S)
                 looked = self.look()
                 under = looked if looked.number == number else under._replace(waiting=0)  # the step will tell
+                progress(under)
                 continue
             if not self._is_time(started, under.made - before):
                 continue

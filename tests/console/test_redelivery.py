@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 
 import pytest
 
-from events.redelivery import begin
+from events.redelivery import begin, under_way
 from events.stream import HistoryStream
 from events.subscriptions import SubscriberOptions
 from tests.console.command import Ended, Place
 from tests.console.test_dead import Morgue
+from tests.waiting import wait_until
 
 
 class Desk(Morgue):
@@ -78,7 +80,9 @@ def test_it_asks_before_it_delivers_and_delivers_once(told: Desk) -> None:
 def test_what_was_interrupted_is_named_gone_on_with_and_given_up(told: Desk) -> None:
     begin(told.namespace, "Painter", 70_000, 0, "{}")
 
+    told.archive()
     looked = told.run("replay", "--to", "Painter", "--dry-run")
+    assert "A redelivery to it is under way or was interrupted: 0 events" in told.run("doctor").out
     other = told.run("replay", "--to", "Painter", "-p", "P-9", "--yes")
     resumed = told.run("replay", "--to", "Painter", "--resume")
 
@@ -88,6 +92,19 @@ def test_what_was_interrupted_is_named_gone_on_with_and_given_up(told: Desk) -> 
     begin(told.namespace, "Painter", 80_000, 0, "{}")
     assert "Given up at position 0" in told.run("replay", "--to", "Painter", "--abandon").out
     assert "No redelivery to Painter is under way." in told.run("replay", "--to", "Painter", "--resume").err
+
+
+def test_ctrl_c_ends_it_with_a_page_and_says_how_to_go_on(told: Desk) -> None:
+    told.publish(*(f"EV-{n}" for n in range(10, 60)))
+    process = told.place.start("replay", "--to", "Painter", "--yes", "--rate", "1")
+    wait_until(lambda: any(made for _, made in under_way(told.namespace, ["Painter"]).values()), 30, "a first page")
+
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+
+    assert process.returncode == 130 and "Traceback" not in err, out + err
+    assert "--resume` goes on with it" in err
+    assert "Delivered 52 events" in told.run("replay", "--to", "Painter", "--resume").out
 
 
 @pytest.mark.parametrize(
