@@ -185,9 +185,14 @@ def printable(text: str) -> str:
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode() if not is_storable(text) else text
 
 
+def inexact(text: str) -> bool:
+    """Tell whether JSON may hold a number that jsonb would not give back as it was written."""
+    return _INEXACT.search(text) is not None
+
+
 def _exact(payload: str, metadata: str) -> str | None:
     """Return both texts in one, when jsonb would change a number in either."""
-    if _INEXACT.search(payload) or _INEXACT.search(metadata):
+    if inexact(payload) or inexact(metadata):
         return f'{{"payload":{payload},"metadata":{metadata}}}'
     return None
 
