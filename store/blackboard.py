@@ -29,6 +29,7 @@ from store.direct import DirectWriter
 from store.payloads import offload, payload_of
 from store.registry import Registry
 from store.replay import Replay
+from store.retention import Retention
 from store.state import Entry, State
 from store.statistics import Statistics
 
@@ -175,6 +176,11 @@ class Blackboard:
         except RuntimeError:  # what a pool that was shut down says
             raise StoreUnavailable("This blackboard is closed: make a new one.") from None
         return await hop
+
+    @cached_property
+    def retention(self) -> Retention:
+        """What is old and settled, to be removed."""
+        return Retention(self.engine, self.namespace, self.replay.seam)
 
     def close(self) -> None:
         """Let running calls end, then close every connection. Closing twice is harmless."""
