@@ -7,6 +7,7 @@
     ├── InvalidSubscription (ValueError)   a subscriber's name, types or options are wrong
     ├── InvalidSchedule (ValueError)       a delay, a moment or a cron schedule cannot be used
     ├── InvalidFilter (ValueError)         a question about history cannot be asked like this
+    ├── InvalidImport (ValueError)         a file or table of events cannot be read
     ├── InvalidValue (ValueError)          a pointer, key or value that the blackboard cannot keep
     ├── PublishRefused                     Redis answered, and the answer was no
     │   ├── EventIdConflict                the id is taken by an event that says something else
@@ -75,6 +76,10 @@ class InvalidSchedule(EventBusError, ValueError):
 
 class InvalidFilter(EventBusError, ValueError):
     """A filter of events contradicts itself, or asks for what no event can have, e.g. a reversed time range."""
+
+
+class InvalidImport(EventBusError, ValueError):
+    """A file or table is not one from which events can be read, or an export not one to go on with."""
 
 
 class InvalidValue(EventBusError, ValueError):

@@ -26,6 +26,7 @@ from store.causation import Causation
 from store.dead_letters import StoredLetters
 from store.deliveries import StoredDeliveries
 from store.direct import DirectWriter
+from store.importing import Importer
 from store.payloads import offload, payload_of
 from store.registry import Registry
 from store.replay import Replay
@@ -176,6 +177,11 @@ class Blackboard:
         except RuntimeError:  # what a pool that was shut down says
             raise StoreUnavailable("This blackboard is closed: make a new one.") from None
         return await hop
+
+    @cached_property
+    def importer(self) -> Importer:
+        """How events that were elsewhere get into the store."""
+        return Importer(self.engine, self.namespace, self.direct, self.replay)
 
     @cached_property
     def retention(self) -> Retention:

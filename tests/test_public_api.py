@@ -305,11 +305,10 @@ def test_the_error_tree_is_the_one_drawn_in_its_file() -> None:
     assert {name: base for name, base in actual.items() if name not in ("Discard", "Retry")} == drawn
     assert sorted(drawn) == [
         "DropRefused", "EmbeddedServerError", "EventBusError", "EventIdConflict", "EventNotFound", "EventTooLarge",
-        "HistoryReset", "InvalidEvent", "InvalidFilter", "InvalidSchedule", "InvalidSettings", "InvalidSubscription",
-        "InvalidValue", "LoginRefused", "MalformedEntry", "NotMigrated", "PublishRefused", "RedeliveryRefused",
-        "RedisUnavailable",
-        "ScriptFailed", "StoreUnavailable", "TooManyRoutes", "Unavailable", "UnknownSubscriber", "ValueNotFound",
-        "VersionConflict",
+        "HistoryReset", "InvalidEvent", "InvalidFilter", "InvalidImport", "InvalidSchedule", "InvalidSettings",
+        "InvalidSubscription", "InvalidValue", "LoginRefused", "MalformedEntry", "NotMigrated", "PublishRefused",
+        "RedeliveryRefused", "RedisUnavailable", "ScriptFailed", "StoreUnavailable", "TooManyRoutes", "Unavailable",
+        "UnknownSubscriber", "ValueNotFound", "VersionConflict",
     ]  # fmt: skip
     assert (actual["Discard"], actual["Retry"]) == ("Exception", "Exception")
     assert events.errors.TimeLimitExceeded.__bases__ == (BaseException,)
@@ -325,6 +324,7 @@ def test_the_error_tree_is_the_one_drawn_in_its_file() -> None:
         ("InvalidSchedule", ValueError),
         ("InvalidSettings", ValueError),
         ("InvalidSubscription", ValueError),
+        ("InvalidImport", ValueError),
         ("InvalidValue", ValueError),
         ("EventNotFound", LookupError),
         ("ValueNotFound", LookupError),
@@ -439,8 +439,9 @@ def test_the_command_and_its_subcommands_are_these() -> None:
     assert done.returncode == 0, done.stderr
     listed = re.findall(r"^[ │]{2,}([a-z]+) {2,}\S", done.stdout.partition("Commands")[2], re.MULTILINE)
     assert sorted(listed) == [
-        "archive", "chain", "dead", "deliveries", "demo", "dev", "doctor", "lag", "migrate", "publish", "replay",
-        "scheduled", "schedules", "stats", "subscriptions", "tail", "tree", "worker", "workers",
+        "archive", "chain", "dead", "deliveries", "demo", "dev", "doctor", "export", "import", "lag", "migrate",
+        "prune", "publish", "redact", "replay", "scheduled", "schedules", "stats", "subscriptions", "tail", "tree",
+        "worker", "workers",
     ]  # fmt: skip
 
 
