@@ -90,6 +90,9 @@ class Spool:
         Args:
             stored: finds what is known of an event that is in history already.
         """
+        resolved = self._resolved(row.event_id)
+        if resolved:
+            return resolved
         path, seen, current = [row], {row.event_id}, row
         while (found := self._known(current, stored)) is None:
             cause = self._read(current.causation_id or "")
@@ -118,9 +121,12 @@ class Spool:
         """Return what is known of a row's cause."""
         if row.causation_id is None:
             return None
+        return self._resolved(row.causation_id) or stored(row.causation_id)
+
+    def _resolved(self, event_id: str) -> Root | None:
         query = "SELECT correlation_id, depth FROM rows WHERE event_id = ? AND depth IS NOT NULL"
-        found = self._database.execute(query, (row.causation_id,)).fetchone()
-        return Root(*found) if found else stored(row.causation_id)
+        found = self._database.execute(query, (event_id,)).fetchone()
+        return Root(*found) if found else None
 
     def _read(self, event_id: str) -> Row | None:
         query = f"SELECT {_COLUMNS} FROM rows WHERE event_id = ?"

@@ -64,7 +64,7 @@ def test_a_new_or_empty_file_can_be_gone_on_with_and_one_without_anything_whole_
     assert write(path, [["a"]], resume=True) is None
     path.write_bytes(b"\x1f\x8b no newline, no gzip")
 
-    with pytest.raises(InvalidImport, match="Nothing in .* is whole"):
+    with pytest.raises(InvalidImport, match=r"Nothing in .* is whole"):
         LineWriter(path, resume=True)
     assert path.read_bytes().startswith(b"\x1f\x8b no"), "and it is left alone"
 
