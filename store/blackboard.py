@@ -28,6 +28,7 @@ from store.deliveries import StoredDeliveries
 from store.direct import DirectWriter
 from store.importing import Importer
 from store.payloads import offload, payload_of
+from store.redacting import Redaction
 from store.registry import Registry
 from store.replay import Replay
 from store.retention import Retention
@@ -177,6 +178,11 @@ class Blackboard:
         except RuntimeError:  # what a pool that was shut down says
             raise StoreUnavailable("This blackboard is closed: make a new one.") from None
         return await hop
+
+    @cached_property
+    def redaction(self) -> Redaction:
+        """What is to be known no more, to be taken out of events that stay."""
+        return Redaction(self.engine, self.namespace, self.replay)
 
     @cached_property
     def importer(self) -> Importer:

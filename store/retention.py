@@ -27,21 +27,32 @@ from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, and_, e
 from events.records import OPEN
 from store import cursors
 from store.engine import reading, writing
+from store.filter import EventFilter
 from store.fold import WAITING
 from store.inserts import chunks
 from store.months import Months
 from store.payloads import place_of
 from store.seam import Seam
-from store.tables import blackboard, dead_letters, deliveries, events, metadata, outcomes, rejected
+from store.tables import (
+    blackboard,
+    dead_letters,
+    deliveries,
+    event_index,
+    events,
+    inbox,
+    outcomes,
+    redactions,
+    rejected,
+)  # fmt: skip
 
 BATCH = 500
 DELIVERY_WAITS = "a delivery waits"
 LETTER_OPEN = "a dead letter is open"
 NOT_ARCHIVED = "not archived yet"
 
-# What belongs to an event by its position, and by its id; a table that this schema lacks is passed over.
+# What belongs to an event by its position, and by its id.
 _BY_POSITION = (outcomes, deliveries, dead_letters)
-_BY_ID = tuple(t for name in ("event_index", "redactions", "inbox") if (t := metadata.tables.get(name)) is not None)
+_BY_ID = (event_index, redactions, inbox)
 _event = events.c
 
 
@@ -99,6 +110,7 @@ class Retention:
             on_batch: called after each batch with the number of events that it removed.
 
         Raises:
+            InvalidFilter: no project has such a name.
             StoreUnavailable, NotMigrated, RedisUnavailable: what was removed is; ask again for the rest.
 
         Guarantee: an event goes with all that belongs to it or not at all; where a month goes as a whole, what
@@ -208,8 +220,7 @@ class Retention:
         return int(connection.execute(select(func.count()).select_from(events).where(*conditions)).scalar_one())
 
     def _old(self, before: int, project_id: str | None) -> list[ColumnElement[bool]]:
-        found = [_event.namespace == self._namespace, _event.position < before]
-        return found if project_id is None else [*found, _event.project_id == project_id]
+        return [*EventFilter(project_id=project_id).conditions(self._namespace), _event.position < before]
 
 
 def _waits() -> ColumnElement[bool]:

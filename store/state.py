@@ -162,7 +162,11 @@ class State:
 
         Args:
             after: a key, exclusive; "" is the beginning.
+
+        Raises:
+            InvalidValue: a name that no key or project has.
         """
+        Pointer(project_id, after or "any")
         of_project = (_table.namespace == self._namespace, _table.project_id == project_id)
         newest = (
             select(_table.key.label("key"), func.max(_table.version).label("version"))

@@ -249,6 +249,8 @@ inbox = Table(
     Column("step", Text, primary_key=True),  # which of a handler's transactions; empty where it has one
     Column("delivery", Text, nullable=False),  # `<position>:<subscriber>:<redelivery>` of the attempt that did it
     Column("handled_at", Moment, nullable=False),  # by the worker's clock
+    # what goes with an event that is pruned
+    Index("inbox_event", "namespace", "event_id"),
 )
 
 blackboard = Table(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, func, select, text
 
-from events.errors import EventNotFound
+from events.errors import EventNotFound, InvalidFilter
 from events.event import Event
 from events.records import AttemptState, Outcome, RecordedEvent, Rejected
 from store import retention as retention_module
@@ -84,7 +84,7 @@ def test_what_waits_and_what_nobody_has_decided_about_stays_and_is_counted(
     assert done.events == 7 and done.kept == {"a delivery waits": 2, "a dead letter is open": 1}
     assert done.rows == {
         "event_index": 7, "deliveries": 2, "outcomes": 3, "dead_letters": 1, "blackboard": 1, "redactions": 0,
-        "rejected": 0,
+        "rejected": 0, "inbox": 0,
     }  # fmt: skip
     assert [count(engine, table) for table in (event_index, deliveries, outcomes, dead_letters)] == [3, 4, 3, 2]
     assert board.newest("film", "payloads/e8") is None
@@ -104,7 +104,11 @@ def test_age_and_project_choose(history: None, board: Blackboard) -> None:
     assert board.retention.prune(3).events == 2 and ids(board)[0] == "e3"
     assert board.retention.prune(8, "p1").events == 2
     assert board.retention.prune(EVERYTHING, "'; DROP TABLE events; --").events == 0
-    assert board.retention.prune(EVERYTHING, "p").events == 0
+    for nobody in ("p", "", "%"):
+        assert board.retention.prune(EVERYTHING, nobody).events == 0
+    for impossible in ("\0", "\ud800"):
+        with pytest.raises(InvalidFilter):
+            board.retention.prune(EVERYTHING, impossible)
     assert ids(board) == ["e3", "e4", "e6", "e8", "e9", "e10"]
 
 

@@ -40,9 +40,11 @@ def upgrade() -> None:
         sa.Column("paths", JSON, nullable=False),
         sa.Column("redacted_at", MOMENT, nullable=False),
     )
+    op.create_index("inbox_event", "inbox", ["namespace", "event_id"])
 
 
 def downgrade() -> None:
     """Drop them, and every value of the blackboard with them."""
+    op.drop_index("inbox_event", "inbox")
     op.drop_table("redactions")
     op.drop_table("blackboard")
