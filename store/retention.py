@@ -220,7 +220,8 @@ class Retention:
         return int(connection.execute(select(func.count()).select_from(events).where(*conditions)).scalar_one())
 
     def _old(self, before: int, project_id: str | None) -> list[ColumnElement[bool]]:
-        return [*EventFilter(project_id=project_id).conditions(self._namespace), _event.position < before]
+        wanted = EventFilter(project_id=project_id)
+        return [*wanted.conditions(self._namespace, self._engine.dialect.name), _event.position < before]
 
 
 def _waits() -> ColumnElement[bool]:
