@@ -42,7 +42,9 @@ _FOREIGN = "(namespace < :namespace OR namespace > :namespace)"
 _STAYS = f"""
     SELECT EXISTS (SELECT 1 FROM events_{{month}} WHERE {_FOREIGN})
         OR EXISTS (SELECT 1 FROM dead_letters WHERE namespace = :namespace AND resolution = :open
-                   AND event_position >= :first AND event_position < :end)"""
+                   AND event_position >= :first AND event_position < :end)
+        OR EXISTS (SELECT 1 FROM outbox o JOIN event_index i ON i.namespace = o.namespace AND i.event_id = o.event_id
+                   WHERE o.namespace = :namespace AND i.position >= :first AND i.position < :end)"""
 _DELIVERY_STAYS = f"""
     SELECT EXISTS (SELECT 1 FROM deliveries_{{month}} WHERE {_FOREIGN})
         OR EXISTS (SELECT 1 FROM deliveries_{{month}} WHERE namespace = :namespace AND state = :waiting)"""

@@ -27,6 +27,7 @@ from events.errors import EventNotFound, InvalidFilter
 from events.records import OPEN
 from store import cursors, inserts
 from store.cursors import insert
+from store.direct import IMPORTED, ORIGIN
 from store.engine import reading, writing
 from store.filter import EventFilter
 from store.fold import WAITING
@@ -117,7 +118,7 @@ class Redaction:
             with reading(self._engine) as connection:
                 archived = self._replay.seam.archived(connection)
             found = self._replay.iterate(EventFilter(project_id=project_id), archived)
-            return sum(recorded.origin not in ("direct", "import") for recorded in found)
+            return sum(recorded.origin not in (ORIGIN, IMPORTED) for recorded in found)
         known = self._replay.find_all(set(event_ids))
         missing = sorted(set(event_ids) - known.keys())
         if missing:

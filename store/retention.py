@@ -1,7 +1,7 @@
 """Retention: removes what is old and settled, with all that belongs to it, in bounded batches.
 
     an event stays    while a delivery of it waits
-                      while a dead letter of it is open
+                      while a dead letter of it is open, or the outbox has a row of it
                       (what only Redis has is not here yet, and cannot be removed here)
     with it go        its id, deliveries, outcomes, decided dead letters, and the payload that lies on the blackboard
     what stays        the archive's cursors, subscriptions, shared state, and sums over what is gone
@@ -40,6 +40,7 @@ from store.tables import (
     event_index,
     events,
     inbox,
+    outbox,
     outcomes,
     redactions,
     rejected,
@@ -48,6 +49,7 @@ from store.tables import (
 BATCH = 500
 DELIVERY_WAITS = "a delivery waits"
 LETTER_OPEN = "a dead letter is open"
+IN_OUTBOX = "the outbox has it still"
 NOT_ARCHIVED = "not archived yet"
 
 # What belongs to an event by its position, and by its id.
@@ -93,7 +95,7 @@ class Retention:
         """
         old = self._old(before, project_id)
         with reading(self._engine) as connection:
-            found = Pruned(events=self._count(connection, *old, ~_waits(), ~_is_open()))
+            found = Pruned(events=self._count(connection, *old, *_SETTLED))
         if project_id is None:
             found.months = self._months.droppable(before)
         found.kept = self._kept(before, project_id)
@@ -141,7 +143,7 @@ class Retention:
         cursors.lock(connection, self._namespace, "outcomes")
         query: Select[Any] = (
             select(_event.position, _event.event_id, _event.project_id, _event.blackboard_pointer)
-            .where(*self._old(before, project_id), _event.position > after, ~_waits(), ~_is_open())
+            .where(*self._old(before, project_id), _event.position > after, *_SETTLED)
             .order_by(_event.position)
             .limit(BATCH)
         )
@@ -200,6 +202,7 @@ class Retention:
             found = {
                 DELIVERY_WAITS: self._count(connection, *old, _waits()),
                 LETTER_OPEN: self._count(connection, *old, _is_open(), ~_waits()),
+                IN_OUTBOX: self._count(connection, *old, _is_in_outbox(), ~_is_open(), ~_waits()),
             }
             archived = self._seam.archived(connection)
         tail = self._seam.steadily(
@@ -234,3 +237,12 @@ def _is_open() -> ColumnElement[bool]:
     column = dead_letters.c
     mine = (column.namespace == _event.namespace, column.event_position == _event.position)
     return exists().where(*mine, column.resolution == OPEN)
+
+
+def _is_in_outbox() -> ColumnElement[bool]:
+    """An event that is gone would be published again from its row."""
+    column = outbox.c
+    return exists().where(column.namespace == _event.namespace, column.event_id == _event.event_id)
+
+
+_SETTLED = (~_waits(), ~_is_open(), ~_is_in_outbox())

@@ -16,9 +16,9 @@ from events.records import AttemptState, Outcome, RecordedEvent, Rejected
 from store import retention as retention_module
 from store.archive import Archive
 from store.blackboard import Blackboard
-from store.engine import reading
+from store.engine import reading, writing
 from store.replay import Replay
-from store.tables import dead_letters, deliveries, event_index, events, metadata, outcomes, rejected
+from store.tables import dead_letters, deliveries, event_index, events, metadata, outbox, outcomes, rejected
 from tests.store.conftest import an_event, store_events
 from tests.store.doubles import FakeClock, FakeTail
 
@@ -98,6 +98,20 @@ def test_what_waited_goes_once_it_has_ended(history: None, board: Blackboard, ar
     tables = (events, event_index, deliveries, outcomes, dead_letters)
     assert [count(engine, table) for table in tables] == [0] * 5
     assert board.archive.cursor("history").position == 10, "the archive goes on from where it was"
+
+
+def test_what_the_outbox_has_still_stays(history: None, board: Blackboard, engine: Engine) -> None:
+    row = {"namespace": "test", "event_id": "e9", "body": "{}", "size_bytes": 2, "state": "published", "attempts": 1}
+    with writing(engine) as connection:
+        connection.execute(outbox.insert(), row | {"error": "", "added_at": datetime.now(UTC)})
+
+    assert board.retention.rehearse(EVERYTHING).kept["the outbox has it still"] == 1
+    done = board.retention.prune(EVERYTHING)
+
+    assert done.events == 6 and done.kept["the outbox has it still"] == 1 and "e9" in ids(board)
+    with writing(engine) as connection:
+        connection.execute(outbox.delete())
+    assert board.retention.prune(EVERYTHING).events == 1
 
 
 def test_age_and_project_choose(history: None, board: Blackboard) -> None:
