@@ -29,8 +29,8 @@ _PAGE = 2000
 # Whoever waits for a table makes everybody else wait behind him: not for long, and holding nothing meanwhile.
 _LOCK_WAIT = "2s"
 _TRIES, _PAUSE_S = 5, 0.2
-# Not granted, a deadlock after all, a detached table of that name that another namespace has left.
-_GIVE_UP_STATES = ("55P03", "40P01", "42P07")
+# Not granted, a deadlock after all, a detached table of that name that another namespace has left; not the owner.
+_GIVE_UP_STATES = ("55P03", "40P01", "42P07", "42501")
 
 _PARTITIONS = text("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = to_regclass(:table) ORDER BY 1")
 _DETACHED = text(

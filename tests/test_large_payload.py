@@ -13,6 +13,7 @@ from events.event import Event
 from events.settings import Settings
 from store.engine import open_engine
 from store.migrate import upgrade
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -45,9 +46,7 @@ def test_a_large_payload_is_published_handled_and_returned(settings: Settings) -
         await bus.start_consuming()
         event_id = await bus.publish_large(event)
         assert await bus.publish_large(event) == event_id, "publishing again is harmless"
-        async with asyncio.timeout(30):
-            while len(handled) < 2:
-                await asyncio.sleep(0.02)
+        await asyncio.to_thread(wait_until, lambda: len(handled) == 2, 30)
         await bus.disconnect()
         return event_id
 

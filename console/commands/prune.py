@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,10 +31,10 @@ def command(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Remove old, settled events from the database, and all that belongs to them.
+    """Remove old, settled events from the database.
 
     What stays, and is counted with the reason: an event of which a delivery waits or a dead letter is open,
-    one that is not archived yet, and what a back-filling subscriber has still to get. With an event go its id,
+    one that is not archived yet, and what a back-fill or a redelivery has not come to. With an event go its id,
     deliveries, attempts, decided dead letters and its payload on the blackboard. An id that is gone is
     forgotten. Redis trims its history by itself, once it is archived.
 
@@ -54,7 +55,7 @@ def command(
         raise Mistake("--project is empty.")
     with reading() as backend:
         asked = _microseconds_before(age.total_seconds())
-        before = min(asked, _back_filled(backend))
+        before = min(asked, _awaited(backend))
         found = backend.blackboard.retention.rehearse(before, project)
         if not dry_run and found.events:
             which = f" of {project}" if project is not None else ""
@@ -73,18 +74,27 @@ def _microseconds_before(age_s: float) -> int:
     return max(0, int((datetime.now(UTC).timestamp() - age_s) * 1_000_000))
 
 
-def _back_filled(backend: Backend) -> int:
-    """Return the position that every back-filling subscriber has come to."""
+def _awaited(backend: Backend) -> int:
+    """Return the position that everything which delivers history to subscribers has come to."""
+    from events.errors import RedeliveryRefused, UnknownSubscriber
     from events.records import END
+    from events.redelivery import look
     from events.standing import standings
 
-    cursors = [found.filled_to for found in standings(backend.namespace) if found.filled_to is not None]
+    cursors = []
+    for found in standings(backend.namespace):
+        if found.filled_to is not None:
+            cursors.append(found.filled_to)
+            continue
+        with suppress(RedeliveryRefused, UnknownSubscriber):  # a join, or one that is being dropped
+            under = look(backend.namespace, found.queue.subscriber)
+            cursors += [under.cursor] if under.number else []
     return min(cursors, default=END - 1) + 1
 
 
 def _tell_json(found: Pruned, before: int, is_held: bool, dry_run: bool) -> None:
     told: dict[str, Any] = {"before": before, "dry_run": dry_run, "events": found.events, "rows": dict(found.rows)}
-    print_json(told | {"months": found.months, "kept": found.kept, "held_by_back_fill": is_held})
+    print_json(told | {"months": found.months, "kept": found.kept, "held_by_delivery": is_held})
 
 
 def _tell(found: Pruned, before: int, is_held: bool, dry_run: bool) -> None:
@@ -99,6 +109,6 @@ def _tell(found: Pruned, before: int, is_held: bool, dry_run: bool) -> None:
     for reason, count in found.kept.items():
         print(f"{plural(count, 'event')} {'stays' if count == 1 else 'stay'}: {reason}.")
     if is_held:
-        print("Later ones stay: a back-filling subscriber has not come to them yet.")
+        print("Later ones stay: a back-fill or a redelivery has not come to them yet.")
     if dry_run:
         print("Nothing was changed.", file=sys.stderr)

@@ -33,11 +33,12 @@ def command(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Take payloads out of events; ids, types, actors, causes, costs and times stay.
+    """Take payloads out of events that stay.
 
-    A payload becomes {"redacted": true}; what --path names becomes "[redacted]". Payloads on the blackboard are
-    redacted too, tracebacks and outputs of dead letters emptied, errors cut to the exception's name. Nothing puts
-    it back: neither importing nor publishing the event again.
+    Ids, types, actors, causes, costs and times are as before. A payload becomes {"redacted": true}; what --path
+    names becomes "[redacted]". Payloads on the blackboard are redacted too, tracebacks and outputs of dead
+    letters emptied, errors cut to the exception's name. Nothing puts it back: neither importing nor publishing
+    the event again.
 
     What it cannot reach it counts: deliveries that wait and dead letters that are open keep their event in Redis
     until they have ended or are decided. Redis's history keeps it for a minute after archiving, files and backups of

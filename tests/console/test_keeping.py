@@ -16,6 +16,7 @@ from events.deliveries import Deliveries, Settlement
 from events.event import Event
 from events.namespace import Declared
 from events.records import AttemptState
+from events.redelivery import begin
 from events.routes import declare
 from events.settings import Settings
 from events.subscriptions import SubscriberOptions
@@ -109,7 +110,7 @@ def test_pruning_takes_a_project_and_an_age_and_tells_json(full: House) -> None:
 
     assert (young["events"], young["kept"], young["months"]) == (0, {}, [])
     assert (done["events"], done["rows"]["event_index"], done["kept"], done["dry_run"]) == (2, 2, {}, False)
-    assert done["held_by_back_fill"] is False
+    assert done["held_by_delivery"] is False
     assert full.ids() == ["EV-1", "EV-2", "EV-3", "EV-6"]
 
 
@@ -123,7 +124,16 @@ def test_what_a_back_filling_subscriber_has_still_to_get_stays(full: House) -> N
 
     done = full.run("prune", "--older-than", "0s", "--yes")
 
-    assert done.code == 0 and "a back-filling subscriber has not come to them yet" in done.out
+    assert done.code == 0 and "a back-fill or a redelivery has not come to them yet" in done.out
+    assert full.ids() == [f"EV-{n}" for n in range(1, 7)]
+
+
+def test_what_a_redelivery_has_not_come_to_stays(full: House) -> None:
+    begin(full.namespace, "Painter", full.backend.registry.next_number("Painter"), 0, "{}")
+
+    done = full.run("prune", "--older-than", "0s", "--yes")
+
+    assert done.code == 0 and "a back-fill or a redelivery has not come to them yet" in done.out
     assert full.ids() == [f"EV-{n}" for n in range(1, 7)]
 
 

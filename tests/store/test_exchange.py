@@ -161,6 +161,16 @@ def test_what_is_published_and_not_archived_is_known(
     assert run(other, from_file(path)) == (Imported(stored=4, known=1), [])
 
 
+def test_what_is_stored_by_others_meanwhile_is_known(
+    told_events: list[RecordedEvent], board: Blackboard, empty_import: Blackboard, engine: Engine, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "events.jsonl", exported(board))
+    tail = FakeTail(before_read=lambda: empty_import.direct.store([told_events[0].event]) and None)
+    other = Blackboard(engine, "copy", tail, empty_import.clock)
+
+    assert run(other, from_file(path)) == (Imported(stored=4, known=1), [])
+
+
 BAD = [
     ("not JSON", "It is not JSON"),
     ("[1]", "It is a JSON list, not an object"),
