@@ -129,7 +129,7 @@ def test_what_a_back_filling_subscriber_has_still_to_get_stays(full: House) -> N
 
 
 def test_what_a_redelivery_has_not_come_to_stays(full: House) -> None:
-    begin(full.namespace, "Painter", full.backend.registry.next_number("Painter"), 0, "{}")
+    begin(full.namespace, "Painter", full.backend.registry.next_number(), 0, "{}")
 
     done = full.run("prune", "--older-than", "0s", "--yes")
 
