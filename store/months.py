@@ -41,13 +41,12 @@ _DETACHED = text(
 _FOREIGN = "(namespace < :namespace OR namespace > :namespace)"
 _STAYS = f"""
     SELECT EXISTS (SELECT 1 FROM events_{{month}} WHERE {_FOREIGN})
+        OR EXISTS (SELECT 1 FROM deliveries WHERE namespace = :namespace AND state = :waiting
+                   AND event_position >= :first AND event_position < :end)
         OR EXISTS (SELECT 1 FROM dead_letters WHERE namespace = :namespace AND resolution = :open
                    AND event_position >= :first AND event_position < :end)
         OR EXISTS (SELECT 1 FROM outbox o JOIN event_index i ON i.namespace = o.namespace AND i.event_id = o.event_id
                    WHERE o.namespace = :namespace AND i.position >= :first AND i.position < :end)"""
-_DELIVERY_STAYS = f"""
-    SELECT EXISTS (SELECT 1 FROM deliveries_{{month}} WHERE {_FOREIGN})
-        OR EXISTS (SELECT 1 FROM deliveries_{{month}} WHERE namespace = :namespace AND state = :waiting)"""
 _OUTCOME_STAYS = f"""
     SELECT EXISTS (SELECT 1 FROM outcomes_{{month}} WHERE {_FOREIGN})
         OR EXISTS (SELECT 1 FROM outcomes_{{month}} o
@@ -104,9 +103,10 @@ class Months:
         values = {"namespace": self._namespace, "open": OPEN, "waiting": WAITING, "first": first, "end": end}
         if connection.execute(text(_STAYS.format(month=month)), values).scalar_one():
             return True
-        if not _exists(connection, f"deliveries_{month}"):
-            return False
-        return bool(connection.execute(text(_DELIVERY_STAYS.format(month=month)), values).scalar_one())
+        table = f"deliveries_{month}"
+        if not _exists(connection, table):
+            return False  # its deliveries are in the first partition
+        return connection.execute(text(_IS_FOREIGN.format(table=table)), values).scalar_one() is True
 
     def _alone(self, step: Callable[[Connection], None]) -> None:
         """Take a step in a transaction of its own, a few times if what it needs is held; else leave it."""

@@ -366,6 +366,24 @@ def test_a_month_in_which_something_stays_is_emptied_around_it(
     assert [recorded.position for recorded in board.replay.iterate()] == [waits, letter, months[-1]]
 
 
+def test_a_month_whose_deliveries_are_in_the_first_partition_is_judged_by_them(
+    months: list[int], archive: Archive, board: Blackboard, engine: Engine
+) -> None:
+    with writing(engine) as connection:
+        connection.exec_driver_sql("DROP TABLE deliveries_2031_01, deliveries_2031_02, deliveries_first")
+        ends = f"FOR VALUES FROM (MINVALUE) TO ({position_of(2031, 3)})"
+        connection.exec_driver_sql(f"CREATE TABLE deliveries_first PARTITION OF deliveries {ends}")
+    waits = position_of(2031, 1, 9)
+    store_late(archive, an_event(waits, deliveries=("A",)), an_event(position_of(2031, 2, 9), deliveries=("B",)))
+    end(archive, outcome(position_of(2031, 5), position_of(2031, 2, 9), subscriber="B"))
+
+    done = board.retention.prune(position_of(2031, 4))
+
+    assert done.months == ["2031_02", "2031_03"] and done.kept == {"a delivery waits": 1}
+    assert [recorded.position for recorded in board.replay.iterate()] == [waits, months[-1]]
+    assert count(engine, deliveries) == 2
+
+
 def test_a_month_of_two_namespaces_keeps_the_others_events(
     months: list[int], board: Blackboard, engine: Engine
 ) -> None:
