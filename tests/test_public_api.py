@@ -35,6 +35,7 @@ from events.settings import Settings
 from events.subscriber import CallbackSubscriber, EventSubscriber
 from events.subscriptions import SubscriberOptions
 from events.types import EventType
+from store.exporting import COLUMNS
 from store.pointers import Pointer
 from store.state import Entry
 from store.tables import metadata
@@ -424,6 +425,14 @@ def test_the_tables_are_these() -> None:
         ],
         "redactions": ["namespace", "event_id", "paths", "redacted_at"],
     }  # fmt: skip
+
+
+def test_the_columns_of_an_export_are_these() -> None:
+    assert " ".join(f"{name}:{kind}" for name, kind in COLUMNS.items()) == (
+        "position:int64 event_id:string project_id:string type:string actor:string causation_id:string? "
+        "correlation_id:string depth:int32 timestamp:string payload:string blackboard_pointer:string? metadata:string "
+        "cost_micros:int64? currency:string? latency_us:int64? origin:string deliveries:string"
+    )
 
 
 def test_the_command_and_its_subcommands_are_these() -> None:
