@@ -15,9 +15,13 @@ from console.commands import (
     demo,
     dev,
     doctor,
+    export,
+    import_,
     lag,
     migrate,
+    prune,
     publish,
+    redact,
     replay,
     scheduled,
     schedules,
@@ -83,6 +87,8 @@ def _options(
 for module in (demo, dev, worker, archive, migrate, publish, tail, replay, chain, tree, stats, lag, schedules, doctor):
     app.command(module.__name__.rpartition(".")[2])(reporting(module.command))
 app.command("deliveries")(reporting(deliveries.command))
+for module in (export, import_, prune, redact):
+    app.command(module.__name__.rpartition(".")[2].rstrip("_"))(reporting(module.command))
 for module in (dead, scheduled, subscriptions, workers):
     app.add_typer(module.group, name=module.__name__.rpartition(".")[2])
 

@@ -10,11 +10,12 @@ import asyncio
 import contextvars
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from events.backend import Backend
 from events.event import Event
 from events.records import RecordedEvent
+from store.blackboard import Blackboard
 from store.filter import event_filter
 from store.paths import Given
 from store.persistence import EventPersistence
@@ -31,6 +32,20 @@ class Asking:
     """
 
     backend: Backend
+
+    @property
+    def blackboard(self) -> Blackboard:
+        """The projects' shared state, and the store; closing the bus closes it."""
+        return self.backend.blackboard
+
+    async def payload_of(self, event: Event) -> dict[str, Any]:
+        """Return an event's payload, from the blackboard if `publish_large` put it there.
+
+        Raises:
+            ValueNotFound: it was pruned, redacted or deleted.
+            StoreUnavailable, NotMigrated.
+        """
+        return event.payload or await self._read(lambda: self.backend.blackboard.payload_of(event))
 
     def get_causation_chain(self, event_id: str) -> list[Event]:
         """Return why an event happened: the events from its root to itself, oldest first.

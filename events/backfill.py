@@ -24,7 +24,7 @@ from events.stream import MAX_POSITION
 
 ENOUGH = 2000
 """A filler adds nothing while that many deliveries of a subscriber wait."""
-DIRECT = "direct"
+UNPUBLISHED = ("direct", "import")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Start = str | int | datetime
 
@@ -117,7 +117,7 @@ def fill(
         ScriptFailed, HistoryReset: nothing was written.
     """
     place = since
-    published = [recorded for recorded in events if recorded.origin != DIRECT] if since.types else []
+    published = [recorded for recorded in events if recorded.origin not in UNPUBLISHED] if since.types else []
     for part, last in parts(published, upto):
         flat: list[Argument] = [argument for one in part for argument in one]
         ends = int(is_end and last == upto)

@@ -21,7 +21,7 @@ from events.backend import Backend
 from events.context import handling
 from events.due import read_due
 from events.errors import EventBusError, InvalidSchedule, InvalidSubscription
-from events.event import Event
+from events.event import Event, encode
 from events.joining import Join
 from events.publisher import Answer
 from events.routes import undeclare
@@ -97,6 +97,19 @@ class EventBus(Asking, Again):
         """
         answers = await asyncio.wrap_future(self._submit([event], delay, at))
         return _acknowledged(answers[0])
+
+    async def publish_large(self, event: Event, *, delay: Delay = None, at: datetime | None = None) -> str:
+        """Publish an event of any size: a payload that is too large goes to the blackboard first.
+
+        Handlers read it with `payload_of(event)`. Publishing the same event again is safe, as `publish` is.
+
+        Raises:
+            InvalidValue, InvalidEvent: the blackboard cannot take it; nothing was published.
+            StoreUnavailable, NotMigrated, and what `publish` raises: publishing again is safe.
+        """
+        if len(encode(event)) > self.settings.max_event_bytes:
+            event = await self._read(lambda large=event: self.blackboard.offload(large))  # type: ignore[misc]
+        return await self.publish(event, delay=delay, at=at)
 
     async def publish_many(
         self, events: Iterable[Event], *, delay: Delay = None, at: datetime | None = None

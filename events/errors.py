@@ -7,11 +7,15 @@
     ├── InvalidSubscription (ValueError)   a subscriber's name, types or options are wrong
     ├── InvalidSchedule (ValueError)       a delay, a moment or a cron schedule cannot be used
     ├── InvalidFilter (ValueError)         a question about history cannot be asked like this
+    ├── InvalidImport (ValueError)         a file or table of events cannot be read
+    ├── InvalidValue (ValueError)          a pointer, key or value that the blackboard cannot keep
     ├── PublishRefused                     Redis answered, and the answer was no
     │   ├── EventIdConflict                the id is taken by an event that says something else
     │   ├── TooManyRoutes                  more subscribers of one type than max_routes
     │   └── HistoryReset                   the namespace lost its epoch and nobody declared it anew
     ├── EventNotFound (LookupError)        no event has that id
+    ├── ValueNotFound (LookupError)        the blackboard has no such value, or has it no more
+    ├── VersionConflict                    the blackboard's value is not at the expected version
     ├── UnknownSubscriber (LookupError)    nobody declared a subscriber of that name
     ├── DropRefused                        a subscriber has what dropping it would lose
     ├── RedeliveryRefused                  events cannot be delivered again to this subscriber, or not now
@@ -72,6 +76,30 @@ class InvalidSchedule(EventBusError, ValueError):
 
 class InvalidFilter(EventBusError, ValueError):
     """A filter of events contradicts itself, or asks for what no event can have, e.g. a reversed time range."""
+
+
+class InvalidImport(EventBusError, ValueError):
+    """A file or table is not one from which events can be read, or an export not one to go on with."""
+
+
+class InvalidValue(EventBusError, ValueError):
+    """A pointer cannot be read, or a key or value cannot be kept; nothing was written."""
+
+
+class ValueNotFound(EventBusError, LookupError):
+    """The blackboard has no value there: never written, deleted, pruned or redacted."""
+
+
+class VersionConflict(EventBusError):
+    """A compare-and-set found another version; nothing was written.
+
+    Attributes:
+        current: the newest version; 0 when there is none.
+    """
+
+    def __init__(self, message: str, current: int) -> None:
+        self.current = current
+        super().__init__(message)
 
 
 class PublishRefused(EventBusError):

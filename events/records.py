@@ -21,7 +21,7 @@ class RecordedEvent:
         event: with `correlation_id` filled: the root's id.
         depth: 0 for a root, else one more than its cause's.
         deliveries: names of the subscribers it was delivered to, sorted.
-        origin: `publish`; `direct` when persisted without being published; else the delivery
+        origin: `publish`; `direct` when persisted without being published, `import` when imported; else the delivery
             that returned it, `<position>:<subscriber>:<redelivery>`.
     """
 

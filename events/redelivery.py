@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-from events.backfill import DIRECT, ENOUGH, parts
+from events.backfill import ENOUGH, UNPUBLISHED, parts
 from events.connection import mapped
 from events.dead_letters import line
 from events.errors import RedeliveryRefused
@@ -98,7 +98,7 @@ def hand_over(
         How it stands now; the cursor may be short of `looked` when that was too much for one step.
     """
     under = since
-    for part, last in parts([one for one in events if one.origin != DIRECT], looked):
+    for part, last in parts([one for one in events if one.origin not in UNPUBLISHED], looked):
         flat: list[Argument] = [argument for one in part for argument in one]
         told = [line(who, 200), line(why, 2000)]
         under = _call(namespace, name, "page", under.number, under.cursor, last, *told, *flat)

@@ -17,10 +17,12 @@ from events.records import RecordedEvent
 from store import cursors, inserts
 from store.cursors import Cursor
 from store.engine import writing
+from store.redactions import redacted
 from store.replay import Replay
 from store.rows import Unstorable, event_row
 
 ORIGIN = "direct"
+IMPORTED = "import"
 
 
 class DirectWriter:
@@ -54,14 +56,16 @@ class DirectWriter:
         known = self._replay.find_all(ids)
         stored = []
         with writing(self._engine) as connection:
-            latest = self._hold(connection)
+            latest = self.hold(connection)
             start = latest
             for event in events:
                 recorded = self._known(connection, event.event_id, known)
                 if recorded is None:
-                    latest = self._next_position(latest)
+                    latest = self.next_position(latest)
                     recorded = self._insert(connection, latest, event, known)
-                elif digest(recorded.event) != digest(event):
+                elif digest(recorded.event) != digest(event) and not redacted(
+                    connection, self._namespace, [event.event_id]
+                ):
                     raise EventIdConflict(
                         f"The event_id {event.event_id!r} is taken by another event (type {recorded.event.type.value}, "
                         f"position {recorded.position}): publish a new event with a new id."
@@ -72,7 +76,18 @@ class DirectWriter:
                 cursors.move(connection, self._namespace, cursors.DIRECT, Cursor(latest, f"{latest}-0"))
         return stored
 
-    def _hold(self, connection: Connection) -> int:
+    def horizon(self) -> int:
+        """Return a new position: everything at or below it that will ever be there can be read now.
+
+        Whoever stores an event at this moment is waited for, and whoever does later gets a later position.
+
+        Raises:
+            HistoryReset, StoreUnavailable, NotMigrated, RedisUnavailable.
+        """
+        with writing(self._engine) as connection:
+            return self.next_position(self.hold(connection))
+
+    def hold(self, connection: Connection) -> int:
         """Hold the row, and return the position that the clock must be beyond."""
         if cursors.lock(connection, self._namespace, cursors.DIRECT) is None:
             cursors.make(connection, self._namespace)
@@ -83,7 +98,8 @@ class DirectWriter:
         """Look again now that nobody else inserts: SQL may have got it since."""
         return inserts.stored(connection, self._namespace, [event_id]).get(event_id) or known.get(event_id)
 
-    def _next_position(self, latest: int) -> int:
+    def next_position(self, latest: int) -> int:
+        """Return the next position, while the row is held; raises `HistoryReset` when it is not after the latest."""
         position = self._clock.next_position()
         if position <= latest:
             raise HistoryReset(

@@ -41,7 +41,7 @@ def ensure(connection: Connection, table: str, positions: Collection[int]) -> No
     if connection.dialect.name != "postgresql" or not positions:
         return
     if _missing(connection, table, positions):
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        hold(connection)
         for month in _missing(connection, table, positions):
             _make(connection, table, month)
 
@@ -53,6 +53,12 @@ def ensure_ahead(connection: Connection, now: datetime) -> None:
         months.append(_following(months[-1]))
     for table in COLUMNS:
         ensure(connection, table, [bounds(month)[0] for month in months])
+
+
+def hold(connection: Connection, *, wait: bool = True) -> bool:
+    """Be the only one who makes or drops partitions until the transaction ends; without waiting it may fail."""
+    lock = "pg_advisory_xact_lock(:key) IS NOT NULL" if wait else "pg_try_advisory_xact_lock(:key)"
+    return bool(connection.execute(text(f"SELECT {lock}"), {"key": _LOCK}).scalar_one())
 
 
 def name_of(table: str, month: datetime) -> str:

@@ -7,14 +7,11 @@ gives its connection back. Everything may be repeated.
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any, TypeVar
 
-from events.errors import StoreUnavailable
 from events.event import Event
 from events.records import RecordedEvent
 from events.types import EventType, TypeName
@@ -144,13 +141,7 @@ class EventPersistence:
         return {"project_id": project_id, **_numbers(found.total), "by_type": by_type}
 
     async def _hop(self, call: Callable[[], T]) -> T:
-        """Run a call on the blackboard's threads, with this task's context variables."""
-        context = contextvars.copy_context()
-        try:
-            hop = asyncio.get_running_loop().run_in_executor(self._blackboard.pool, context.run, call)
-        except RuntimeError:  # what a pool that was shut down says
-            raise StoreUnavailable("This blackboard is closed: make a new one.") from None
-        return await hop
+        return await self._blackboard.run(call)
 
 
 def _numbers(one: TypeStatistics) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from events.records import OPEN, Outcome, RecordedEvent, Rejected
 from events.types import named
 
 RAW_CHARS = 65_536
+REDACTED = "[redacted]"
 _BIGGEST = 2**63 - 1
 _BIGGEST_INTEGER = 2**31 - 1
 # U+0000 in JSON text: the escape, not preceded by an odd number of backslashes.
@@ -60,7 +61,7 @@ def event_row(namespace: str, recorded: RecordedEvent) -> dict[str, Any]:
             "origin": recorded.origin,
             "deliveries": json_text("deliveries", recorded.deliveries),
         }
-        row["exact"] = _exact(row["payload"], row["metadata"])
+        row["exact"] = exact_of(row["payload"], row["metadata"])
     except OverflowError as error:
         raise Unstorable(f"Its timestamp cannot be told in UTC: {error}.") from None
     for name in _NAMES:
@@ -154,8 +155,10 @@ def rejected_row(namespace: str, stream: str, rejected: Rejected) -> dict[str, A
     }
 
 
-def rejection(record: RecordedEvent | Outcome, reason: str) -> Rejected:
-    """Set a record aside, with as much of it as can be shown."""
+def rejection(record: RecordedEvent | Outcome, reason: str, *, is_redacted: bool = False) -> Rejected:
+    """Set a record aside, with as much of it as can be shown; nothing of an event's that is redacted."""
+    if is_redacted:
+        return Rejected(f"{record.position}-0", reason, REDACTED)
     if isinstance(record, Outcome):
         return Rejected(f"{record.position}-0", reason, repr(record)[:RAW_CHARS])
     fields = record.event.model_dump(mode="python", warnings=False)
@@ -185,9 +188,14 @@ def printable(text: str) -> str:
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode() if not is_storable(text) else text
 
 
-def _exact(payload: str, metadata: str) -> str | None:
+def inexact(text: str) -> bool:
+    """Tell whether JSON may hold a number that jsonb would not give back as it was written."""
+    return _INEXACT.search(text) is not None
+
+
+def exact_of(payload: str, metadata: str) -> str | None:
     """Return both texts in one, when jsonb would change a number in either."""
-    if _INEXACT.search(payload) or _INEXACT.search(metadata):
+    if inexact(payload) or inexact(metadata):
         return f'{{"payload":{payload},"metadata":{metadata}}}'
     return None
 

@@ -14,6 +14,8 @@ microseconds. Text is `text`: lengths are checked where events are made.
     subscriptions  who is subscribed to what, to declare a lost Redis namespace again
     outbox         events that callers' own transactions have committed, until they are in `events`
     inbox          what handlers' own transactions have committed, one row per event and subscriber
+    blackboard     the projects' shared state: one row per version of a key
+    redactions     one row per event of which something was redacted: when, and what
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Identity, Index, Integer, MetaData, Table, Text, text
+from sqlalchemy import BigInteger, Column, Identity, Index, Integer, LargeBinary, MetaData, Table, Text, text
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
@@ -99,7 +101,7 @@ events = Table(
     Column("cost_micros", BigInteger),  # metadata.cost in millionths, rounded; null when it has none
     Column("currency", Text),  # metadata.currency of a cost; null means USD
     Column("latency_us", BigInteger),  # metadata.latency_ms in microseconds, rounded
-    Column("origin", Text, nullable=False),  # publish, direct, or the delivery that returned it
+    Column("origin", Text, nullable=False),  # publish, direct, import, or the delivery that returned it
     Column("deliveries", JsonText, nullable=False),  # subscribers' names at publish, a sorted list
     Column("exact", Text),  # payload and metadata as they were written, where jsonb would change them
     # replay of one project; statistics of one project
@@ -247,4 +249,32 @@ inbox = Table(
     Column("step", Text, primary_key=True),  # which of a handler's transactions; empty where it has one
     Column("delivery", Text, nullable=False),  # `<position>:<subscriber>:<redelivery>` of the attempt that did it
     Column("handled_at", Moment, nullable=False),  # by the worker's clock
+    # what goes with an event that is pruned
+    Index("inbox_event", "namespace", "event_id"),
+)
+
+blackboard = Table(
+    "blackboard",
+    metadata,
+    Column("namespace", Text, primary_key=True),
+    Column("project_id", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("version", BigInteger, primary_key=True, autoincrement=False),  # 1 for the first; no gap
+    Column("kind", Text, nullable=False),  # json, bytes, deleted, redacted; the last two have no value
+    Column("value", JsonText),  # of kind json
+    Column("exact", Text),  # the JSON as it was written, where jsonb would change it
+    Column("data", LargeBinary),  # of kind bytes
+    Column("size_bytes", BigInteger, nullable=False),  # of the JSON in UTF-8, or of the bytes
+    Column("written_at", Moment, nullable=False),  # by the writer's clock
+    Column("actor", Text),  # who wrote it, if it said so
+    Column("event_id", Text),  # the event while whose handling it was written
+)
+
+redactions = Table(
+    "redactions",
+    metadata,
+    Column("namespace", Text, primary_key=True),
+    Column("event_id", Text, primary_key=True),
+    Column("paths", JsonText, nullable=False),  # what was replaced, a sorted list; ["payload"]: all of it
+    Column("redacted_at", Moment, nullable=False),  # the last time
 )

@@ -13,6 +13,7 @@ from store import cursors, inserts
 from store.cursors import Cursor, Stream
 from store.failures import first_line, is_bad_row
 from store.fold import Fold
+from store.redactions import redacted
 from store.rows import Unstorable, dead_letter_row, event_row, outcome_row, rejected_row, rejection
 from store.tables import rejected
 
@@ -75,6 +76,8 @@ class ArchiveWriter:
         known = inserts.known_positions(self._connection, self._namespace, [row["event_id"] for _, row in rows])
         behind = [row["position"] for _, row in rows if row["position"] <= self.cursor.position]
         taken = inserts.ids_at(self._connection, self._namespace, behind)
+        again = [row["event_id"] for _, row in rows if known.get(row["event_id"], row["position"]) != row["position"]]
+        hidden = redacted(self._connection, self._namespace, again)
         for record, row in rows:
             event_id, position = row["event_id"], row["position"]
             place = known.setdefault(event_id, None)
@@ -85,7 +88,8 @@ class ArchiveWriter:
                 fresh.append((record, row))
                 continue
             elif place != position:
-                aside.append(rejection(record, f"Its event_id {event_id!r} is already stored, at position {place}."))
+                reason = f"Its event_id {event_id!r} is already stored, at position {place}."
+                aside.append(rejection(record, reason, is_redacted=event_id in hidden))
             else:
                 continue
             self._fold.delivered(record)  # they are in the queues all the same

@@ -35,6 +35,9 @@ from events.settings import Settings
 from events.subscriber import CallbackSubscriber, EventSubscriber
 from events.subscriptions import SubscriberOptions
 from events.types import EventType
+from store.exporting import COLUMNS
+from store.pointers import Pointer
+from store.state import Entry
 from store.tables import metadata
 from store.tree import CausationTree, MissingLink, TreeEvent
 
@@ -82,6 +85,7 @@ def test_the_bus_has_these_methods() -> None:
     )
     assert public_methods(EventBus) == {
         "publish": "(self, event, *, delay=None, at=None)",
+        "publish_large": "(self, event, *, delay=None, at=None)",
         "publish_many": "(self, events, *, delay=None, at=None)",
         "publish_sync": "(self, event, *, delay=None, at=None)",
         "publish_many_sync": "(self, events, *, delay=None, at=None)",
@@ -97,6 +101,8 @@ def test_the_bus_has_these_methods() -> None:
         "stop_consuming": "(self, *, grace_s=None)",
         "disconnect": "(self)",
         "close": "(self)",
+        "blackboard": "property",
+        "payload_of": "(self, event)",
         "get_causation_chain": "(self, event_id)",
         "get_causation_children": "(self, event_id)",
         "get_causation_tree": "(self, event_id)",
@@ -109,8 +115,8 @@ def test_the_bus_has_these_methods() -> None:
 
 def test_the_methods_that_wait_are_coroutines_and_the_plain_calls_are_not() -> None:
     waits = {
-        "publish", "publish_many", "start_consuming", "stop_consuming", "disconnect", "replay_events",
-        "get_causation_children", "get_causation_tree", "redeliver",
+        "publish", "publish_large", "publish_many", "payload_of", "start_consuming", "stop_consuming", "disconnect",
+        "replay_events", "get_causation_children", "get_causation_tree", "redeliver",
     }  # fmt: skip
     assert {name for name in public_methods(EventBus) if inspect.iscoroutinefunction(getattr(EventBus, name))} == waits
     assert inspect.isasyncgenfunction(EventBus.iter_events)
@@ -150,6 +156,28 @@ def test_the_outbox_and_the_inbox_are_these_functions() -> None:
     assert [field.name for field in fields(Handling)] == [
         "event", "subscriber", "attempt", "delivery", "namespace", "published",
     ]  # fmt: skip
+
+
+def test_the_blackboard_has_these_calls() -> None:
+    page = "limit=100)"
+    shapes = public_methods(store.blackboard.Blackboard)
+    assert {name: shapes[name] for name in shapes if shapes[name] != "property"} == {
+        "put": "(self, project_id, key, value, *, actor=None)",
+        "get": "(self, pointer)",
+        "newest": "(self, project_id, key)",
+        "compare_and_set": "(self, project_id, key, expected_version, value, *, actor=None)",
+        "delete": "(self, project_id, key, *, actor=None)",
+        "history": f"(self, project_id, key, *, before=None, {page}",
+        "keys": f"(self, project_id, *, after='', {page}",
+        "offload": "(self, event, over_bytes=None)",
+        "payload_of": "(self, event)",
+        "run": "(self, call, *args, **kwargs)",
+        "close": "(self)",
+    }
+    assert [field.name for field in fields(Entry)] == [
+        "project_id", "key", "version", "kind", "size_bytes", "written_at", "actor", "event_id", "value",
+    ]  # fmt: skip
+    assert str(Pointer("P/1@%", "scenes/3@%", 7)) == "bb:P%2F1%40%25/scenes/3%40%25@7"
 
 
 def test_an_event_has_these_fields_and_methods() -> None:
@@ -278,9 +306,10 @@ def test_the_error_tree_is_the_one_drawn_in_its_file() -> None:
     assert {name: base for name, base in actual.items() if name not in ("Discard", "Retry")} == drawn
     assert sorted(drawn) == [
         "DropRefused", "EmbeddedServerError", "EventBusError", "EventIdConflict", "EventNotFound", "EventTooLarge",
-        "HistoryReset", "InvalidEvent", "InvalidFilter", "InvalidSchedule", "InvalidSettings", "InvalidSubscription",
-        "LoginRefused", "MalformedEntry", "NotMigrated", "PublishRefused", "RedeliveryRefused", "RedisUnavailable",
-        "ScriptFailed", "StoreUnavailable", "TooManyRoutes", "Unavailable", "UnknownSubscriber",
+        "HistoryReset", "InvalidEvent", "InvalidFilter", "InvalidImport", "InvalidSchedule", "InvalidSettings",
+        "InvalidSubscription", "InvalidValue", "LoginRefused", "MalformedEntry", "NotMigrated", "PublishRefused",
+        "RedeliveryRefused", "RedisUnavailable", "ScriptFailed", "StoreUnavailable", "TooManyRoutes", "Unavailable",
+        "UnknownSubscriber", "ValueNotFound", "VersionConflict",
     ]  # fmt: skip
     assert (actual["Discard"], actual["Retry"]) == ("Exception", "Exception")
     assert events.errors.TimeLimitExceeded.__bases__ == (BaseException,)
@@ -296,7 +325,10 @@ def test_the_error_tree_is_the_one_drawn_in_its_file() -> None:
         ("InvalidSchedule", ValueError),
         ("InvalidSettings", ValueError),
         ("InvalidSubscription", ValueError),
+        ("InvalidImport", ValueError),
+        ("InvalidValue", ValueError),
         ("EventNotFound", LookupError),
+        ("ValueNotFound", LookupError),
         ("UnknownSubscriber", LookupError),
         ("MalformedEntry", ValueError),
         ("Unavailable", ConnectionError),
@@ -387,7 +419,20 @@ def test_the_tables_are_these() -> None:
             "position",
         ],
         "inbox": ["namespace", "subscriber", "event_id", "step", "delivery", "handled_at"],
+        "blackboard": [
+            "namespace", "project_id", "key", "version", "kind", "value", "exact", "data", "size_bytes", "written_at",
+            "actor", "event_id",
+        ],
+        "redactions": ["namespace", "event_id", "paths", "redacted_at"],
     }  # fmt: skip
+
+
+def test_the_columns_of_an_export_are_these() -> None:
+    assert " ".join(f"{name}:{kind}" for name, kind in COLUMNS.items()) == (
+        "position:int64 event_id:string project_id:string type:string actor:string causation_id:string? "
+        "correlation_id:string depth:int32 timestamp:string payload:string blackboard_pointer:string? metadata:string "
+        "cost_micros:int64? currency:string? latency_us:int64? origin:string deliveries:string"
+    )
 
 
 def test_the_command_and_its_subcommands_are_these() -> None:
@@ -403,8 +448,9 @@ def test_the_command_and_its_subcommands_are_these() -> None:
     assert done.returncode == 0, done.stderr
     listed = re.findall(r"^[ │]{2,}([a-z]+) {2,}\S", done.stdout.partition("Commands")[2], re.MULTILINE)
     assert sorted(listed) == [
-        "archive", "chain", "dead", "deliveries", "demo", "dev", "doctor", "lag", "migrate", "publish", "replay",
-        "scheduled", "schedules", "stats", "subscriptions", "tail", "tree", "worker", "workers",
+        "archive", "chain", "dead", "deliveries", "demo", "dev", "doctor", "export", "import", "lag", "migrate",
+        "prune", "publish", "redact", "replay", "scheduled", "schedules", "stats", "subscriptions", "tail", "tree",
+        "worker", "workers",
     ]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any
 
-from events.backfill import DIRECT, ENOUGH
+from events.backfill import ENOUGH, UNPUBLISHED
 from events.errors import InvalidFilter, RedeliveryRefused
 from events.namespace import Namespace
 from events.records import RecordedEvent
@@ -116,7 +116,7 @@ class Redelivery:
         count = unpublished = 0
         first: list[RecordedEvent] = []
         for recorded in self._replay.iterate(wanted, question.after):
-            if recorded.origin == DIRECT:
+            if recorded.origin in UNPUBLISHED:
                 unpublished += 1
                 continue
             count += 1

@@ -31,7 +31,7 @@ AN_ENTRY = (
 )
 # Of an entry that was no delivery: its position was any number.
 A_DELIVERY = "INSERT INTO deliveries VALUES ('n', :position, 'A', 0, 'dead', 1, NULL)"
-REVISIONS = ["0001", "0002", "0003", "0004"]
+REVISIONS = ["0001", "0002", "0003", "0004", "0005"]
 
 
 def moment(engine: Engine) -> object:

@@ -1,0 +1,106 @@
+"""`eventbus export`: history as JSON lines, typed columns, resumable."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from console.exits import Mistake
+from console.options import Actor, Correlation, Json, Project, Types, event_filter
+from console.printing import print_json
+from console.progress import progress
+from console.wording import plural
+
+if TYPE_CHECKING:
+    from events.backend import Backend
+    from store.filter import EventFilter
+    from store.line_files import LineWriter
+
+
+def command(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="FILE.jsonl, or FILE.jsonl.gz for gzip.")],
+    project: Project = None,
+    types: Types = None,
+    actor: Actor = None,
+    correlation: Correlation = None,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="WHEN", help="From this moment on: ISO 8601, UTC, or a span ago.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="WHEN", help="Before this moment; written like --since.")
+    ] = None,
+    after: Annotated[
+        int | None, typer.Option("--after", min=0, metavar="POSITION", help="After this position, exclusive.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a FILE that is there, after its last whole event.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Write history to a file, one event a line, oldest first.
+
+    Every line has the same columns: position, event_id, project_id, type, actor, causation_id, correlation_id,
+    depth, timestamp, payload, blackboard_pointer, metadata, cost_micros, currency, latency_us, origin,
+    deliveries; payload, metadata and deliveries are JSON text. docs/retention.md has their types, and
+    three lines that make Parquet of them. Values on the blackboard are not in it.
+
+    An export that was stopped, or one that is to have what came since, is gone on with by --resume; give the
+    same filters. `eventbus import` reads it.
+
+    \b
+    Examples:
+      eventbus export history.jsonl.gz
+      eventbus export history.jsonl.gz --resume
+      eventbus export film.jsonl --project P-1 --since 30d
+    """
+    from console.opening import reading
+    from store.line_files import LineWriter
+
+    wanted = event_filter(project, types, actor, correlation, since, until)
+    if resume and after is not None:
+        raise Mistake("--resume goes on after the file's last event, so --after cannot be given with it.")
+    with reading() as backend:
+        try:
+            with LineWriter(file, resume=resume) as writer:
+                start = _last_position(file, writer.last) if writer.last is not None else after or 0
+                written, left_out, last = _export(backend, writer, wanted, start)
+        except FileExistsError:
+            raise Mistake(f"{file} is there already: give --resume to go on with it, or another name.") from None
+        except OSError as error:
+            raise Mistake(f"{file} cannot be written: {error.strerror or error}.") from None
+    if as_json:
+        print_json({"file": str(file), "events": written, "left_out": left_out, "last_position": last})
+        return
+    print(f"Wrote {plural(written, 'event')} to {file}; it reaches to position {last}.")
+    if left_out:
+        print(f"Left out {plural(left_out, 'event')} that no database can keep.", file=sys.stderr)
+
+
+def _export(backend: Backend, writer: LineWriter, wanted: EventFilter, after: int) -> tuple[int, int, int]:
+    """Write what follows a position; return how many were written and left out, and the position reached."""
+    from store.exporting import lines
+
+    board = backend.blackboard
+    horizon, written, left_out = board.direct.horizon(), 0, 0
+    total = board.replay.count(wanted) if sys.stderr.isatty() else None
+    with progress("events exported", total) as step:
+        for page, unkept in lines(board.replay, wanted, after, horizon):
+            writer.write(page)
+            step(len(page))
+            written += len(page)
+            left_out += unkept
+    return written, left_out, horizon
+
+
+def _last_position(file: Path, line: bytes) -> int:
+    try:
+        found = json.loads(line)["position"]
+        if isinstance(found, int):
+            return found
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise Mistake(f"{file} is no export: its last line has no position. Give another name.")

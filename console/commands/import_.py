@@ -1,0 +1,106 @@
+"""`eventbus import`: events that were elsewhere, from a file or another table."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from console.exits import FAILED, Mistake
+from console.options import Json
+from console.printing import print_json
+from console.progress import progress
+from console.wording import plural
+
+if TYPE_CHECKING:
+    from store.importing import Refused
+
+
+def command(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="What `eventbus export` or `replay --json` wrote.")
+    ] = None,
+    table: Annotated[
+        str | None, typer.Option("--table", metavar="NAME", help="A table of an older event store, instead of a file.")
+    ] = None,
+    database: Annotated[
+        str | None, typer.Option("--database", metavar="URL", help="Where that table is.", show_default="DATABASE_URL")
+    ] = None,
+    rejected: Annotated[
+        Path | None,
+        typer.Option("--rejected", metavar="FILE", help="Where bad rows go.", show_default="FILE.rejected.jsonl"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Store events that were elsewhere; nobody receives them.
+
+    A file is read in its order. Of a table the columns event_id, project_id, event_type, actor, causation_id,
+    timestamp, payload, blackboard_pointer and metadata are read, in the order of timestamp, then id. Every event
+    gets a new position and the origin `import`; causes are followed, whether they come earlier or later.
+
+    What is stored already is left as it is: an import that was stopped is gone on with by the same command.
+    Rows that cannot be imported are written to a file, each with its number and the reason; then the exit
+    code is 1. What is read waits on disk in TMPDIR until it is stored.
+
+    \b
+    Examples:
+      eventbus import history.jsonl.gz
+      eventbus import --table events_old
+      eventbus import --table events --database postgresql://me@old-host/films
+    """
+    from console.opening import opened
+    from events.settings import Settings
+    from store.sources import count_rows, from_file, from_table
+
+    if (file is None) == (table is None):
+        raise Mistake("Say what to import: `eventbus import FILE`, or `eventbus import --table NAME`.")
+    if database is not None and table is None:
+        raise Mistake("--database says where --table is; a file needs none.")
+    total = None
+    with opened(Settings.from_env()) as backend:
+        if file is not None:
+            if not file.is_file():
+                raise Mistake(f"There is no file {file}.")
+            source, aside = from_file(file), rejected or Path(f"{file}.rejected.jsonl")
+        else:
+            url, name = database or backend.database_url(), str(table)
+            total = count_rows(url, name)
+            source, aside = from_table(url, name), rejected or Path(f"{name.replace('/', '_')}.rejected.jsonl")
+        with _set_aside(aside) as refuse, progress("rows read or stored", total and 2 * total) as step:
+            done = backend.blackboard.importer.run(source, refuse, step, step)
+    if as_json:
+        told = {"stored": done.stored, "known": done.known, "rejected": done.refused}
+        print_json(told | {"rejected_file": str(aside) if done.refused else None})
+    else:
+        known = f"; {plural(done.known, 'event was', 'events were')} there already" if done.known else ""
+        print(f"Stored {plural(done.stored, 'event')}{known}.")
+    if done.refused:
+        print(f"{plural(done.refused, 'row')} could not be imported: see {aside}.", file=sys.stderr)
+        raise typer.Exit(FAILED)
+
+
+@contextmanager
+def _set_aside(path: Path) -> Iterator[Callable[[Refused], None]]:
+    """Give what writes a bad row; the file is made with the first, in the place of an earlier one."""
+    file = None
+
+    def refuse(row: Refused) -> None:
+        nonlocal file
+        try:
+            if file is None:
+                file = path.open("w", encoding="utf-8")
+            line = {"row": row.number, "reason": row.reason, "raw": row.raw}
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise Mistake(f"{path} cannot be written: {error.strerror}. Give another with --rejected.") from None
+
+    try:
+        yield refuse
+    finally:
+        if file is not None:
+            file.close()

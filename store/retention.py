@@ -1,0 +1,248 @@
+"""Retention: removes what is old and settled, with all that belongs to it, in bounded batches.
+
+    an event stays    while a delivery of it waits
+                      while a dead letter of it is open, or the outbox has a row of it
+                      (what only Redis has is not here yet, and cannot be removed here)
+    with it go        its id, deliveries, outcomes, decided dead letters, and the payload that lies on the blackboard
+    what stays        the archive's cursors, subscriptions, shared state, and sums over what is gone
+
+Age is that of the position: when history got the event, not when it says it happened. An id that is removed is
+forgotten: an event published under it again is a new one.
+
+A batch is one transaction. It holds the row of the outcomes' archiver, which alone can make a settled delivery
+wait again; so nothing is judged by what is about to change. On PostgreSQL months that are old as a whole are
+detached first, see `store/months.py`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, and_, exists, func, select
+
+from events.records import OPEN
+from store import cursors
+from store.engine import reading, writing
+from store.filter import EventFilter
+from store.fold import WAITING
+from store.inserts import chunks
+from store.months import Months
+from store.payloads import place_of
+from store.seam import Seam
+from store.tables import (
+    blackboard,
+    dead_letters,
+    deliveries,
+    event_index,
+    events,
+    inbox,
+    outbox,
+    outcomes,
+    redactions,
+    rejected,
+)  # fmt: skip
+
+BATCH = 500
+DELIVERY_WAITS = "a delivery waits"
+LETTER_OPEN = "a dead letter is open"
+IN_OUTBOX = "the outbox has it still"
+NOT_ARCHIVED = "not archived yet"
+
+# What belongs to an event by its position, and by its id.
+_BY_POSITION = (outcomes, deliveries, dead_letters)
+_BY_ID = (event_index, redactions, inbox)
+_event = events.c
+
+
+@dataclass(slots=True)
+class Pruned:
+    """What was removed, or in a rehearsal would be.
+
+    Attributes:
+        events: how many. rows: of each other table, by its name; empty in a rehearsal.
+        months: of partitions that go as a whole, `2026_12`.
+        kept: how many events of that age stay, by reason.
+    """
+
+    events: int = 0
+    rows: Counter[str] = field(default_factory=Counter)
+    months: list[str] = field(default_factory=list)
+    kept: dict[str, int] = field(default_factory=dict)
+
+
+class Retention:
+    """Prunes one namespace. Several processes may prune at once, while archivers and readers go on.
+
+    Args:
+        seam: counts what is not archived yet.
+    """
+
+    def __init__(self, engine: Engine, namespace: str, seam: Seam) -> None:
+        self._engine = engine
+        self._namespace = namespace
+        self._seam = seam
+        self._months = Months(engine, namespace)
+
+    def rehearse(self, before: int, project_id: str | None = None) -> Pruned:
+        """Say what `prune` would remove; changes nothing.
+
+        Raises:
+            StoreUnavailable, NotMigrated, RedisUnavailable.
+        """
+        old = self._old(before, project_id)
+        with reading(self._engine) as connection:
+            found = Pruned(events=self._count(connection, *old, *_SETTLED))
+        if project_id is None:
+            found.months = self._months.droppable(before)
+        found.kept = self._kept(before, project_id)
+        return found
+
+    def prune(
+        self, before: int, project_id: str | None = None, on_batch: Callable[[int], None] = lambda events: None
+    ) -> Pruned:
+        """Remove what is settled and older than a position.
+
+        Args:
+            before: a position, exclusive.
+            project_id: only of this project; then no month can go as a whole.
+            on_batch: called after each batch with the number of events that it removed.
+
+        Raises:
+            InvalidFilter: no project has such a name.
+            StoreUnavailable, NotMigrated, RedisUnavailable: what was removed is; ask again for the rest.
+
+        Guarantee: an event goes with all that belongs to it or not at all; where a month goes as a whole, what
+            belongs to its events goes after them, and the next call ends what an interrupted one has begun.
+        """
+        done = Pruned()
+        if project_id is None:
+            for month, page in self._months.drop(before):
+                with writing(self._engine) as connection:
+                    self._remove_followers(connection, page, done.rows)
+                done.events += len(page)
+                on_batch(len(page))
+                if month not in done.months:
+                    done.months.append(month)
+            self._prune_strays(before, done.rows)
+        after = 0
+        while after < before:
+            with writing(self._engine) as connection:
+                page = self._page(connection, before, project_id, after)
+                removed = self._remove(connection, page, done.rows)
+            done.events += removed
+            on_batch(removed)
+            after = page[-1].position if len(page) == BATCH else before
+        done.kept = self._kept(before, project_id)
+        return done
+
+    def _page(self, connection: Connection, before: int, project_id: str | None, after: int) -> Sequence[Any]:
+        cursors.lock(connection, self._namespace, "outcomes")
+        query: Select[Any] = (
+            select(_event.position, _event.event_id, _event.project_id, _event.blackboard_pointer)
+            .where(*self._old(before, project_id), _event.position > after, *_SETTLED)
+            .order_by(_event.position)
+            .limit(BATCH)
+        )
+        return connection.execute(query).all()
+
+    def _remove(self, connection: Connection, page: Sequence[Any], rows: Counter[str]) -> int:
+        if not page:
+            return 0
+        self._remove_followers(connection, page, rows)
+        mine = (_event.namespace == self._namespace, _event.position.in_([row.position for row in page]))
+        return connection.execute(events.delete().where(*mine)).rowcount
+
+    def _remove_followers(self, connection: Connection, page: Sequence[Any], rows: Counter[str]) -> None:
+        """Remove what belongs to the events of a page."""
+        for table in _BY_POSITION:
+            self._delete(connection, table, table.c.event_position, [row.position for row in page], rows)
+        for table in _BY_ID:
+            self._delete(connection, table, table.c.event_id, [row.event_id for row in page], rows)
+        for row in page:
+            place = place_of(row.project_id, row.blackboard_pointer)
+            if place is not None:
+                column = blackboard.c
+                mine = (column.project_id == place.project_id, column.key == place.key)
+                gone = blackboard.delete().where(column.namespace == self._namespace, *mine)
+                rows["blackboard"] += connection.execute(gone).rowcount
+
+    def _delete(
+        self, connection: Connection, table: Table, column: ColumnElement[Any], values: list[Any], rows: Counter[str]
+    ) -> None:
+        for chunk in chunks(values):
+            gone = table.delete().where(table.c.namespace == self._namespace, column.in_(chunk))
+            rows[table.name] += connection.execute(gone).rowcount
+
+    def _prune_strays(self, before: int, rows: Counter[str]) -> None:
+        """Remove what belongs to no event: entries that could not be stored, attempts at nobody knows what."""
+        bound, entry = f"{before}-", rejected.c.entry_id
+        # Ids of entries are numbers of the same length, until 2286.
+        is_old = and_(func.length(entry) >= len(bound), entry < bound)
+        strays = {
+            rejected: [is_old],
+            outcomes: [outcomes.c.event_position == 0, outcomes.c.position < before],
+            dead_letters: [
+                dead_letters.c.event_position == 0,
+                dead_letters.c.position < before,
+                dead_letters.c.resolution != OPEN,
+            ],
+        }
+        with writing(self._engine) as connection:
+            for table, conditions in strays.items():
+                gone = table.delete().where(table.c.namespace == self._namespace, *conditions)
+                rows[table.name] += connection.execute(gone).rowcount
+
+    def _kept(self, before: int, project_id: str | None) -> dict[str, int]:
+        old = self._old(before, project_id)
+        with reading(self._engine) as connection:
+            found = {
+                DELIVERY_WAITS: self._count(connection, *old, _waits()),
+                LETTER_OPEN: self._count(connection, *old, _is_open(), ~_waits()),
+                IN_OUTBOX: self._count(connection, *old, _is_in_outbox(), ~_is_open(), ~_waits()),
+            }
+            archived = self._seam.archived(connection)
+        tail = self._seam.steadily(
+            lambda: (
+                [
+                    recorded
+                    for recorded in takewhile(lambda one: one.position < before, self._seam.events(archived))
+                    if project_id in (None, recorded.event.project_id)
+                ]
+                if archived < before
+                else []
+            )
+        )
+        found[NOT_ARCHIVED] = len(tail)
+        return {reason: count for reason, count in found.items() if count}
+
+    def _count(self, connection: Connection, *conditions: ColumnElement[bool]) -> int:
+        return int(connection.execute(select(func.count()).select_from(events).where(*conditions)).scalar_one())
+
+    def _old(self, before: int, project_id: str | None) -> list[ColumnElement[bool]]:
+        wanted = EventFilter(project_id=project_id)
+        return [*wanted.conditions(self._namespace, self._engine.dialect.name), _event.position < before]
+
+
+def _waits() -> ColumnElement[bool]:
+    column = deliveries.c
+    mine = (column.namespace == _event.namespace, column.event_position == _event.position)
+    return exists().where(*mine, column.state == WAITING)
+
+
+def _is_open() -> ColumnElement[bool]:
+    column = dead_letters.c
+    mine = (column.namespace == _event.namespace, column.event_position == _event.position)
+    return exists().where(*mine, column.resolution == OPEN)
+
+
+def _is_in_outbox() -> ColumnElement[bool]:
+    """An event that is gone would be published again from its row."""
+    column = outbox.c
+    return exists().where(column.namespace == _event.namespace, column.event_id == _event.event_id)
+
+
+_SETTLED = (~_waits(), ~_is_open(), ~_is_in_outbox())

@@ -1,0 +1,303 @@
+"""`eventbus prune`, `redact`, `export` and `import`: rehearsed, asked about, resumable; mistakes are sentences."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from events.backend import Backend
+from events.deliveries import Deliveries, Settlement
+from events.event import Event
+from events.namespace import Declared
+from events.records import AttemptState
+from events.redelivery import begin
+from events.routes import declare
+from events.settings import Settings
+from events.subscriptions import SubscriberOptions
+from store.engine import reading
+from store.tables import metadata
+from tests.console.command import Ended, Place
+
+SECRET = "the fox is red"
+
+
+class House:
+    """A bus whose one handler is played by the test, and the commands that keep its history."""
+
+    def __init__(self, place: Place, redis_url: str) -> None:
+        self.place = Place(place.directory, {"REDIS_URL": redis_url, "EVENTBUS_HOME": str(place.directory / "home")})
+        self.backend = Backend(Settings(redis_url=redis_url, home=str(place.directory / "home")))
+        self.namespace = self.backend.namespace
+        self.namespace.open()
+        declare(self.namespace, Declared("Painter", ("SHOT_PLANNED",), SubscriberOptions().record()), 100)
+
+    def publish(self, *event_ids: str, kind: str = "SHOT_PLANNED", project: str = "P-1") -> None:
+        told = [
+            Event(event_id=event_id, type=kind, project_id=project, actor="Director", payload={"text": SECRET})
+            for event_id in event_ids
+        ]
+        self.backend.publisher.publish_many(told)
+
+    def settle(self, count: int = 1000) -> None:
+        deliveries = Deliveries(self.namespace, "host-1-a", 100)
+        for lease in deliveries.read(["Painter"], count, None):
+            assert deliveries.settle([Settlement(lease, action="end", state=AttemptState.DONE)]) == ["settled"]
+
+    def archive(self) -> None:
+        assert self.run("archive", "--once").code == 0
+
+    def run(self, *arguments: object) -> Ended:
+        return self.place.run(*arguments)
+
+    def ids(self) -> list[str]:
+        return [event["event_id"] for event in self.run("replay", "--json").json_lines()]
+
+    def database(self) -> str:
+        with reading(self.backend.blackboard.engine) as connection:
+            rows = [list(connection.execute(select(table)).all()) for table in metadata.sorted_tables]
+        return json.dumps(rows, default=str)
+
+    def file(self, name: str) -> Path:
+        return self.place.directory / name
+
+
+@pytest.fixture
+def house(place: Place, redis_url: str) -> Iterator[House]:
+    house = House(place, redis_url)
+    yield house
+    house.backend.close()
+
+
+@pytest.fixture
+def full(house: House) -> House:
+    """Of five archived events the first two are settled, the last two had nobody to go to; one more is in Redis."""
+    house.publish("EV-1", "EV-2", "EV-3")
+    house.publish("EV-4", "EV-5", kind="QA_REPORT", project="[red]'; --")
+    house.settle(2)
+    house.archive()
+    house.publish("EV-6")
+    return house
+
+
+# prune
+
+
+def test_pruning_is_rehearsed_asked_about_and_done(full: House) -> None:
+    before = full.database()
+    rehearsed = full.run("prune", "--older-than", "0s", "--dry-run")
+    asked = full.run("prune", "--older-than", "0s")
+    assert full.database() == before
+
+    done = full.run("prune", "--older-than", "0s", "--yes")
+
+    assert rehearsed.code == 0 and rehearsed.err == "Nothing was changed.\n"
+    assert rehearsed.out.startswith("Would remove 4 events from before ")
+    assert "1 event stays: a delivery waits.\n1 event stays: not archived yet.\n" in rehearsed.out
+    assert asked.code == 2 and "for good? Add --yes to do it, or --dry-run to see more." in asked.sentence()
+    assert done.code == 0 and done.out.startswith("Removed 4 events from before ") and "4 from event_index" in done.out
+    assert full.ids() == ["EV-3", "EV-6"]
+
+
+def test_pruning_takes_a_project_and_an_age_and_tells_json(full: House) -> None:
+    young = full.run("prune", "--older-than", "1h", "--yes", "--json").json()
+    done = full.run("prune", "--older-than", "0s", "--project", "[red]'; --", "--yes", "--json").json()
+
+    assert (young["events"], young["kept"], young["months"]) == (0, {}, [])
+    assert (done["events"], done["rows"]["event_index"], done["kept"], done["dry_run"]) == (2, 2, {}, False)
+    assert done["held_by_delivery"] is False
+    assert full.ids() == ["EV-1", "EV-2", "EV-3", "EV-6"]
+
+
+def test_what_a_back_filling_subscriber_has_still_to_get_stays(full: House) -> None:
+    options = SubscriberOptions(start="beginning")
+    declare(
+        full.namespace,
+        Declared("Newcomer", ("QA_REPORT",), options.record(), {"state": "backfill", "cursor": "0"}),
+        100,
+    )
+
+    done = full.run("prune", "--older-than", "0s", "--yes")
+
+    assert done.code == 0 and "a back-fill or a redelivery has not come to them yet" in done.out
+    assert full.ids() == [f"EV-{n}" for n in range(1, 7)]
+
+
+def test_what_a_redelivery_has_not_come_to_stays(full: House) -> None:
+    begin(full.namespace, "Painter", full.backend.registry.next_number(), 0, "{}")
+
+    done = full.run("prune", "--older-than", "0s", "--yes")
+
+    assert done.code == 0 and "a back-fill or a redelivery has not come to them yet" in done.out
+    assert full.ids() == [f"EV-{n}" for n in range(1, 7)]
+
+
+# redact
+
+
+def test_redacting_is_rehearsed_asked_about_and_done(full: House) -> None:
+    before = full.database()
+    rehearsed = full.run("redact", "EV-1", "EV-3", "--dry-run")
+    asked = full.run("redact", "EV-1", "EV-3")
+    assert full.database() == before
+
+    done = full.run("redact", "EV-1", "EV-3", "--yes")
+
+    assert rehearsed.out == "Would redact 2 events.\n1 delivery waits with the body in Redis, until they end.\n"
+    assert asked.code == 2 and "Redact 2 events for good? Add --yes" in asked.sentence()
+    assert done.code == 0 and done.out.startswith("Redacted 2 events.\n")
+    told = {event["event_id"]: event["payload"] for event in full.run("replay", "--json").json_lines()}
+    assert told["EV-1"] == told["EV-3"] == {"redacted": True} and told["EV-2"] == {"text": SECRET}
+    assert full.run("chain", "EV-1").code == 0
+    assert full.run("redact", "EV-1", "--yes", "--json").json()["unchanged"] == 1
+
+
+def test_redacting_a_project_tells_what_is_not_archived_and_ends_with_1(full: House) -> None:
+    done = full.run("redact", "--project", "P-1", "--path", "payload.text", "--yes")
+    full.archive()
+    again = full.run("redact", "--project", "P-1", "--path", "payload.text", "--yes", "--json")
+
+    assert done.code == 1 and "1 event is not archived yet" in done.err
+    assert again.code == 0 and (again.json()["events"], again.json()["unchanged"]) == (1, 3)
+    payloads = [event["payload"] for event in full.run("replay", "--json", "-p", "P-1").json_lines()]
+    assert payloads == [{"text": "[redacted]"}] * 4
+
+
+# export, import
+
+
+@pytest.mark.parametrize("name", ["all.jsonl", "all.jsonl.gz"])
+def test_an_export_goes_on_and_an_import_brings_it_elsewhere_once(full: House, name: str) -> None:
+    first = full.run("export", name)
+    full.publish("EV-7")
+    there = full.run("export", name)
+    resumed = full.run("export", name, "--resume", "--json").json()
+
+    assert first.out.startswith(f"Wrote 6 events to {name}; it reaches to position ")
+    assert there.code == 2 and "is there already: give --resume" in there.sentence()
+    assert (resumed["events"], resumed["left_out"]) == (1, 0)
+    opened = gzip.open if name.endswith(".gz") else open
+    with opened(full.file(name), "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    assert [row["event_id"] for row in rows] == full.ids() == [f"EV-{n}" for n in range(1, 8)]
+
+    elsewhere = Place(full.file("elsewhere"), full.place.variables | {"EVENTBUS_NAMESPACE": "copy"})
+    elsewhere.directory.mkdir()
+    imported = elsewhere.run("import", full.file(name))
+    again = elsewhere.run("import", full.file(name), "--json").json()
+
+    assert (imported.code, imported.out, imported.err) == (0, "Stored 7 events.\n", "")
+    assert again == {"stored": 0, "known": 7, "rejected": 0, "rejected_file": None}
+    told = elsewhere.run("replay", "--json").json_lines()
+    assert [(e["event_id"], e["payload"], e["origin"]) for e in told] == [
+        (f"EV-{n}", {"text": SECRET}, "import") for n in range(1, 8)
+    ]
+
+
+def test_an_export_takes_filters_and_a_position(full: House) -> None:
+    assert (
+        full.run("export", "some.jsonl", "--project", "P-1", "--type", "SHOT_PLANNED", "--json").json()["events"] == 4
+    )
+    position = json.loads(full.file("some.jsonl").read_text().splitlines()[1])["position"]
+
+    assert full.run("export", "rest.jsonl", "--after", position, "-p", "P-1", "--json").json()["events"] == 2
+    with full.file("some.jsonl").open("a") as file:
+        file.write('{"position": 1, "half')
+    assert full.run("export", "some.jsonl", "--project", "P-1", "--resume", "--json").json()["events"] == 0
+    assert full.file("some.jsonl").read_text().count("\n") == 4
+
+
+def test_bad_rows_go_to_a_file_and_the_code_is_1(full: House) -> None:
+    full.run("export", "all.jsonl")
+    with full.file("all.jsonl").open("a") as file:
+        file.write('nonsense\n{"event_id": "EV-9"}\n')
+
+    done = full.run("import", "all.jsonl")
+
+    assert done.code == 1 and done.out == "Stored 0 events; 6 events were there already.\n"
+    assert done.err == "2 rows could not be imported: see all.jsonl.rejected.jsonl.\n"
+    rows = [json.loads(line) for line in full.file("all.jsonl.rejected.jsonl").read_text().splitlines()]
+    assert [(row["row"], row["raw"]) for row in rows] == [(7, "nonsense"), (8, '{"event_id": "EV-9"}')]
+    assert "is not JSON" in rows[0]["reason"] and "has no timestamp" in rows[1]["reason"]
+
+
+def test_an_older_table_is_imported_from_where_it_is(house: House) -> None:
+    with sqlite3.connect(house.file("old.db")) as old:
+        old.execute(
+            "CREATE TABLE events (event_id TEXT, project_id TEXT, event_type TEXT, actor TEXT, causation_id TEXT, "
+            "timestamp DATETIME, payload JSON, blackboard_pointer TEXT, metadata JSON)"
+        )
+        rows = [
+            (
+                "EV-old-2",
+                "P",
+                "SCENE_WRITTEN",
+                "Writer",
+                "EV-old-1",
+                "2024-01-02 00:00:00.5",
+                "{}",
+                None,
+                '{"cost": 1}',
+            ),
+            ("EV-old-1", "P", "PROJECT_CREATED", "User", None, "2024-01-01 00:00:00", '{"a": [1]}', "db://x", None),
+            ("EV-old-3", "P", "no type", "User", None, "2024-01-01 00:00:00", "{}", None, None),
+        ]
+        old.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    old.close()
+    where = ["--table", "events", "--database", f"sqlite:///{house.file('old.db')}", "--rejected", "bad.jsonl"]
+
+    done = house.run("import", *where)
+
+    assert done.code == 1 and done.out == "Stored 2 events.\n" and "see bad.jsonl" in done.err
+    told = house.run("replay", "--json").json_lines()
+    assert [(e["event_id"], e["depth"], e["correlation_id"]) for e in told] == [
+        ("EV-old-1", 0, "EV-old-1"), ("EV-old-2", 1, "EV-old-1"),
+    ]  # fmt: skip
+    assert told[0]["payload"] == {"a": [1]} and told[0]["blackboard_pointer"] == "db://x"
+    assert house.run("import", *where).out == "Stored 0 events; 2 events were there already.\n"
+
+
+MISTAKES = [
+    (["prune"], "Say how old"),
+    (["prune", "--older-than", "old"], "--older-than must be a span"),
+    (["prune", "--older-than", "1d", "-p", ""], "--project is empty"),
+    (["redact"], "Say what to redact"),
+    (["redact", "EV-1", "-p", "P"], "Say what to redact"),
+    (["redact", "EV-9", "--yes"], "There is no event 'EV-9'; nothing was redacted."),
+    (["redact", "EV-1", "--path", "actor", "--yes"], "'actor' cannot be redacted"),
+    (["redact", "-p", "P", "--path", "metadata.cost", "--yes"], "cost, currency, latency_ms, priority stay"),
+    (["export", "missing/all.jsonl"], "missing/all.jsonl cannot be written: No such file or directory"),
+    (["export", "poem.txt", "--resume"], "poem.txt is no export"),
+    (["export", "empty.jsonl.gz", "--resume", "--after", "3"], "--after cannot be given with it"),
+    (["import"], "Say what to import"),
+    (["import", "x", "--table", "y"], "Say what to import"),
+    (["import", "missing.jsonl"], "There is no file missing.jsonl."),
+    (["import", "poem.txt", "--database", "sqlite:///x.db"], "--database says where --table is"),
+    (["import", "--table", "nothing"], "There is no table 'nothing'"),
+    (["import", "--table", "archive"], "The table 'archive' has no column"),
+    (["import", "--table", "events", "--database", "mysql://x"], "must start with postgresql://"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "says"), MISTAKES, ids=[" ".join(arguments) for arguments, _ in MISTAKES])
+def test_a_mistake_is_a_sentence_and_code_2(full: House, arguments: list[str], says: str) -> None:
+    full.file("poem.txt").write_text("Tyger Tyger,\nburning bright\n")
+    before = full.database()
+
+    ended = full.run(*arguments)
+
+    assert says in ended.sentence()
+    assert ended.code == 2 and not ended.out and full.database() == before
+
+
+@pytest.mark.parametrize("name", ["prune", "redact", "export", "import"])
+def test_each_command_has_a_help_with_examples(place: Place, name: str) -> None:
+    shown = place.run(name, "--help")
+
+    assert shown.code == 0 and not shown.err
+    assert f"\n    eventbus {name}" in shown.out or f" eventbus {name}" in shown.out.partition("Examples:")[2]
