@@ -26,6 +26,7 @@ from store.replay import Replay
 PAGE = 200
 LATER_S = 0.1
 SHOWN = 5
+_BY_PATH = {"payload", "metadata"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +44,11 @@ class Question:
         """Return it as JSON: what was given, and nothing else."""
         asked = {one.name: getattr(self.wanted, one.name) for one in fields(self.wanted)}
         given = {name: value for name, value in asked.items() if value not in (None, (), {})}
-        return json.dumps(
-            given | ({"after": self.after} if self.after else {}), default=datetime.isoformat, sort_keys=True
-        )
+        for name in _BY_PATH & given.keys():
+            given[name] = sorted(([list(path), value] for path, value in given[name].items()), key=lambda pair: pair[0])
+        if self.after:
+            given["after"] = self.after
+        return json.dumps(given, default=datetime.isoformat, sort_keys=True)
 
     @classmethod
     def read(cls, text: str) -> Question:
@@ -55,7 +58,10 @@ class Question:
         for name in ("start_time", "end_time"):
             if name in given:
                 given[name] = datetime.fromisoformat(given[name])
-        return cls(EventFilter(**{name: _tuples(value) for name, value in given.items()}), after)
+        for name in _BY_PATH & given.keys():
+            given[name] = {tuple(path): value for path, value in given[name]}
+        given["types"] = tuple(given.get("types", ()))
+        return cls(EventFilter(**given), after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +215,3 @@ class Redelivery:
 def not_taken(question: Question, under: Under) -> tuple[str, ...]:
     """Return the types that were asked for and that the subscriber does not take: their events are left out."""
     return tuple(kind for kind in question.wanted.types if not under.takes(kind))
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value

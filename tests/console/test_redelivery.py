@@ -12,7 +12,7 @@ from events.redelivery import begin, under_way
 from events.stream import HistoryStream
 from events.subscriptions import SubscriberOptions
 from tests.console.command import Ended, Place
-from tests.console.test_dead import Morgue
+from tests.console.test_dead import SECRET, Morgue
 from tests.waiting import wait_until
 
 
@@ -75,6 +75,14 @@ def test_it_asks_before_it_delivers_and_delivers_once(told: Desk) -> None:
     assert sorted(told.handled("Painter")) == ["EV-1", "EV-2"] and told.handled("Painter") == []
     said = told.run("replay", "--to", "Painter", "--yes", "--json", "--rate", "1000").json()
     assert (said["made"], said["number"], said["verdict"]) == (2, 20000, "ended")
+
+
+def test_events_are_chosen_by_what_is_at_a_path_too(told: Desk) -> None:
+    chosen = told.run("replay", "--to", "Painter", "--payload", f'text="{SECRET}"', "--yes")
+    none = told.run("replay", "--to", "Painter", "--payload", "text=1", "--yes")
+
+    assert "Delivered 2 events to Painter again" in chosen.out, chosen.err
+    assert "Delivered 0 events to Painter again" in none.out, none.err
 
 
 def test_what_was_interrupted_is_named_gone_on_with_and_given_up(told: Desk) -> None:

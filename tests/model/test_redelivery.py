@@ -166,7 +166,13 @@ def test_it_can_be_resumed_without_saying_what_it_was_and_given_up(bench: Bench)
     bench.publish(6)
     bench.handled("S")
     question = Question(EventFilter(project_id="p1", types=("A",)), 7)
-    narrow = Question(EventFilter(payload={"a.b": 1, "c": None}, start_time=datetime(2026, 1, 2, 3, 4, 5, 6, UTC)))
+    narrow = Question(
+        EventFilter(
+            payload={"a.b": 1, "c": None, r"d\.e.0": "x"},
+            metadata={"f": 0.5},
+            start_time=datetime(2026, 1, 2, 3, 4, 5, 6, UTC),
+        )
+    )
     assert Question.read(narrow.text()) == narrow
     begun = begin(bench.namespace, "S", 70_000, 7, question.text())
 
