@@ -84,10 +84,10 @@ def _options(
     pass
 
 
-for module in (demo, dev, worker, archive, migrate, publish, tail, replay, chain, tree, stats, lag, schedules, doctor):
-    app.command(module.__name__.rpartition(".")[2])(reporting(module.command))
-app.command("deliveries")(reporting(deliveries.command))
-for module in (export, import_, prune, redact):
+for module in (
+    demo, dev, worker, archive, migrate, publish, tail, replay, chain, tree, stats, lag, schedules, doctor, deliveries,
+    export, import_, prune, redact,
+):  # fmt: skip
     app.command(module.__name__.rpartition(".")[2].rstrip("_"))(reporting(module.command))
 for module in (dead, scheduled, subscriptions, workers):
     app.add_typer(module.group, name=module.__name__.rpartition(".")[2])

@@ -75,20 +75,13 @@ local function ends(frame, attempts, how)
   budget, size = budget - 1, size + string.len(frame)
 end
 
-local function frame_in(entry)
-  for f = 1, #entry[2], 2 do
-    if entry[2][f] == 'f' then return entry[2][f + 1] end
-  end
-  return ''
-end
-
 local leases = {}
 if held > 0 and budget > 0 then
   for _, lease in ipairs(redis.call('XPENDING', r.queue, GROUP, '-', '+', budget)) do leases[lease[1]] = lease end
 end
 while_room(entries_of(r.queue), function(entry)
   local lease = leases[entry[1]]
-  ends(frame_in(entry), lease and lease[4] or 0, { entry = entry[1], worker = lease and lease[2] })
+  ends(field_of(entry, 'f') or '', lease and lease[4] or 0, { entry = entry[1], worker = lease and lease[2] })
 end)
 while_room(function(at, count) return redis.call('ZRANGE', r.delayed, at, at + count - 1) end,
            function(frame) ends(frame, 0, { delayed = true }) end)
@@ -116,7 +109,7 @@ while_room(function(at, count) return redis.call('ZRANGE', joins, at, at + count
   ends(s and s.frame or '', 0, { parked = position })
 end)
 while_room(entries_of(r.dead), function(entry)
-  ends(frame_in(entry), 0, { letter = entry[1] })
+  ends(field_of(entry, 'f') or '', 0, { letter = entry[1] })
   size = size + bytes_of(entry)
 end)
 

@@ -43,12 +43,6 @@ for i = 8, #ARGV, EVENT_FIELDS + 3 do
   found_one(event_at(i + 3, ''), ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]))
 end
 
-local function field_of(entry, name)
-  for f = 1, #entry[2], 2 do
-    if entry[2][f] == name then return entry[2][f + 1] end
-  end
-end
-
 -- Whether Redis has all of history after the position: SQL may have taken over, and Redis trimmed, what was
 -- published since the caller read.
 local function has_all_after(position)

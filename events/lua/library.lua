@@ -41,6 +41,15 @@ local function bytes_of(entry)
   return size
 end
 
+-- A field of a stream entry; of a name that somebody wrote twice, the one that workers read: the last.
+local function field_of(entry, name)
+  local value
+  for f = 1, #entry[2], 2 do
+    if entry[2][f] == name then value = entry[2][f + 1] end
+  end
+  return value
+end
+
 local function epoch_differs() return redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] end
 
 -- clock ---------------------------------------------------------------------------------------
@@ -331,10 +340,7 @@ local function ready_beyond(r, room, rate)
     local page = redis.call('XREVRANGE', r.queue, before, '(' .. last_read, 'COUNT', READ_AT_ONCE)
     before = page[READ_AT_ONCE] and '(' .. page[READ_AT_ONCE][1]
     for _, ready in ipairs(page) do
-      local frame
-      for f = 1, #ready[2], 2 do
-        if ready[2][f] == 'f' then frame = ready[2][f + 1] end
-      end
+      local frame = field_of(ready, 'f')
       local lane, name = waits_in(frame or ''), name_of(frame or '')
       local is_ours = name ~= '' and (not r.ordered or redis.call('HGET', r.held, lane) == name)
       if is_ours and not is_enough() then

@@ -23,11 +23,7 @@ if place == 'queue' or place == 'dead' then
   while read < count and size < MAX_MOVED do
     local page = redis.call('XRANGE', key(place, S), start, '+', 'COUNT', READ_AT_ONCE)
     for _, entry in ipairs(page) do
-      local frame = ''
-      for f = 1, #entry[2], 2 do
-        if entry[2][f] == 'f' then frame = entry[2][f + 1] end
-      end
-      take(frame)
+      take(field_of(entry, 'f') or '')
       at = entry[1]
       start = '(' .. at
     end

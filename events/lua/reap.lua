@@ -48,10 +48,7 @@ for s, S in ipairs(names) do
   for i, lease in ipairs(silent) do
     if size >= MAX_MOVED then break end -- the rest is taken over by the next call
     local entry = redis.call('XRANGE', queue, lease[1], lease[1])[1]
-    local frame = ''
-    for f = 1, entry and #entry[2] or 0, 2 do
-      if entry[2][f] == 'f' then frame = entry[2][f + 1] end
-    end
+    local frame = entry and field_of(entry, 'f') or ''
     size = size + string.len(frame)
     queued[i] = { frame = frame, starts = tonumber(redis.call('HGET', key('suspects', S), name_of(frame)) or '0') }
   end

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-import redis
-from sqlalchemy import Engine, select
+from sqlalchemy import select
 
 from events.backfill import beginning, cursor_of, fill, look
 from events.context import Handling
@@ -21,47 +19,14 @@ from events.records import AttemptState
 from events.routes import declare, undeclare
 from events.steering import steer
 from events.subscriptions import SubscriberOptions, Subscription
-from store.engine import open_engine
-from store.migrate import upgrade
 from store.replay import Page
 from store.tables import deliveries
 from tests.model.filling import FROM_THE_BEGINNING, Bench, filler
-from tests.valkey_servers import DebianRedis, ValkeyServer
 from tests.waiting import wait_until
 from workers.assembly import declare_all
 from workers.attempt import with_derived_ids
 from workers.backfill import Backfiller
 from workers.operating import drop
-
-
-@pytest.fixture(scope="module", params=[ValkeyServer, DebianRedis])
-def server(request: pytest.FixtureRequest) -> Iterator[ValkeyServer]:
-    if request.param is DebianRedis and not DebianRedis.available():
-        pytest.skip("Debian's redis-server is not installed: these tests were not run on Redis 7.0.")
-    with request.param() as server:
-        yield server
-
-
-@pytest.fixture
-def client(server: ValkeyServer) -> Iterator[redis.Redis]:
-    with server.client() as client:
-        yield client
-        client.config_set("maxmemory", 0)
-        client.flushall()
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    engine = open_engine(f"sqlite:///{tmp_path_factory.mktemp('store') / 'store.db'}")
-    upgrade(engine)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def bench(client: redis.Redis, engine: Engine) -> Bench:
-    return Bench(client, engine)
-
 
 # one step
 

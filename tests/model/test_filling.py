@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
 from random import Random
 from typing import Any
 
@@ -14,38 +13,11 @@ from sqlalchemy import Engine
 
 from events.backfill import Place, fill, look
 from events.scripts import sources
-from store.engine import open_engine
-from store.migrate import upgrade
 from store.replay import Page
 from tests.model.filling import FROM_THE_BEGINNING, Bench, filler
-from tests.valkey_servers import DebianRedis, ValkeyServer
 from tests.waiting import wait_until
 
 SEEDS, STEPS = 40, 70
-
-
-@pytest.fixture(scope="module", params=[ValkeyServer, DebianRedis])
-def server(request: pytest.FixtureRequest) -> Iterator[ValkeyServer]:
-    if request.param is DebianRedis and not DebianRedis.available():
-        pytest.skip("Debian's redis-server is not installed: these tests were not run on Redis 7.0.")
-    with request.param() as server:
-        yield server
-
-
-@pytest.fixture
-def client(server: ValkeyServer) -> Iterator[redis.Redis]:
-    with server.client() as client:
-        yield client
-        client.config_set("maxmemory", 0)
-        client.flushall()
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    engine = open_engine(f"sqlite:///{tmp_path_factory.mktemp('store') / 'store.db'}")
-    upgrade(engine)
-    yield engine
-    engine.dispose()
 
 
 class Play:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import redis
 from sqlalchemy import Engine
 
 from events import mending
@@ -20,15 +19,7 @@ from store.engine import open_engine
 from store.migrate import upgrade
 from tests.model.filling import FROM_THE_BEGINNING, Bench
 from tests.servers import PostgresServer
-from tests.valkey_servers import ValkeyServer
 from workers.gaps import Gaps, Repaired, Surveyor
-
-
-@pytest.fixture
-def client(either_server: ValkeyServer) -> Iterator[redis.Redis]:
-    with either_server.client() as client:
-        yield client
-        client.flushall()
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
@@ -41,11 +32,6 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     engine.dispose()
     if server:
         server.stop()
-
-
-@pytest.fixture
-def bench(client: redis.Redis, engine: Engine) -> Bench:
-    return Bench(client, engine)
 
 
 def surveyor(bench: Bench) -> Surveyor:

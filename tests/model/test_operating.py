@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-import redis
 from sqlalchemy import Engine
 
 from events.deliveries import Deliveries, Settlement
@@ -26,40 +24,9 @@ from events.stream import HistoryStream
 from store.archive import Archive
 from store.dead_letters import StoredLetters
 from store.engine import open_engine
-from store.migrate import upgrade
 from store.statistics import Statistics
 from tests.model.filling import FROM_THE_BEGINNING, Bench
-from tests.valkey_servers import DebianRedis, ValkeyServer
 from workers.operating import drop, remove_types, steer_durably
-
-
-@pytest.fixture(scope="module", params=[ValkeyServer, DebianRedis])
-def server(request: pytest.FixtureRequest) -> Iterator[ValkeyServer]:
-    if request.param is DebianRedis and not DebianRedis.available():
-        pytest.skip("Debian's redis-server is not installed: these tests were not run on Redis 7.0.")
-    with request.param() as server:
-        yield server
-
-
-@pytest.fixture
-def client(server: ValkeyServer) -> Iterator[redis.Redis]:
-    with server.client() as client:
-        yield client
-        client.config_set("maxmemory", 0)
-        client.flushall()
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    engine = open_engine(f"sqlite:///{tmp_path_factory.mktemp('store') / 'store.db'}")
-    upgrade(engine)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def bench(client: redis.Redis, engine: Engine) -> Bench:
-    return Bench(client, engine)
 
 
 def steered(bench: Bench, name: str, **changes: Any) -> int:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-import redis
-from sqlalchemy import Engine
 
 from events.deliveries import Deliveries, Settlement
 from events.errors import InvalidFilter, RedeliveryRefused, ScriptFailed, UnknownSubscriber
@@ -17,35 +14,11 @@ from events.records import AttemptState
 from events.redelivery import Under, begin, hand_over, look
 from events.steering import steer
 from store.deliveries import DeliveryFilter, StoredDeliveries
-from store.engine import open_engine
 from store.filter import EventFilter
-from store.migrate import upgrade
 from tests.model.filling import FROM_THE_BEGINNING, Bench
-from tests.valkey_servers import ValkeyServer
 from workers.redelivery import Question, Redelivery
 
 EVERYTHING = Question()
-
-
-@pytest.fixture
-def client(either_server: ValkeyServer) -> Iterator[redis.Redis]:
-    with either_server.client() as client:
-        yield client
-        client.config_set("maxmemory", 0)
-        client.flushall()
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    engine = open_engine(f"sqlite:///{tmp_path_factory.mktemp('store') / 'store.db'}")
-    upgrade(engine)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def bench(client: redis.Redis, engine: Engine) -> Bench:
-    return Bench(client, engine)
 
 
 def redelivery(bench: Bench, name: str = "S", **how: Any) -> Redelivery:
