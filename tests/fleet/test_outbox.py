@@ -23,7 +23,6 @@ from events.namespace import Declared
 from events.routes import declare
 from store import outbox
 from store.engine import open_engine, reading, writing
-from store.migrate import upgrade
 from store.outgoing import Outgoing
 from store.replay import Replay
 from store.tables import outbox as table
@@ -34,7 +33,8 @@ from tests.fleet.conftest import make_world
 from tests.fleet.fleet import ARCHIVE, World
 from tests.fleet.test_archiving import archiver_of, catch_up
 from tests.fleet.test_delivery import make, publish
-from tests.servers import PostgresServer
+from tests.servers import PostgresServer, SpareDatabase
+from tests.store.conftest import TEMPLATE, migrate
 from tests.valkey_servers import ValkeyServer
 from tests.waiting import wait_until
 from workers import relay
@@ -42,9 +42,11 @@ from workers.archiver import Archiver
 
 
 @pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
+def spare() -> Iterator[SpareDatabase]:
     server = PostgresServer().start()
-    yield server
+    server.execute(f"CREATE DATABASE {TEMPLATE}")
+    migrate(server.url(TEMPLATE))
+    yield SpareDatabase(server, TEMPLATE)
     server.stop()
 
 
@@ -54,13 +56,13 @@ def either(request: pytest.FixtureRequest, world: World, tmp_path: Path) -> Iter
     if request.param == "sqlite":
         yield world
         return
-    url = request.getfixturevalue("postgres").create_database()
-    world = World(world.settings.with_(database_url=url), tmp_path)
-    upgrade(engine_of(world))
+    spare = request.getfixturevalue("spare")
+    world = World(world.settings.with_(database_url=spare.take()), tmp_path)
     try:
         yield world
     finally:
         world.close()
+        spare.give_back()
 
 
 def engine_of(world: World) -> Engine:

@@ -19,12 +19,14 @@ from store.engine import open_engine
 from store.migrate import upgrade
 from tests.model.filling import FROM_THE_BEGINNING, Bench
 from tests.servers import PostgresServer
+from tests.valkey_servers import DebianRedis, ValkeyServer
 from workers.gaps import Gaps, Repaired, Surveyor
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
-def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    server = PostgresServer().start() if request.param == "postgres" else None
+@pytest.fixture(scope="module")
+def engine(either_server: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """PostgreSQL beside Valkey, SQLite beside Debian's Redis: what is asked of one has no part in the other."""
+    server = None if isinstance(either_server, DebianRedis) else PostgresServer().start()
     file = f"sqlite:///{tmp_path_factory.mktemp('store') / 'store.db'}"
     engine = open_engine(server.create_database() if server else file)
     upgrade(engine)

@@ -15,7 +15,7 @@ from events.records import RecordedEvent
 from store.archive import Archive
 from store.engine import open_engine
 from store.migrate import upgrade
-from tests.servers import PostgresServer
+from tests.servers import PostgresServer, SpareDatabase
 
 TEMPLATE = "migrated"
 
@@ -24,15 +24,27 @@ TEMPLATE = "migrated"
 def postgres() -> Iterator[PostgresServer]:
     server = PostgresServer().start()
     server.execute(f"CREATE DATABASE {TEMPLATE}")
-    _migrate(server.url(TEMPLATE))
+    migrate(server.url(TEMPLATE))
     yield server
     server.stop()
 
 
 @pytest.fixture(scope="session")
+def spare(postgres: PostgresServer) -> SpareDatabase:
+    """A migrated database."""
+    return SpareDatabase(postgres, TEMPLATE)
+
+
+@pytest.fixture(scope="session")
+def spare_empty(postgres: PostgresServer) -> SpareDatabase:
+    """A database without a schema."""
+    return SpareDatabase(postgres)
+
+
+@pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("sqlite") / "migrated.db"
-    _migrate(f"sqlite:///{path}")
+    migrate(f"sqlite:///{path}")
     return path
 
 
@@ -47,10 +59,9 @@ def empty_url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> I
     if backend == "sqlite":
         yield f"sqlite:///{tmp_path / 'events.db'}"
         return
-    server = request.getfixturevalue("postgres")
-    url = server.create_database()
-    yield url
-    server.drop_database(url)
+    spare = request.getfixturevalue("spare_empty")
+    yield spare.take()
+    spare.give_back()
 
 
 @pytest.fixture
@@ -60,10 +71,9 @@ def url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterato
         shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "events.db")
         yield f"sqlite:///{tmp_path / 'events.db'}"
         return
-    server = request.getfixturevalue("postgres")
-    url = server.create_database(TEMPLATE)
-    yield url
-    server.drop_database(url)
+    spare = request.getfixturevalue("spare")
+    yield spare.take()
+    spare.give_back()
 
 
 @pytest.fixture
@@ -109,7 +119,8 @@ def store_events(archive: Archive, *recorded: RecordedEvent) -> None:
         writer.advance(recorded[-1].position, f"{recorded[-1].position}-0")
 
 
-def _migrate(url: str) -> None:
+def migrate(url: str) -> None:
+    """Give a database its schema; nobody is connected to it afterwards."""
     engine = open_engine(url)
     upgrade(engine)
     engine.dispose()
