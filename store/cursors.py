@@ -1,18 +1,19 @@
 """The rows of `archive`: how far each stream is archived, and the locks that order its writers.
 
-Three rows a namespace, a counter, and a lock:
+Three rows a namespace, a counter, and two locks:
 
     history     held by the one archiver of history
     outcomes    held by the one archiver of outcomes
     direct      held by whoever inserts events: it serialises the archiver with those who store an
                 event without publishing it, so that no event appears at or below history's cursor
                 once the cursor is there. Its position is the last one stored that way.
+    deliveries  no stream, only a lock: held by whoever folds deliveries, at the end of its transaction
     lives       no stream: its position counts the subscribers that began with a back-fill, so that no two
                 lives of one name are alike, and the redeliveries that were asked for; made with the first
     outbox      no stream: held by the one relay of the outbox on PostgreSQL; its position stays 0; made by the first
 
-Locks are taken in the order history, direct: they cannot deadlock. SQLite has one writer at a time
-anyway.
+Locks are taken in the order history, outcomes, direct, deliveries: they cannot deadlock. SQLite has one
+writer at a time anyway.
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ from store.tables import archive
 Stream = Literal["history", "outcomes"]
 Insert = postgresql.Insert | sqlite.Insert
 DIRECT = "direct"
+DELIVERIES = "deliveries"
 LIVES = "lives"
 OUTBOX = "outbox"
 NOTHING_YET = "0-0"
+STREAMS = ("history", "outcomes", DIRECT, DELIVERIES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ def exists(connection: Connection, namespace: str) -> bool:
     return connection.execute(_row(namespace, DIRECT)).one_or_none() is not None
 
 
-def make(connection: Connection, namespace: str, streams: Sequence[str] = ("history", "outcomes", DIRECT)) -> None:
+def make(connection: Connection, namespace: str, streams: Sequence[str] = STREAMS) -> None:
     """Insert the namespace's rows where they are missing."""
     rows = [{"namespace": namespace, "stream": stream, "position": 0, "last_entry": NOTHING_YET} for stream in streams]
     connection.execute(insert(connection, archive).on_conflict_do_nothing(), rows)
@@ -85,7 +88,7 @@ def move(connection: Connection, namespace: str, stream: str, cursor: Cursor) ->
 
 
 def highest(connection: Connection, namespace: str) -> int:
-    """Return the largest position that the store knows; 0 when it is empty. Three rows are read."""
+    """Return the largest position that the store knows; 0 when it is empty. A few rows are read."""
     query = select(func.max(archive.c.position)).where(archive.c.namespace == namespace, archive.c.stream != LIVES)
     return int(connection.execute(query).scalar() or 0)
 
