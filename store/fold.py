@@ -68,7 +68,7 @@ class Fold:
 
     def ended(self, outcome: Outcome) -> None:
         """Note the end of an attempt; one of a malformed entry belongs to no delivery, and its position may be any."""
-        if not 0 < outcome.event_position < partitions.LATEST:
+        if not _is_delivery(outcome.event_position):
             return
         key = (outcome.event_position, outcome.subscriber, outcome.redelivery)
         delivery = self._changed.setdefault(key, _Delivery())
@@ -80,7 +80,7 @@ class Fold:
 
     def inserted_outcome(self, row: Row) -> None:
         """Note a row of `outcomes` that was not there before: the statistics count it."""
-        if row["event_position"]:
+        if _is_delivery(row["event_position"]):
             self._inserted.append(row)
 
     def write(self, connection: Connection) -> None:
@@ -194,3 +194,7 @@ def _hold(connection: Connection, namespace: str) -> None:
     if cursors.lock(connection, namespace, cursors.DELIVERIES) is None:
         cursors.make(connection, namespace)
         cursors.lock(connection, namespace, cursors.DELIVERIES)
+
+
+def _is_delivery(event_position: int) -> bool:
+    return 0 < event_position < partitions.LATEST

@@ -15,10 +15,12 @@ from sqlalchemy import Connection, Engine, RowMapping, Select, Table, and_, sele
 from store import counting, cursors
 from store.counting import Changes, EventCounts, Key, Tally
 from store.engine import reading, writing
+from store.partitions import LATEST
 from store.tables import deliveries, delivery_statistics, event_statistics, events, outcomes
 from store.tally import DeliveryTally, EventTally
 
 _PAGE = 1000
+_OF_DELIVERIES = and_(outcomes.c.event_position > 0, outcomes.c.event_position < LATEST)
 _MEASURES = ("project_id", "type", "actor", "timestamp", "cost_micros", "currency", "latency_us")
 
 
@@ -86,7 +88,7 @@ def _deliveries(connection: Connection, namespace: str) -> dict[Key, DeliveryTal
     changes = Changes(DeliveryTally)
     for row in _rows(connection, _with_project(deliveries, namespace)):
         changes.at(row["of_project"], row["event_position"], row["subscriber"]).add_delivery(row)
-    for row in _rows(connection, _with_project(outcomes, namespace).where(outcomes.c.event_position != 0)):
+    for row in _rows(connection, _with_project(outcomes, namespace).where(_OF_DELIVERIES)):
         changes.at(row["of_project"], row["event_position"], row["subscriber"]).add_outcome(row)
     return changes.spread()
 

@@ -99,7 +99,7 @@ def test_what_was_stored_before_is_in_the_statistics_after(empty_url, open_at):
     for namespace in ("n", "'other'"):
         archive = Archive(engine, namespace)
         early = Outcome(10**12 + 1, 7_200_000_000, "A", 3, 1, AttemptState.LOST, "w", elapsed_us=10**15)
-        store_outcomes(archive, early, Outcome(10**12 + 2, 0, "A", 0, 1, AttemptState.DEAD, "w"))
+        store_outcomes(archive, early, Outcome(10**12 + 2, 2**60, "A", 0, 1, AttemptState.DEAD, "w"))
         measured = {"cost": 1e12, "currency": "E\\", "latency_ms": 1e12}
         for n in range(1, 31):
             metadata = [{}, {"cost": 0.5}, {"latency_ms": n / 7}, measured][n % 4]

@@ -37,7 +37,7 @@ DELIVERIES = """
   UNION ALL
     SELECT o.namespace, coalesce(e.project_id, ''), o.event_position, o.subscriber, o.state, NULL, o.elapsed_us
     FROM outcomes o LEFT JOIN events e ON e.namespace = o.namespace AND e.position = o.event_position
-    WHERE o.event_position <> 0
+    WHERE o.event_position > 0 AND o.event_position < 9007199254740992 -- else it was no delivery
     ORDER BY 1, 2"""
 FILL_PROJECTS = """
     UPDATE deliveries SET project_id = (
