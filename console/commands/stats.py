@@ -36,7 +36,7 @@ def command(
     as_json: Json = False,
     recount: Recount = False,
 ) -> None:
-    """Show counts, costs and latencies, and what became of deliveries.
+    """Show counts, costs and latencies, and states of deliveries.
 
     By type, actor, subscriber, day or hour; and how many dead letters wait for a decision. Events are exact to the last
     one that was published, archived or not; deliveries and dead letters as far as archived. Averages and

@@ -21,8 +21,10 @@ from store.archive import Archive
 from store.engine import open_engine, reading, writing
 from store.recount import differences
 from store.replay import Replay
+from store.statistics import Statistics
 from store.tables import deliveries, delivery_statistics, event_statistics, metadata
 from tests.store.conftest import an_event, store_events, store_outcomes
+from tests.waiting import wait_until
 
 AN_EVENT = """
     INSERT INTO events (namespace, position, event_id, project_id, type, actor, correlation_id, depth, timestamp,
@@ -205,3 +207,34 @@ def test_sqlite_survives_a_power_cut_and_shares_the_file(tmp_path, sqlite_templa
         assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
         assert connection.execute(text("PRAGMA synchronous")).scalar() == 2
     engine.dispose()
+
+
+def test_the_statistics_wait_for_an_archiver_and_count_what_it_stores(empty_url, open_at, backend):
+    if backend == "sqlite":
+        pytest.skip("SQLite has one writer per file")
+    engine, counted = open_at(empty_url), []
+    migrate.upgrade(engine)
+    migrate.downgrade(engine, "0004")
+    with writing(engine) as connection:
+        connection.execute(text("INSERT INTO archive VALUES ('n', 'history', 0, '0-0'), ('n', 'direct', 0, '0-0')"))
+    migrating = threading.Thread(target=lambda: counted.append(migrate.upgrade(open_at(empty_url))))
+
+    with writing(engine) as connection:
+        connection.execute(text("SELECT * FROM archive FOR UPDATE"))
+        migrating.start()
+        wait_until(lambda: _waits(engine), 30, "the migration to wait for the archiver")
+        at = {"position": 1, "payload": "{}", "at": moment(engine)}
+        connection.execute(text(AN_EVENT), at)
+        connection.execute(text(AN_ENTRY), at)
+        connection.execute(text("UPDATE archive SET position = 1 WHERE stream = 'history'"))
+    migrating.join(60)
+
+    assert counted == [["0005"]]
+    assert Statistics(engine, "n", None).project("p").total.count == 1
+    assert differences(engine, "n") == []
+
+
+def _waits(engine: Engine) -> bool:
+    with reading(engine) as connection:
+        query = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = CAST('archive' AS regclass)")
+        return bool(connection.execute(query).scalar())

@@ -53,11 +53,10 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def upgrade() -> None:
     """Make the tables, hold everybody who writes, and fill them."""
+    _hold_writers()
     op.add_column("deliveries", sa.Column("project_id", sa.Text))
     _make_tables()
     connection = op.get_bind()
-    if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql("LOCK TABLE archive IN SHARE ROW EXCLUSIVE MODE")
     connection.exec_driver_sql(
         "INSERT INTO archive (namespace, stream, position, last_entry) "
         "SELECT namespace, 'deliveries', 0, '0-0' FROM archive WHERE stream = 'direct'"
@@ -69,10 +68,20 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Drop them; the next upgrade adds everything up again."""
+    _hold_writers()
     op.drop_table("delivery_statistics")
     op.drop_table("event_statistics")
     op.drop_column("deliveries", "project_id")
     op.execute("DELETE FROM archive WHERE stream = 'deliveries'")
+
+
+def _hold_writers() -> None:
+    """Wait until whoever locked a row of `archive` is done, and let nobody lock one; SQLite has one writer anyway.
+
+    Before any other table is touched: a writer that waits for it would hold what is waited for here.
+    """
+    if op.get_bind().dialect.name == "postgresql":
+        op.get_bind().exec_driver_sql("LOCK TABLE archive IN EXCLUSIVE MODE")
 
 
 def _make_tables() -> None:
