@@ -85,7 +85,7 @@ def _database(report: Report, backend: Backend) -> Stored:
     """Look at the database."""
     from events.errors import EventBusError, NotMigrated
     from store.failures import name_of
-    from store.inspection import rejected_rows
+    from store.inspection import counted, rejected_rows
     from store.migrate import current, require_current
 
     absent = absent_file(backend)
@@ -100,6 +100,7 @@ def _database(report: Report, backend: Backend) -> Stored:
         require_current(engine)
         rejected = rejected_rows(engine, backend.settings.namespace)
         waiting = backend.archive.outgoing.waiting()
+        sums = counted(engine, backend.settings.namespace)
         highest = backend.archive.highest_position()
     except NotMigrated as error:
         report.add("wrong", "database", str(error))
@@ -107,7 +108,9 @@ def _database(report: Report, backend: Backend) -> Stored:
     except EventBusError as error:
         report.add("wrong", "database", str(error))
         return Stored("unread")
-    report.numbers["database"] = {"url": name_of(engine), "highest_position": highest, "rejected": rejected}
+    report.numbers["database"] = {
+        "url": name_of(engine), "highest_position": highest, "rejected": rejected, "counted": sums,
+    }  # fmt: skip
     report.add("ok", "database", f"{name_of(engine)} answers and has this version's schema.")
     _warn_of_own_file(report, backend)
     for rows in rejected:
@@ -118,6 +121,14 @@ def _database(report: Report, backend: Backend) -> Stored:
             "Look at the table `rejected`, which keeps what they held; find out who writes to Redis by hand.",
         )  # fmt: skip
     examine_outbox(report, waiting)
+    if not sums.agrees:
+        report.add(
+            "warning", "statistics",
+            f"{sums.events + sums.pruned_events:,} events and {sums.deliveries + sums.pruned_deliveries:,} deliveries "
+            f"were stored, pruned ones included, and the statistics have {sums.counted_events:,} and "
+            f"{sums.counted_deliveries:,}.",
+            "Stop archivers and applications of an older version, then run `eventbus stats --recount`.",
+        )  # fmt: skip
     return Stored("read", highest)
 
 

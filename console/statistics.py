@@ -7,67 +7,114 @@ from typing import TYPE_CHECKING
 
 from console import wording
 from console.printing import print_fitting
+from console.sparkline import timeline
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from store.statistics import DeliveryStatistics, ProjectStatistics, TypeStatistics
+    from store.statistics import BucketStatistics, DeliveryStatistics, EventNumbers, Grain, ProjectStatistics
+
+    Named = Sequence[tuple[str, EventNumbers]]
+
+_TEXT = ("TYPE", "ACTOR", "FIRST (UTC)", "LAST (UTC)", "DAY (UTC)", "HOUR (UTC)")
+# What a narrow terminal goes without, and a narrower one.
+_MOMENTS = ("FIRST (UTC)", "LAST (UTC)")
+_AVERAGES = (*_MOMENTS, "AVG COST", "AVG LATENCY")
 
 
-def print_statistics(out: Console, found: ProjectStatistics, deliveries: Sequence[DeliveryStatistics]) -> None:
-    """Print a table of types with a total, and one of subscribers."""
-    if not found.types:
-        of = "" if found.project_id is None else f" of project {found.project_id!r}"
-        out.print(f"There are no events{of}.", soft_wrap=True)
-    else:
-        print_fitting(out, types_table(found), types_table(found, narrow=True))
-    if deliveries:
-        of_all = "" if found.project_id is None else " of all projects"
-        out.print(f"\nDeliveries{of_all}, as far as archived", soft_wrap=True, style="bold")
-        print_fitting(out, deliveries_table(deliveries))
+def print_types(out: Console, found: ProjectStatistics) -> None:
+    """Print a table of types with a total."""
+    _print_events(out, "TYPE", [(one.type, one) for one in found.types], found)
 
 
-def types_table(found: ProjectStatistics, *, narrow: bool = False) -> Table:
-    """Return the numbers of each type, and in the footer of all together; the narrow table has no moments."""
+def print_actors(out: Console, found: ProjectStatistics) -> None:
+    """Print a table of actors with a total."""
+    _print_events(out, "ACTOR", [(one.actor, one) for one in found.actors], found)
+
+
+def print_timeline(out: Console, buckets: Sequence[BucketStatistics], grain: Grain) -> None:
+    """Print when events came, as a line, if there is anything to see."""
+    if line := timeline(buckets, grain):
+        out.print(f"{line}\n", soft_wrap=True)
+
+
+def print_buckets(out: Console, buckets: Sequence[BucketStatistics], grain: Grain) -> None:
+    """Print a table of days or hours that have events."""
+    shown = 16 if grain == "hour" else 10
+    named = [(wording.moment(one.start)[:shown], one) for one in buckets]
+    print_fitting(
+        out, *(_events_table(f"{grain.upper()} (UTC)", named, without=out_) for out_ in (_MOMENTS, _AVERAGES))
+    )
+
+
+def print_deliveries(out: Console, deliveries: Sequence[DeliveryStatistics]) -> None:
+    """Print a table of subscribers with a total."""
+    print_fitting(out, _deliveries_table(deliveries), _deliveries_table(deliveries, narrow=True))
+
+
+def nothing_of(project_id: str | None, when: str = "") -> str:
+    """Return the sentence that there are no events."""
+    of = "" if project_id is None else f" of project {project_id!r}"
+    return f"There are no events{of}{when}."
+
+
+def _print_events(out: Console, heading: str, named: Named, found: ProjectStatistics) -> None:
+    if not named:
+        out.print(nothing_of(found.project_id), soft_wrap=True)
+        return
+    narrower = ((), _MOMENTS, _AVERAGES)
+    print_fitting(out, *(_events_table(heading, named, found.total, without=without) for without in narrower))
+
+
+def _events_table(
+    heading: str, named: Named, total: EventNumbers | None = None, *, without: Sequence[str] = ()
+) -> Table:
+    """Return the numbers of each, and in the footer of all together."""
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, show_footer=True, footer_style="bold")
-    headings = ("TYPE", "EVENTS", "COST", "AVG COST", "AVG LATENCY", "P95 LATENCY", "FIRST (UTC)", "LAST (UTC)")
-    shown = len(headings) - 2 if narrow else len(headings)
-    for heading, footer in zip(headings[:shown], _row("total", found.total), strict=False):
-        left = heading == "TYPE" or heading.endswith("(UTC)")
-        table.add_column(heading, footer, justify="left" if left else "right", no_wrap=True)
-    for one in found.types:
-        table.add_row(*_row(one.type, one)[:shown])
+    table = Table(box=None, pad_edge=False, show_footer=total is not None, footer_style="bold")
+    footer = _cells(heading, "total", total) if total else {}
+    columns = [name for name in _cells(heading, "", named[0][1]) if name not in without]
+    for name in columns:
+        justify = "left" if name in _TEXT else "right"
+        table.add_column(name, footer.get(name, ""), justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for name, numbers in named:
+        cells = _cells(heading, name, numbers)
+        table.add_row(*(cells[column] for column in columns))
     return table
 
 
-def deliveries_table(deliveries: Sequence[DeliveryStatistics]) -> Table:
-    """Return how many deliveries of each subscriber are in each state, with a total."""
+def _cells(heading: str, name: str, numbers: EventNumbers) -> dict[str, str]:
+    costs = numbers.cost_by_currency
+    return {
+        heading: name,
+        "EVENTS": f"{numbers.count:,}",
+        "COST": wording.sums(costs),
+        "AVG COST": wording.money(numbers.cost_average, next(iter(costs), None)) if len(costs) < 2 else "",
+        "AVG LATENCY": wording.duration(numbers.latency_average_ms),
+        "P50": wording.duration(numbers.latency_p50_ms),
+        "P95": wording.duration(numbers.latency_p95_ms),
+        "P99": wording.duration(numbers.latency_p99_ms),
+        "FIRST (UTC)": wording.moment(numbers.first_time),
+        "LAST (UTC)": wording.moment(numbers.last_time),
+    }
+
+
+def _deliveries_table(deliveries: Sequence[DeliveryStatistics], *, narrow: bool = False) -> Table:
+    """Return how many deliveries of each subscriber are in each state and how long handlers ran, with a total."""
     from rich.table import Table
 
-    columns = ("waiting", "done", "dead", "discarded", "dropped", "attempts")
+    columns = ("waiting", "done", "dead", "discarded", "dropped", "attempts", "failures")
+    times = () if narrow else ("elapsed_p50_ms", "elapsed_p95_ms", "elapsed_p99_ms")
     table = Table(box=None, pad_edge=False, show_footer=len(deliveries) > 1, footer_style="bold")
     table.add_column("SUBSCRIBER", "total", no_wrap=True)
     for name in columns:
-        table.add_column(
-            name.upper(), f"{sum(getattr(one, name) for one in deliveries):,}", justify="right", no_wrap=True
-        )
+        total = f"{sum(getattr(one, name) for one in deliveries):,}"
+        table.add_column(name.upper(), total, justify="right", no_wrap=True)
+    for name in times:
+        table.add_column(name.split("_")[1].upper(), justify="right", no_wrap=True)
     for one in deliveries:
-        table.add_row(one.subscriber, *(f"{getattr(one, name):,}" for name in columns))
+        numbers = (f"{getattr(one, name):,}" for name in columns)
+        table.add_row(one.subscriber, *numbers, *(wording.duration(getattr(one, name)) for name in times))
     return table
-
-
-def _row(name: str, one: TypeStatistics) -> tuple[str, ...]:
-    sole = next(iter(one.cost_by_currency)) if len(one.cost_by_currency) == 1 else None
-    return (
-        name,
-        f"{one.count:,}",
-        wording.sums(one.cost_by_currency),
-        wording.money(one.cost_average, sole) if len(one.cost_by_currency) < 2 else "",
-        wording.duration(one.latency_average_ms),
-        wording.duration(one.latency_p95_ms),
-        wording.moment(one.first_time),
-        wording.moment(one.last_time),
-    )

@@ -1,18 +1,21 @@
 """The rows of `archive`: how far each stream is archived, and the locks that order its writers.
 
-Three rows a namespace, a counter, and a lock:
+Three rows a namespace, counters, and locks:
 
     history     held by the one archiver of history
     outcomes    held by the one archiver of outcomes
     direct      held by whoever inserts events: it serialises the archiver with those who store an
                 event without publishing it, so that no event appears at or below history's cursor
                 once the cursor is there. Its position is the last one stored that way.
+    deliveries  no stream, only a lock: held by whoever folds deliveries, at the end of its transaction
     lives       no stream: its position counts the subscribers that began with a back-fill, so that no two
                 lives of one name are alike, and the redeliveries that were asked for; made with the first
+    pruned_events, pruned_deliveries  no streams: their positions count rows that prune removed and the
+                statistics still have; made with the first
     outbox      no stream: held by the one relay of the outbox on PostgreSQL; its position stays 0; made by the first
 
-Locks are taken in the order history, direct: they cannot deadlock. SQLite has one writer at a time
-anyway.
+Locks are taken in the order history, outcomes, direct, deliveries: they cannot deadlock. SQLite has one
+writer at a time anyway.
 """
 
 from __future__ import annotations
@@ -29,9 +32,14 @@ from store.tables import archive
 Stream = Literal["history", "outcomes"]
 Insert = postgresql.Insert | sqlite.Insert
 DIRECT = "direct"
+DELIVERIES = "deliveries"
 LIVES = "lives"
 OUTBOX = "outbox"
+PRUNED_EVENTS = "pruned_events"
+PRUNED_DELIVERIES = "pruned_deliveries"
+COUNTERS = (LIVES, PRUNED_EVENTS, PRUNED_DELIVERIES)
 NOTHING_YET = "0-0"
+STREAMS = ("history", "outcomes", DIRECT, DELIVERIES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +77,7 @@ def exists(connection: Connection, namespace: str) -> bool:
     return connection.execute(_row(namespace, DIRECT)).one_or_none() is not None
 
 
-def make(connection: Connection, namespace: str, streams: Sequence[str] = ("history", "outcomes", DIRECT)) -> None:
+def make(connection: Connection, namespace: str, streams: Sequence[str] = STREAMS) -> None:
     """Insert the namespace's rows where they are missing."""
     rows = [{"namespace": namespace, "stream": stream, "position": 0, "last_entry": NOTHING_YET} for stream in streams]
     connection.execute(insert(connection, archive).on_conflict_do_nothing(), rows)
@@ -85,16 +93,25 @@ def move(connection: Connection, namespace: str, stream: str, cursor: Cursor) ->
 
 
 def highest(connection: Connection, namespace: str) -> int:
-    """Return the largest position that the store knows; 0 when it is empty. Three rows are read."""
-    query = select(func.max(archive.c.position)).where(archive.c.namespace == namespace, archive.c.stream != LIVES)
+    """Return the largest position that the store knows; 0 when it is empty. A few rows are read."""
+    query = select(func.max(archive.c.position)).where(
+        archive.c.namespace == namespace, archive.c.stream.not_in(COUNTERS)
+    )
     return int(connection.execute(query).scalar() or 0)
 
 
 def next_life(connection: Connection, namespace: str) -> int:
     """Count one subscriber more that begins with a back-fill; return how many there were with it."""
-    row = {"namespace": namespace, "stream": LIVES, "position": 1, "last_entry": NOTHING_YET}
-    counted = insert(connection, archive).on_conflict_do_update(
-        index_elements=[archive.c.namespace, archive.c.stream], set_={"position": archive.c.position + 1}
+    return count(connection, namespace, LIVES, 1)
+
+
+def count(connection: Connection, namespace: str, counter: str, more: int) -> int:
+    """Count that many more; return how many there are with them."""
+    row = {"namespace": namespace, "stream": counter, "position": more, "last_entry": NOTHING_YET}
+    statement = insert(connection, archive)
+    counted = statement.on_conflict_do_update(
+        index_elements=[archive.c.namespace, archive.c.stream],
+        set_={"position": archive.c.position + statement.excluded.position},
     )
     return int(connection.execute(counted.returning(archive.c.position), row).scalar_one())
 

@@ -17,8 +17,8 @@ from store.engine import reading
 from store.fold import FINAL, WAITING
 from store.inserts import at_positions, ids_at
 from store.tables import deliveries, events, outcomes, rejected
+from store.tally import STATES
 
-STATES = (WAITING, "done", "dead", "discarded", "dropped")
 _CHUNK = 900
 Key = tuple[int, int]
 

@@ -15,6 +15,7 @@ from events.event import Event, digest
 from events.ports import PositionClock
 from events.records import RecordedEvent
 from store import cursors, inserts
+from store.counting import EventCounts
 from store.cursors import Cursor
 from store.engine import writing
 from store.redactions import redacted
@@ -54,7 +55,7 @@ class DirectWriter:
         # What is published but not archived is looked up before the lock is held.
         ids = {event.event_id for event in events} | {event.causation_id for event in events if event.causation_id}
         known = self._replay.find_all(ids)
-        stored = []
+        stored, counts = [], EventCounts(self._namespace)
         with writing(self._engine) as connection:
             latest = self.hold(connection)
             start = latest
@@ -62,7 +63,7 @@ class DirectWriter:
                 recorded = self._known(connection, event.event_id, known)
                 if recorded is None:
                     latest = self.next_position(latest)
-                    recorded = self._insert(connection, latest, event, known)
+                    recorded = self._insert(connection, latest, event, known, counts)
                 elif digest(recorded.event) != digest(event) and not redacted(
                     connection, self._namespace, [event.event_id]
                 ):
@@ -74,6 +75,7 @@ class DirectWriter:
                 stored.append(recorded)
             if latest != start:
                 cursors.move(connection, self._namespace, cursors.DIRECT, Cursor(latest, f"{latest}-0"))
+                counts.write(connection)
         return stored
 
     def horizon(self) -> int:
@@ -109,7 +111,12 @@ class DirectWriter:
         return position
 
     def _insert(
-        self, connection: Connection, position: int, event: Event, known: dict[str, RecordedEvent]
+        self,
+        connection: Connection,
+        position: int,
+        event: Event,
+        known: dict[str, RecordedEvent],
+        counts: EventCounts,
     ) -> RecordedEvent:
         cause = known.get(event.causation_id or "")
         correlation_id = (cause and cause.event.correlation_id) or event.correlation_id or event.event_id
@@ -124,4 +131,5 @@ class DirectWriter:
         except Unstorable as error:
             raise InvalidEvent([str(error)]) from None
         inserts.insert_events(connection, [row])
+        counts.inserted(row)
         return recorded

@@ -1,11 +1,12 @@
 """Folds events and outcomes into one row per delivery, the same in whatever order they come.
 
 History and outcomes are two streams with two archivers, so an outcome may be stored before its
-event. Three rules make the result independent of the order:
+event. Four rules make the result independent of the order:
 
     an event adds the row, waiting, if it is not there
     attempts is the highest attempt seen
     the first outcome that ends a delivery ends it; nothing changes its state afterwards
+    the project is that of the event which is stored at the position; unknown until one is
 
     waiting --done--> done    waiting --dead--> dead    waiting --discarded--> discarded
                               waiting --dropped--> dropped
@@ -13,24 +14,31 @@ event. Three rules make the result independent of the order:
 So a dead delivery stays dead whatever is decided about its letter (`dead_letters.resolution` says it). One
 that is delivered again is a new row, `redelivery` + 1, made by the outcome `redelivered`.
 
-Rows are written once per transaction, in key order, so that two archivers cannot deadlock.
+Rows are read and written once per transaction, under the lock `cursors.DELIVERIES`, which is taken last. So one
+archiver sees what the other folded, or is seen by it, and the difference between what a row said and what
+it says now goes into the statistics.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, case, func
+from sqlalchemy import ColumnElement, Connection, select
 
 from events.records import AttemptState, Outcome, RecordedEvent
-from store import partitions
-from store.cursors import insert
-from store.inserts import upsert
-from store.tables import deliveries
+from store import counting, cursors, inserts, partitions
+from store.counting import Changes
+from store.tables import deliveries, delivery_statistics, outcomes
+from store.tally import DeliveryTally
 
 WAITING = "waiting"
 DEAD = AttemptState.DEAD.value
 FINAL = (AttemptState.DONE, AttemptState.DEAD, AttemptState.DISCARDED, AttemptState.DROPPED)
+
+Row = dict[str, Any]
+Key = tuple[int, str, int]
 
 
 @dataclass(slots=True)
@@ -45,16 +53,22 @@ class Fold:
 
     def __init__(self, namespace: str) -> None:
         self._namespace = namespace
-        self._changed: dict[tuple[int, str, int], _Delivery] = {}
+        self._changed: dict[Key, _Delivery] = {}
+        self._projects: dict[int, str] = {}
+        self._inserted: list[Row] = []
 
     def delivered(self, recorded: RecordedEvent) -> None:
         """Note the deliveries that publish made of an event."""
         for subscriber in recorded.deliveries:
             self._changed.setdefault((recorded.position, subscriber, 0), _Delivery())
 
+    def inserted_event(self, row: Row) -> None:
+        """Note a row of `events` that was not there before: its deliveries have its project from now on."""
+        self._projects[row["position"]] = row["project_id"]
+
     def ended(self, outcome: Outcome) -> None:
         """Note the end of an attempt; one of a malformed entry belongs to no delivery, and its position may be any."""
-        if not 0 < outcome.event_position < partitions.LATEST:
+        if not _is_delivery(outcome.event_position):
             return
         key = (outcome.event_position, outcome.subscriber, outcome.redelivery)
         delivery = self._changed.setdefault(key, _Delivery())
@@ -64,32 +78,123 @@ class Fold:
         ):
             delivery.state, delivery.settled_position = outcome.state.value, outcome.position
 
-    def write(self, connection: Connection) -> None:
-        """Merge what was learned into the table."""
-        if not self._changed:
-            return
-        partitions.ensure(connection, "deliveries", [position for position, _, _ in self._changed])
-        statement = insert(connection, deliveries)
-        new, old = statement.excluded, deliveries.c
-        merged = statement.on_conflict_do_update(
-            index_elements=[old.namespace, old.event_position, old.subscriber, old.redelivery],
-            set_={
-                "attempts": case((new.attempts > old.attempts, new.attempts), else_=old.attempts),
-                "state": case((old.settled_position.is_(None), new.state), else_=old.state),
-                "settled_position": func.coalesce(old.settled_position, new.settled_position),
-            },
-        )
-        upsert(connection, merged, [self._row(key) for key in sorted(self._changed)])
+    def inserted_outcome(self, row: Row) -> None:
+        """Note a row of `outcomes` that was not there before: the statistics count it."""
+        if _is_delivery(row["event_position"]):
+            self._inserted.append(row)
 
-    def _row(self, key: tuple[int, str, int]) -> dict[str, object]:
-        event_position, subscriber, redelivery = key
-        delivery = self._changed[key]
-        return {
+    def write(self, connection: Connection) -> None:
+        """Merge what was learned into the table, and the differences into the statistics."""
+        if not (self._changed or self._projects):
+            return
+        # before the lock: others make partitions first, and take it then
+        partitions.ensure(connection, "deliveries", [position for position, _, _ in self._changed])
+        _hold(connection, self._namespace)
+        new_events = set(self._projects)
+        old = self._stored(connection, new_events)
+        self._learn_projects(connection, old)
+        changes = Changes(DeliveryTally)
+        self._write_rows(connection, old, changes)
+        self._count_outcomes(self._inserted, changes)
+        orphans = {position for (position, _, _), row in old.items() if row["project_id"] is None} & new_events
+        self._count_again(self._outcomes_of(connection, orphans), changes)
+        counting.add(connection, self._namespace, delivery_statistics, DeliveryTally, changes.spread())
+
+    def _stored(self, connection: Connection, new_events: set[int]) -> dict[Key, Row]:
+        """Return the rows that may change: of new events all there are, which are few; of others those named."""
+        column = deliveries.c
+        found = list(self._select(connection, new_events))
+        named: dict[str, set[int]] = {}
+        for position, subscriber, _ in self._changed:
+            if position not in new_events:
+                named.setdefault(subscriber, set()).add(position)
+        for subscriber, positions in sorted(named.items()):
+            found += self._select(connection, positions, column.subscriber == subscriber)
+        return {(row["event_position"], row["subscriber"], row["redelivery"]): row for row in found}
+
+    def _select(self, connection: Connection, positions: set[int], *only: ColumnElement[bool]) -> Iterator[Row]:
+        for chunk in inserts.chunks(sorted(positions)):
+            query = select(deliveries).where(
+                deliveries.c.namespace == self._namespace, deliveries.c.event_position.in_(chunk), *only
+            )
+            yield from map(dict, connection.execute(query).mappings())
+
+    def _learn_projects(self, connection: Connection, old: dict[Key, Row]) -> None:
+        """Find the projects of what changes: a row has it, or the event at its position."""
+        for (position, _, _), row in old.items():
+            if row["project_id"] is not None:
+                self._projects[position] = row["project_id"]
+        unknown = {position for position, _, _ in self._changed} - self._projects.keys()
+        self._projects |= inserts.projects_at(connection, self._namespace, unknown)
+
+    def _write_rows(self, connection: Connection, old: dict[Key, Row], changes: Changes[DeliveryTally]) -> None:
+        rows = []
+        for key in sorted(self._changed.keys() | old.keys()):
+            before, after = old.get(key), self._merged(key, old.get(key))
+            if before == after:
+                continue
+            rows.append(after)
+            if before:
+                self._at(changes, before, before["project_id"]).add_delivery(before, -1)
+            self._at(changes, after, after["project_id"]).add_delivery(after)
+        if rows:
+            column, statement = deliveries.c, cursors.insert(connection, deliveries)
+            merged = statement.on_conflict_do_update(
+                index_elements=[column.namespace, column.event_position, column.subscriber, column.redelivery],
+                set_={
+                    name: statement.excluded[name] for name in ("state", "attempts", "settled_position", "project_id")
+                },
+            )
+            inserts.upsert(connection, merged, rows)
+
+    def _merged(self, key: Key, old: Row | None) -> Row:
+        """Return a delivery's row as it is to be: what was stored, and what was learned."""
+        new = self._changed.get(key, _Delivery())
+        position, subscriber, redelivery = key
+        row: Row = {
             "namespace": self._namespace,
-            "event_position": event_position,
+            "event_position": position,
             "subscriber": subscriber,
             "redelivery": redelivery,
-            "state": delivery.state,
-            "attempts": delivery.attempts,
-            "settled_position": delivery.settled_position,
+            "state": new.state,
+            "attempts": max(new.attempts, old["attempts"]) if old else new.attempts,
+            "settled_position": new.settled_position,
+            "project_id": self._projects.get(position),
         }
+        if old and old["settled_position"] is not None:
+            row |= {"state": old["state"], "settled_position": old["settled_position"]}
+        return row
+
+    def _count_outcomes(self, rows: Iterable[Row], changes: Changes[DeliveryTally]) -> None:
+        for row in rows:
+            self._at(changes, row, self._projects.get(row["event_position"])).add_outcome(row)
+
+    def _count_again(self, rows: Iterable[Row], changes: Changes[DeliveryTally]) -> None:
+        """Count for their project what was counted for all projects only."""
+        for row in rows:
+            self._at(changes, row, None).add_outcome(row, -1)
+            self._at(changes, row, self._projects[row["event_position"]]).add_outcome(row)
+
+    def _outcomes_of(self, connection: Connection, positions: set[int]) -> Iterator[Row]:
+        """Iterate over the outcomes of events that earlier transactions inserted."""
+        ours = {row["position"] for row in self._inserted}
+        for chunk in inserts.chunks(sorted(positions)):
+            query = select(outcomes).where(
+                outcomes.c.namespace == self._namespace, outcomes.c.event_position.in_(chunk)
+            )
+            yield from (dict(row) for row in connection.execute(query).mappings() if row["position"] not in ours)
+
+    @staticmethod
+    def _at(changes: Changes[DeliveryTally], row: Row, project_id: str | None) -> DeliveryTally:
+        return changes.at(project_id, row["event_position"], row["subscriber"])
+
+
+def _hold(connection: Connection, namespace: str) -> None:
+    """Become the one who folds deliveries, until the transaction ends."""
+    if cursors.lock(connection, namespace, cursors.DELIVERIES) is None:
+        cursors.make(connection, namespace)
+        cursors.lock(connection, namespace, cursors.DELIVERIES)
+
+
+def _is_delivery(event_position: int) -> bool:
+    return 0 < event_position < partitions.LATEST

@@ -20,6 +20,7 @@ from events.errors import InvalidEvent
 from events.event import Event, decode, digest, encode
 from events.records import RecordedEvent
 from store import cursors, inserts
+from store.counting import EventCounts
 from store.cursors import Cursor
 from store.direct import IMPORTED, DirectWriter
 from store.engine import writing
@@ -161,6 +162,10 @@ class Importer:
         if rows:
             inserts.insert_events(connection, rows)
             cursors.move(connection, self._namespace, cursors.DIRECT, Cursor(latest, f"{latest}-0"))
+            counts = EventCounts(self._namespace)
+            for stored in rows:
+                counts.inserted(stored)
+            counts.write(connection)
         return len(rows)
 
 

@@ -130,6 +130,17 @@ def ids_at(connection: Connection, namespace: str, positions: Collection[int]) -
     return found
 
 
+def projects_at(connection: Connection, namespace: str, positions: Collection[int]) -> dict[int, str]:
+    """Return the projects of the events that are stored at those positions, by position."""
+    found: dict[int, str] = {}
+    for chunk in chunks(positions):
+        query = select(events.c.position, events.c.project_id).where(
+            events.c.namespace == namespace, events.c.position.in_(chunk)
+        )
+        found.update((position, project_id) for position, project_id in connection.execute(query))
+    return found
+
+
 def outcomes_at(connection: Connection, namespace: str, positions: Collection[int]) -> dict[int, dict[str, Any]]:
     """Return the rows of the outcomes that are stored at those positions, by position."""
     found: dict[int, dict[str, Any]] = {}

@@ -137,9 +137,18 @@ class Months:
         self._hold(connection)
         if not _exists(connection, f"events_{month}") or self._stays(connection, month):
             return
+        if _exists(connection, f"deliveries_{month}"):
+            self._count(connection, cursors.PRUNED_DELIVERIES, f"deliveries_{month}")
+        self._count(connection, cursors.PRUNED_EVENTS, f"events_{month}")
         connection.exec_driver_sql(f"ALTER TABLE events DETACH PARTITION events_{month}")
         connection.exec_driver_sql(f"ALTER TABLE events_{month} RENAME TO pruned_events_{month}")
         connection.exec_driver_sql(f"DROP TABLE IF EXISTS deliveries_{month}")
+
+    def _count(self, connection: Connection, counter: str, table: str) -> None:
+        """Count the rows of a month that is going; no other namespace has any in it."""
+        rows = connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one()
+        if rows:
+            cursors.count(connection, self._namespace, counter, rows)
 
     def _drop_outcomes(self, month: str, connection: Connection) -> None:
         self._hold(connection)

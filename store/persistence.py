@@ -18,7 +18,7 @@ from events.types import EventType, TypeName
 from store.blackboard import Blackboard
 from store.filter import event_filter
 from store.paths import Given
-from store.statistics import TypeStatistics
+from store.statistics import BucketStatistics, DeliveryStatistics, EventNumbers, Grain
 
 T = TypeVar("T")
 _PAGE = 500
@@ -129,29 +129,56 @@ class EventPersistence:
 
         Returns:
             `{"project_id", "total_events", "total_cost", "average_cost", "cost_by_currency",
-            "average_latency_ms", "p95_latency_ms", "first_event", "last_event", "by_type": {TYPE:
-            the same without project_id and by_type}}`. Times are aware datetimes; averages are over
-            the events that have the measure, and None when none has.
+            "average_latency_ms", "p50_latency_ms", "p95_latency_ms", "p99_latency_ms", "first_event",
+            "last_event", "by_type": {TYPE: the same without project_id and these two}, "by_actor": {ACTOR:
+            likewise}}`. Times are aware datetimes; averages and percentiles are over the events that have
+            the measure, and None when none has. A percentile is less than 1/128 off, the rest exact.
 
         Raises:
             StoreUnavailable, NotMigrated, RedisUnavailable.
         """
         found = await self._hop(lambda: self._blackboard.statistics.project(project_id))
         by_type = {one.type: _numbers(one) for one in found.types}
-        return {"project_id": project_id, **_numbers(found.total), "by_type": by_type}
+        by_actor = {one.actor: _numbers(one) for one in found.actors}
+        return {"project_id": project_id, **_numbers(found.total), "by_type": by_type, "by_actor": by_actor}
+
+    async def get_event_series(
+        self,
+        project_id: str | None = None,
+        grain: Grain = "day",
+        start_time: datetime | None = None,
+        end_time: datetime | None = None,
+    ) -> list[BucketStatistics]:
+        """Return the numbers of a project, or of all projects, by day or hour; as `Statistics.series`.
+
+        Raises:
+            InvalidFilter: a reversed time range, or another grain.
+            StoreUnavailable, NotMigrated, RedisUnavailable.
+        """
+        return await self._hop(lambda: self._blackboard.statistics.series(project_id, grain, start_time, end_time))
+
+    async def get_delivery_statistics(self, project_id: str | None = None) -> list[DeliveryStatistics]:
+        """Return what the deliveries of a project, or of all, came to by subscriber; as `Statistics.deliveries`.
+
+        Raises:
+            StoreUnavailable, NotMigrated.
+        """
+        return await self._hop(lambda: self._blackboard.statistics.deliveries(project_id))
 
     async def _hop(self, call: Callable[[], T]) -> T:
         return await self._blackboard.run(call)
 
 
-def _numbers(one: TypeStatistics) -> dict[str, Any]:
+def _numbers(one: EventNumbers) -> dict[str, Any]:
     return {
         "total_events": one.count,
         "total_cost": one.cost_total,
         "average_cost": one.cost_average,
         "cost_by_currency": one.cost_by_currency,
         "average_latency_ms": one.latency_average_ms,
+        "p50_latency_ms": one.latency_p50_ms,
         "p95_latency_ms": one.latency_p95_ms,
+        "p99_latency_ms": one.latency_p99_ms,
         "first_event": one.first_time,
         "last_event": one.last_time,
     }

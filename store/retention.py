@@ -4,7 +4,7 @@
                       while a dead letter of it is open, or the outbox has a row of it
                       (what only Redis has is not here yet, and cannot be removed here)
     with it go        its id, deliveries, outcomes, decided dead letters, and the payload that lies on the blackboard
-    what stays        the archive's cursors, subscriptions, shared state, and sums over what is gone
+    what stays        the archive's cursors, subscriptions, shared state, and the statistics
 
 Age is that of the position: when history got the event, not when it says it happened. An id that is removed is
 forgotten: an event published under it again is a new one.
@@ -154,10 +154,14 @@ class Retention:
             return 0
         self._remove_followers(connection, page, rows)
         mine = (_event.namespace == self._namespace, _event.position.in_([row.position for row in page]))
-        return connection.execute(events.delete().where(*mine)).rowcount
+        removed = connection.execute(events.delete().where(*mine)).rowcount
+        if removed:
+            cursors.count(connection, self._namespace, cursors.PRUNED_EVENTS, removed)
+        return removed
 
     def _remove_followers(self, connection: Connection, page: Sequence[Any], rows: Counter[str]) -> None:
         """Remove what belongs to the events of a page."""
+        before = rows[deliveries.name]
         for table in _BY_POSITION:
             self._delete(connection, table, table.c.event_position, [row.position for row in page], rows)
         for table in _BY_ID:
@@ -169,6 +173,8 @@ class Retention:
                 mine = (column.project_id == place.project_id, column.key == place.key)
                 gone = blackboard.delete().where(column.namespace == self._namespace, *mine)
                 rows["blackboard"] += connection.execute(gone).rowcount
+        if rows[deliveries.name] > before:
+            cursors.count(connection, self._namespace, cursors.PRUNED_DELIVERIES, rows[deliveries.name] - before)
 
     def _delete(
         self, connection: Connection, table: Table, column: ColumnElement[Any], values: list[Any], rows: Counter[str]

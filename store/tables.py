@@ -16,6 +16,11 @@ microseconds. Text is `text`: lengths are checked where events are made.
     inbox          what handlers' own transactions have committed, one row per event and subscriber
     blackboard     the projects' shared state: one row per version of a key
     redactions     one row per event of which something was redacted: when, and what
+
+Two tables are sums over the others, written in the same transactions; docs/statistics.md says what always holds:
+
+    event_statistics     counts, costs, latencies of events
+    delivery_statistics  states, attempts, failures, running times of deliveries
 """
 
 from __future__ import annotations
@@ -24,7 +29,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Identity, Index, Integer, LargeBinary, MetaData, Table, Text, text
+from sqlalchemy import BigInteger, Column, Identity, Index, Integer, LargeBinary, MetaData, Numeric, Table, Text, text
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
@@ -49,6 +54,22 @@ class Moment(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.astimezone(UTC) if isinstance(value, datetime) else _EPOCH + value * _MICROSECOND
+
+
+class Whole(TypeDecorator[int]):
+    """A whole number of any size: `numeric`; on SQLite its digits as text."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(Numeric() if dialect.name == "postgresql" else Text())
+
+    def process_bind_param(self, value: int | None, dialect: Dialect) -> Any:
+        return value if value is None or dialect.name == "postgresql" else str(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> int | None:
+        return None if value is None else int(value)
 
 
 class _PostgresJson(UserDefinedType[str]):
@@ -104,7 +125,7 @@ events = Table(
     Column("origin", Text, nullable=False),  # publish, direct, import, or the delivery that returned it
     Column("deliveries", JsonText, nullable=False),  # subscribers' names at publish, a sorted list
     Column("exact", Text),  # payload and metadata as they were written, where jsonb would change them
-    # replay of one project; statistics of one project
+    # replay of one project
     Index("events_project", "namespace", "project_id", "position"),
     # replay of a few types
     Index("events_type", "namespace", "type", "position"),
@@ -160,6 +181,7 @@ deliveries = Table(
     Column("state", Text, nullable=False),  # waiting, done, dead, discarded, dropped
     Column("attempts", Integer, nullable=False),  # the highest attempt that has an outcome
     Column("settled_position", BigInteger),  # position of the outcome that ended it
+    Column("project_id", Text),  # its event's; null until the event is archived
     # counts by state of each subscriber; a subscriber's dead deliveries
     Index("deliveries_state", "namespace", "subscriber", "state"),
 )
@@ -201,7 +223,8 @@ archive = Table(
     "archive",
     metadata,
     Column("namespace", Text, primary_key=True),
-    Column("stream", Text, primary_key=True),  # history, outcomes; direct, lives, outbox: see store/cursors.py
+    # history, outcomes; direct, deliveries, lives, outbox: see store/cursors.py
+    Column("stream", Text, primary_key=True),
     Column("position", BigInteger, nullable=False),  # everything up to here is in SQL
     Column("last_entry", Text, nullable=False),  # id of the last entry looked at
 )
@@ -277,4 +300,43 @@ redactions = Table(
     Column("event_id", Text, primary_key=True),
     Column("paths", JsonText, nullable=False),  # what was replaced, a sorted list; ["payload"]: all of it
     Column("redacted_at", Moment, nullable=False),  # the last time
+)
+
+event_statistics = Table(
+    "event_statistics",
+    metadata,
+    Column("namespace", Text, primary_key=True),
+    Column("project_id", Text, primary_key=True),  # empty: of all projects together
+    Column("grain", Text, primary_key=True),  # total, day, hour
+    Column("start", BigInteger, primary_key=True, autoincrement=False),  # microseconds since 1970; 0 for a total
+    Column("type", Text, primary_key=True),
+    Column("actor", Text, primary_key=True),
+    Column("events", BigInteger, nullable=False),
+    Column("priced", BigInteger, nullable=False),  # events that have a cost
+    Column("cost_micros", JsonText, nullable=False),  # millionths by currency, an object
+    Column("timed", BigInteger, nullable=False),  # events that have a latency
+    Column("latency_us", Whole, nullable=False),  # their sum
+    Column("latency_bins", JsonText, nullable=False),  # how many are in each bin of store/bins.py, an object
+    Column("first_time", Moment, nullable=False),
+    Column("last_time", Moment, nullable=False),
+)
+
+delivery_statistics = Table(
+    "delivery_statistics",
+    metadata,
+    Column("namespace", Text, primary_key=True),
+    Column("project_id", Text, primary_key=True),  # empty: of all projects together
+    Column("grain", Text, primary_key=True),  # total, day, hour
+    Column("start", BigInteger, primary_key=True, autoincrement=False),  # microseconds since 1970; 0 for a total
+    Column("subscriber", Text, primary_key=True),
+    Column("waiting", BigInteger, nullable=False),  # deliveries in each state
+    Column("done", BigInteger, nullable=False),
+    Column("dead", BigInteger, nullable=False),
+    Column("discarded", BigInteger, nullable=False),
+    Column("dropped", BigInteger, nullable=False),
+    Column("attempts", BigInteger, nullable=False),  # the sum of theirs
+    Column("failures", BigInteger, nullable=False),  # outcomes that are retried, dead, lost
+    Column("timed", BigInteger, nullable=False),  # outcomes that say how long a handler ran
+    Column("elapsed_us", Whole, nullable=False),  # the sum of these times
+    Column("elapsed_bins", JsonText, nullable=False),  # how many are in each bin of store/bins.py, an object
 )

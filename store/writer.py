@@ -10,6 +10,7 @@ from sqlalchemy import Connection, exc
 
 from events.records import OPEN, Outcome, RecordedEvent, Rejected
 from store import cursors, inserts
+from store.counting import EventCounts
 from store.cursors import Cursor, Stream
 from store.failures import first_line, is_bad_row
 from store.fold import Fold
@@ -49,6 +50,7 @@ class ArchiveWriter:
         self._connection = connection
         self._namespace = namespace
         self._stream = stream
+        self._counts = EventCounts(namespace)
         self._fold = Fold(namespace)
         self._appended = cursor.position
 
@@ -94,7 +96,9 @@ class ArchiveWriter:
                 continue
             self._fold.delivered(record)  # they are in the queues all the same
         self.reject(aside + late.refused)
-        for record in self._keep(fresh, inserts.insert_events):
+        for record, row in self._keep(fresh, inserts.insert_events):
+            self._counts.inserted(row)
+            self._fold.inserted_event(row)
             self._fold.delivered(record)
             if record.position <= self.cursor.position:
                 late.stored.append(record)
@@ -117,15 +121,19 @@ class ArchiveWriter:
         behind = [row["position"] for _, row in rows if row["position"] <= self.cursor.position]
         taken = inserts.outcomes_at(self._connection, self._namespace, behind)
         fresh: list[tuple[Outcome, Row]] = []
-        displaced: list[Outcome] = []
+        folded: list[Outcome] = []
         for outcome, row in rows:
-            if taken.get(row["position"], row) == row:
+            there = taken.setdefault(row["position"], row)
+            if there is row:
                 fresh.append((outcome, row))
-            else:
+                continue
+            folded.append(outcome)
+            if there != row:
                 late.refused.append(_displaced(outcome, "that of another outcome"))
-                displaced.append(outcome)
         self.reject(late.refused)
-        folded = displaced + self._keep(fresh, inserts.insert_outcomes)
+        for outcome, row in self._keep(fresh, inserts.insert_outcomes):
+            self._fold.inserted_outcome(row)
+            folded.append(outcome)
         for outcome in folded:
             self._fold.ended(outcome)
         self._keep_letters([outcome for outcome in folded if outcome.letter])
@@ -158,7 +166,7 @@ class ArchiveWriter:
         cursors.move(self._connection, self._namespace, self._stream, self.cursor)
 
     def finish(self) -> None:
-        """Write what became of the deliveries; called by `Archive.writer` before it commits.
+        """Write what became of the deliveries, and the statistics; called by `Archive.writer` before it commits.
 
         Raises:
             ValueError: something was appended beyond the cursor, which readers would see twice.
@@ -168,6 +176,7 @@ class ArchiveWriter:
                 f"The {self._stream} archive was appended to up to {self._appended}, but its cursor stayed at "
                 f"{self.cursor.position}: call advance before leaving the block."
             )
+        self._counts.write(self._connection)
         self._fold.write(self._connection)
 
     def _storable(self, records: Sequence[R], to_row: Callable[[str, R], Row]) -> list[tuple[R, Row]]:
@@ -182,21 +191,24 @@ class ArchiveWriter:
         self.reject(aside)
         return rows
 
-    def _keep(self, batch: list[tuple[R, Row]], store: Callable[[Connection, list[Row]], None]) -> list[R]:
-        """Store a batch; when the database refuses a value in it, store one by one and set the bad ones aside."""
+    def _keep(self, batch: list[tuple[R, Row]], store: Callable[[Connection, list[Row]], None]) -> list[tuple[R, Row]]:
+        """Store a batch, and return what is stored of it.
+
+        When the database refuses a value in it, it is stored one by one and the bad ones are set aside.
+        """
         if not batch:
             return []
         try:
             with self._connection.begin_nested():
                 store(self._connection, [row for _, row in batch])
-            return [record for record, _ in batch]
+            return batch
         except exc.SQLAlchemyError as error:
             if not is_bad_row(error):
                 raise
             if len(batch) == 1:
                 self.reject([rejection(batch[0][0], f"The database refused it: {first_line(error)}.")])
                 return []
-        return [record for one in batch for record in self._keep([one], store)]
+        return [kept for one in batch for kept in self._keep([one], store)]
 
     def _keep_letters(self, ended: list[Outcome]) -> None:
         """Store the dead letters that outcomes make, then what others decided about them or earlier ones."""

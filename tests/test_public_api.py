@@ -38,6 +38,14 @@ from events.types import EventType
 from store.exporting import COLUMNS
 from store.pointers import Pointer
 from store.state import Entry
+from store.statistics import (
+    ActorStatistics,
+    BucketStatistics,
+    DeliveryStatistics,
+    ProjectStatistics,
+    Statistics,
+    TypeStatistics,
+)
 from store.tables import metadata
 from store.tree import CausationTree, MissingLink, TreeEvent
 
@@ -146,6 +154,8 @@ def test_the_persistence_has_these_methods() -> None:
         "iter_events": "(self, after=0, *, project_id=None, start_time=None, end_time=None, event_types=None, "
         "actor=None, correlation_id=None, payload=None, metadata=None)",
         "get_event_statistics": "(self, project_id=None)",
+        "get_event_series": "(self, project_id=None, grain='day', start_time=None, end_time=None)",
+        "get_delivery_statistics": "(self, project_id=None)",
     }
 
 
@@ -242,6 +252,28 @@ def test_the_values_have_these_fields() -> None:
         "position", "subscriber", "event_position", "redelivery", "attempts", "worker", "reason", "event", "traceback",
         "output", "raw", "entry_id", "lane", "resolution", "resolved_position",
     ]  # fmt: skip
+
+
+def test_statistics_have_these_fields_and_methods() -> None:
+    numbers = [
+        "count", "cost_total", "cost_average", "cost_by_currency", "latency_average_ms", "latency_p50_ms",
+        "latency_p95_ms", "latency_p99_ms", "first_time", "last_time",
+    ]  # fmt: skip
+    of = {TypeStatistics: "type", ActorStatistics: "actor", BucketStatistics: "start"}
+    assert {kind: [field.name for field in fields(kind)] for kind in of} == {
+        kind: [*numbers, name] for kind, name in of.items()
+    }
+    assert [field.name for field in fields(ProjectStatistics)] == ["project_id", "types", "total", "actors"]
+    assert [field.name for field in fields(DeliveryStatistics)] == [
+        "subscriber", "waiting", "done", "dead", "discarded", "dropped", "attempts", "failures", "elapsed_average_ms",
+        "elapsed_p50_ms", "elapsed_p95_ms", "elapsed_p99_ms", "start",
+    ]  # fmt: skip
+    assert public_methods(Statistics) == {
+        "project": "(self, project_id=None)",
+        "series": "(self, project_id=None, grain='day', start=None, end=None)",
+        "deliveries": "(self, project_id=None)",
+        "delivery_series": "(self, project_id=None, grain='day', start=None, end=None)",
+    }
 
 
 def test_a_subscriber_has_these_options() -> None:
@@ -406,6 +438,7 @@ def test_the_tables_are_these() -> None:
         ],
         "deliveries": [
             "namespace", "event_position", "subscriber", "redelivery", "state", "attempts", "settled_position",
+            "project_id",
         ],
         "dead_letters": [
             "namespace", "position", "event_position", "subscriber", "redelivery", "attempts", "worker", "reason",
@@ -424,6 +457,14 @@ def test_the_tables_are_these() -> None:
             "actor", "event_id",
         ],
         "redactions": ["namespace", "event_id", "paths", "redacted_at"],
+        "event_statistics": [
+            "namespace", "project_id", "grain", "start", "type", "actor", "events", "priced", "cost_micros", "timed",
+            "latency_us", "latency_bins", "first_time", "last_time",
+        ],
+        "delivery_statistics": [
+            "namespace", "project_id", "grain", "start", "subscriber", "waiting", "done", "dead", "discarded",
+            "dropped", "attempts", "failures", "timed", "elapsed_us", "elapsed_bins",
+        ],
     }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from console import wording
 from console.printing import console
-from console.statistics import print_statistics
+from console.statistics import print_types
 from console.tree import print_tree
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def print_report(backend: Backend, told: Told, commands: list[str]) -> None:
     out.print("\nWhat caused what", style="bold")
     print_tree(out, tree)
     out.print("\nPer event type", style="bold")
-    print_statistics(out, backend.blackboard.statistics.project(told.root.project_id), ())
+    print_types(out, backend.blackboard.statistics.project(told.root.project_id))
     out.print("\nLook further", style="bold")
     for command in commands:
         out.print(f"  {command}", soft_wrap=True)

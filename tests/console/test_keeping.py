@@ -58,6 +58,9 @@ class House:
     def ids(self) -> list[str]:
         return [event["event_id"] for event in self.run("replay", "--json").json_lines()]
 
+    def count(self) -> int:
+        return int(self.run("stats", "--json").json()["total"]["count"])
+
     def database(self) -> str:
         with reading(self.backend.blackboard.engine) as connection:
             rows = [list(connection.execute(select(table)).all()) for table in metadata.sorted_tables]
@@ -112,6 +115,18 @@ def test_pruning_takes_a_project_and_an_age_and_tells_json(full: House) -> None:
     assert (done["events"], done["rows"]["event_index"], done["kept"], done["dry_run"]) == (2, 2, {}, False)
     assert done["held_by_delivery"] is False
     assert full.ids() == ["EV-1", "EV-2", "EV-3", "EV-6"]
+
+
+def test_what_is_pruned_stays_in_the_statistics_until_somebody_says_that_it_shall_not(full: House) -> None:
+    full.run("prune", "--older-than", "0s", "--yes")
+
+    assert full.count() == 6
+    assert not [one for one in full.run("doctor", "--json").json()["findings"] if one["about"] == "statistics"]
+    refused = full.run("stats", "--recount")
+    assert refused.code == 2 and "still count 4 events that prune removed" in refused.sentence()
+    assert "--forget-pruned" in refused.sentence() and full.count() == 6
+    assert full.run("stats", "--recount", "--forget-pruned").out.endswith("added up again.\n")
+    assert full.count() == 2
 
 
 def test_what_a_back_filling_subscriber_has_still_to_get_stays(full: House) -> None:

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine
 
 from events.event import Event
-from events.records import RecordedEvent
+from events.records import Outcome, RecordedEvent
 from store.archive import Archive
 from store.engine import open_engine
 from store.migrate import upgrade
@@ -117,6 +117,14 @@ def store_events(archive: Archive, *recorded: RecordedEvent) -> None:
         assert writer is not None
         writer.append_events(recorded)
         writer.advance(recorded[-1].position, f"{recorded[-1].position}-0")
+
+
+def store_outcomes(archive: Archive, *ended: Outcome) -> None:
+    """Archive outcomes, and move the cursor to the last of them."""
+    with archive.writer("outcomes") as writer:
+        assert writer is not None
+        writer.append_outcomes(ended)
+        writer.advance(ended[-1].position, f"{ended[-1].position}-0")
 
 
 def migrate(url: str) -> None:

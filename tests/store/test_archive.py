@@ -22,7 +22,7 @@ from store.cursors import Cursor
 from store.engine import open_engine, reading
 from store.replay import Replay
 from store.tables import deliveries, event_index, events, metadata, outcomes, rejected
-from tests.store.conftest import an_event, store_events
+from tests.store.conftest import an_event, store_events, store_outcomes
 from tests.waiting import wait_until
 
 
@@ -34,12 +34,6 @@ def rows(engine, table, *columns):
 
 def outcome(position, event_position, state=AttemptState.DONE, subscriber="Writer", attempt=1, redelivery=0, **rest):
     return Outcome(position, event_position, subscriber, redelivery, attempt, AttemptState(state), "w1", **rest)
-
-
-def store_outcomes(archive, *ended):
-    with archive.writer("outcomes") as writer:
-        writer.append_outcomes(ended)
-        writer.advance(ended[-1].position, f"{ended[-1].position}-0")
 
 
 def test_an_empty_archive_is_at_its_beginning(archive):

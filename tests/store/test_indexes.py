@@ -1,7 +1,7 @@
 """Each index of the legend in `store/tables.py` serves the query that it is there for, in every partition.
 
 The statements are those that the code sends: they are overheard, and explained with the same values. What serves
-statistics alone (`deliveries_state`) is not among them.
+counts of waiting deliveries alone (`deliveries_state`) is not among them.
 """
 
 from __future__ import annotations

@@ -5,21 +5,26 @@ from __future__ import annotations
 import json
 import re
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Engine, inspect, select, text
 
 from events.errors import InvalidSettings, NotMigrated, StoreUnavailable
+from events.records import AttemptState, Outcome
 from store import migrate
 from store.archive import Archive
 from store.engine import open_engine, reading, writing
+from store.recount import differences
 from store.replay import Replay
-from store.tables import metadata
+from store.statistics import Statistics
+from store.tables import deliveries, delivery_statistics, event_statistics, metadata
+from tests.store.conftest import an_event, store_events, store_outcomes
+from tests.waiting import wait_until
 
 AN_EVENT = """
     INSERT INTO events (namespace, position, event_id, project_id, type, actor, correlation_id, depth, timestamp,
@@ -31,7 +36,7 @@ AN_ENTRY = (
 )
 # Of an entry that was no delivery: its position was any number.
 A_DELIVERY = "INSERT INTO deliveries VALUES ('n', :position, 'A', 0, 'dead', 1, NULL)"
-REVISIONS = ["0001", "0002", "0003", "0004", "0005"]
+REVISIONS = ["0001", "0002", "0003", "0004", "0005", "0006"]
 
 
 def moment(engine: Engine) -> object:
@@ -87,6 +92,43 @@ def test_rows_survive_forwards_and_backwards(empty_url, open_at, before):
         assert [json.loads(row) for row in rows] == [json.loads(payload) for payload in payloads]
     assert migrate.upgrade(engine) == [r for r in REVISIONS if r > before]
     assert {recorded.position: recorded.event.payload for recorded in history.iterate()} == read
+
+
+def test_what_was_stored_before_is_in_the_statistics_after(empty_url, open_at):
+    engine = open_at(empty_url)
+    migrate.upgrade(engine)
+    noon = datetime(2024, 5, 1, 12, tzinfo=UTC)
+    for namespace in ("n", "'other'"):
+        archive = Archive(engine, namespace)
+        early = Outcome(10**12 + 1, 7_200_000_000, "A", 3, 1, AttemptState.LOST, "w", elapsed_us=10**15)
+        store_outcomes(archive, early, Outcome(10**12 + 2, 2**60, "A", 0, 1, AttemptState.DEAD, "w"))
+        measured = {"cost": 1e12, "currency": "E\\", "latency_ms": 1e12}
+        for n in range(1, 31):
+            metadata = [{}, {"cost": 0.5}, {"latency_ms": n / 7}, measured][n % 4]
+            fields = {"metadata": metadata, "project_id": f"p{n % 3}", "actor": f"a{n % 2}", "deliveries": ("A", "B")}
+            at = noon - timedelta(hours=n % 5, microseconds=n % 2)
+            store_events(archive, an_event(n * 1_800_000_000, "TU"[n % 2], timestamp=at, **fields))
+        states = [AttemptState.DONE, AttemptState.RETRIED, AttemptState.DEAD]
+        ended = [
+            Outcome(10**12 + 2 + n, n * 1_800_000_000, "A", 0, n % 3, states[n % 3], "w", elapsed_us=n * 999)
+            for n in range(1, 33)  # two of events that are not stored
+        ]
+        store_outcomes(archive, *ended)
+
+    def summed():
+        with reading(engine) as connection:
+            tables = (event_statistics, delivery_statistics, deliveries)
+            found = [[dict(row) for row in connection.execute(select(table)).mappings()] for table in tables]
+        return [sorted(rows, key=lambda row: [str(value) for value in row.values()]) for rows in found]
+
+    kept = summed()
+    assert migrate.downgrade(engine, "0005") == ["0006"]
+    assert migrate.upgrade(engine) == ["0006"]
+
+    assert summed() == kept
+    assert differences(engine, "n") == differences(engine, "'other'") == []
+    store_events(Archive(engine, "n"), an_event(2 * 10**12, deliveries=("A",)))
+    assert differences(engine, "n") == []
 
 
 def test_the_named_head_is_the_newest_script():
@@ -165,3 +207,34 @@ def test_sqlite_survives_a_power_cut_and_shares_the_file(tmp_path, sqlite_templa
         assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
         assert connection.execute(text("PRAGMA synchronous")).scalar() == 2
     engine.dispose()
+
+
+def test_the_statistics_wait_for_an_archiver_and_count_what_it_stores(empty_url, open_at, backend):
+    if backend == "sqlite":
+        pytest.skip("SQLite has one writer per file")
+    engine, counted = open_at(empty_url), []
+    migrate.upgrade(engine)
+    migrate.downgrade(engine, "0005")
+    with writing(engine) as connection:
+        connection.execute(text("INSERT INTO archive VALUES ('n', 'history', 0, '0-0'), ('n', 'direct', 0, '0-0')"))
+    migrating = threading.Thread(target=lambda: counted.append(migrate.upgrade(open_at(empty_url))))
+
+    with writing(engine) as connection:
+        connection.execute(text("SELECT * FROM archive FOR UPDATE"))
+        migrating.start()
+        wait_until(lambda: _waits(engine), 30, "the migration to wait for the archiver")
+        at = {"position": 1, "payload": "{}", "at": moment(engine)}
+        connection.execute(text(AN_EVENT), at)
+        connection.execute(text(AN_ENTRY), at)
+        connection.execute(text("UPDATE archive SET position = 1 WHERE stream = 'history'"))
+    migrating.join(60)
+
+    assert counted == [["0006"]]
+    assert Statistics(engine, "n", None).project("p").total.count == 1
+    assert differences(engine, "n") == []
+
+
+def _waits(engine: Engine) -> bool:
+    with reading(engine) as connection:
+        query = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = CAST('archive' AS regclass)")
+        return bool(connection.execute(query).scalar())

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from events.errors import EventIdConflict, HistoryReset, RedisUnavailable, StoreUnavailable
+from events.errors import EventIdConflict, HistoryReset, InvalidFilter, RedisUnavailable, StoreUnavailable
 from events.event import Event
 from events.settings import Settings
 from store.archive import Archive
@@ -227,11 +227,27 @@ def test_statistics_have_their_documented_shape(persistence):
 
     assert set(found) == {
         "project_id", "total_events", "total_cost", "average_cost", "cost_by_currency", "average_latency_ms",
-        "p95_latency_ms", "first_event", "last_event", "by_type",
+        "p50_latency_ms", "p95_latency_ms", "p99_latency_ms", "first_event", "last_event", "by_type", "by_actor",
     }  # fmt: skip
     assert (found["total_events"], found["total_cost"], found["average_latency_ms"]) == (2, 0.5, 100.0)
     assert found["by_type"]["QA_REPORT"]["total_cost"] == 0.25
+    assert found["by_actor"]["a"]["total_events"] == 2
     assert asyncio.run(persistence.get_event_statistics("nobody"))["total_events"] == 0
+
+
+def test_a_series_and_deliveries_come_over_the_same_edge(board, persistence):
+    days = [datetime(2024, 1, day, 23, 30) for day in (1, 3)]
+    asyncio.run(persistence.persist_events([event(f"e{n}", timestamp=moment) for n, moment in enumerate(days)]))
+    store_events(board.archive, an_event(2000, deliveries=("A",), timestamp=days[1]))
+
+    found = asyncio.run(persistence.get_event_series("film", end_time=days[1]))
+    hours = asyncio.run(persistence.get_event_series("film", "hour", start_time=days[1]))
+
+    assert [(one.start.day, one.count) for one in found] == [(1, 1), (3, 2)]
+    assert [(one.start, one.count) for one in hours] == [(datetime(2024, 1, 3, 23, tzinfo=UTC), 2)]
+    assert [one.waiting for one in asyncio.run(persistence.get_delivery_statistics("film"))] == [1]
+    with pytest.raises(InvalidFilter, match="reversed"):
+        asyncio.run(persistence.get_event_series("film", start_time=days[1], end_time=days[0]))
 
 
 def test_context_variables_reach_the_thread_and_a_cancelled_caller_leaks_nothing(url):

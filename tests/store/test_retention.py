@@ -17,6 +17,7 @@ from store import retention as retention_module
 from store.archive import Archive
 from store.blackboard import Blackboard
 from store.engine import reading, writing
+from store.inspection import counted
 from store.replay import Replay
 from store.tables import dead_letters, deliveries, event_index, events, metadata, outbox, outcomes, rejected
 from tests.store.conftest import an_event, store_events
@@ -88,6 +89,9 @@ def test_what_waits_and_what_nobody_has_decided_about_stays_and_is_counted(
         "rejected": 0, "inbox": 0,
     }  # fmt: skip
     assert [count(engine, table) for table in (event_index, deliveries, outcomes, dead_letters)] == [3, 4, 3, 2]
+    assert board.statistics.project().total.count == 10, "what is pruned stays counted"
+    sums = counted(engine, "test")
+    assert sums.agrees and (sums.pruned_events, sums.pruned_deliveries) == (7, 2)
     assert board.newest("film", "payloads/e8") is None
 
 
@@ -273,6 +277,8 @@ def test_archivers_prunes_and_readers_at_once_leave_exact_totals(
     assert [recorded.position for recorded in board.replay.iterate()] == expected
     assert [count(engine, table) for table in (event_index, deliveries)] == [len(expected)] * 2
     assert count(engine, outcomes) == sum(1 for n in expected if n % 10)
+    sums = counted(engine, "test")
+    assert sums.agrees and sums.counted_events == sums.counted_deliveries == total, sums
     assert archive.cursor("history").position == total
 
 
@@ -411,6 +417,8 @@ def test_a_prune_that_was_interrupted_is_gone_on_with(months: list[int], board: 
     done = board.retention.prune(position_of(2031, 4))
 
     assert done.events == 4 and not [name for name in partitions_of(engine) if name.startswith("pruned")]
+    sums = counted(engine, "test")
+    assert sums.agrees and (sums.pruned_events, sums.counted_events) == (4, 5), sums
     assert [count(engine, table) for table in (events, event_index, deliveries, outcomes)] == [1] * 4
 
 

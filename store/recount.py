@@ -1,0 +1,140 @@
+"""Adds the statistics up again from the rows of which they are sums: to compare, and to mend.
+
+Nobody reads answers from here: it looks at every event, delivery and outcome. Memory grows with the rows of the
+statistics, not with history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Engine, RowMapping, Select, Table, and_, select
+
+from store import counting, cursors
+from store.counting import Changes, EventCounts, Key, Tally
+from store.engine import reading, writing
+from store.partitions import LATEST
+from store.tables import archive, deliveries, delivery_statistics, event_statistics, events, outcomes
+from store.tally import DeliveryTally, EventTally
+
+_PAGE = 1000
+_OF_DELIVERIES = and_(outcomes.c.event_position > 0, outcomes.c.event_position < LATEST)
+_MEASURES = ("project_id", "type", "actor", "timestamp", "cost_micros", "currency", "latency_us")
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A row of the statistics that is not what adding up again gives.
+
+    Attributes:
+        table: its table.
+        key: project (empty: all), grain, start; then type and actor, or the subscriber.
+        kept: what it holds; None when there is no such row.
+        counted: what it ought to hold; None when there ought to be none.
+    """
+
+    table: str
+    key: Key
+    kept: EventTally | DeliveryTally | None
+    counted: EventTally | DeliveryTally | None
+
+
+def differences(engine: Engine, namespace: str) -> list[Difference]:
+    """Compare the statistics of a namespace with what is stored, in one snapshot; it reads everything.
+
+    Returns:
+        The rows that differ, by table and key; none when all is as it should be.
+
+    Raises:
+        StoreUnavailable, NotMigrated.
+    """
+    with reading(engine) as connection:
+        found = _differing(
+            event_statistics, _kept(connection, namespace, event_statistics, EventTally), _events(connection, namespace)
+        )
+        kept = _kept(connection, namespace, delivery_statistics, DeliveryTally)
+        return found + _differing(delivery_statistics, kept, _deliveries(connection, namespace))
+
+
+def recount(engine: Engine, namespace: str) -> None:
+    """Write the statistics of a namespace anew, from what is stored; what was pruned is in them no more.
+
+    Archivers wait meanwhile.
+
+    Raises:
+        StoreUnavailable, NotMigrated.
+
+    Guarantee: all or nothing; repeating it changes nothing.
+    """
+    with writing(engine) as connection:
+        for stream in ("history", "outcomes", cursors.DIRECT, cursors.DELIVERIES):
+            cursors.lock(connection, namespace, stream)
+        _write_projects(connection, namespace)
+        connection.execute(
+            archive.delete().where(
+                archive.c.namespace == namespace,
+                archive.c.stream.in_((cursors.PRUNED_EVENTS, cursors.PRUNED_DELIVERIES)),
+            )
+        )
+        for table in (event_statistics, delivery_statistics):
+            connection.execute(table.delete().where(table.c.namespace == namespace))
+        counting.add(connection, namespace, event_statistics, EventTally, _events(connection, namespace))
+        counting.add(connection, namespace, delivery_statistics, DeliveryTally, _deliveries(connection, namespace))
+
+
+def _events(connection: Connection, namespace: str) -> dict[Key, EventTally]:
+    counts = EventCounts(namespace)
+    query = select(*(events.c[name] for name in _MEASURES)).where(events.c.namespace == namespace)
+    for row in _rows(connection, query):
+        counts.inserted(row)
+    return counts.spread()
+
+
+def _deliveries(connection: Connection, namespace: str) -> dict[Key, DeliveryTally]:
+    changes = Changes(DeliveryTally)
+    for row in _rows(connection, _with_project(deliveries, namespace)):
+        changes.at(row["of_project"], row["event_position"], row["subscriber"]).add_delivery(row)
+    for row in _rows(connection, _with_project(outcomes, namespace).where(_OF_DELIVERIES)):
+        changes.at(row["of_project"], row["event_position"], row["subscriber"]).add_outcome(row)
+    return changes.spread()
+
+
+def _with_project(table: Table, namespace: str) -> Select[Any]:
+    """Select rows with the project of the event at their position, null when none is stored."""
+    event = events.c
+    is_its_event = and_(event.namespace == table.c.namespace, event.position == table.c.event_position)
+    joined = table.outerjoin(events, is_its_event)
+    return select(table, event.project_id.label("of_project")).select_from(joined).where(table.c.namespace == namespace)
+
+
+def _rows(connection: Connection, query: Select[Any]) -> Iterator[RowMapping]:
+    yield from connection.execute(query.execution_options(yield_per=_PAGE)).mappings()
+
+
+def _kept(connection: Connection, namespace: str, table: Table, kind: type[Tally]) -> dict[Key, Tally]:
+    names = counting.key_names(table)
+    rows = _rows(connection, select(table).where(table.c.namespace == namespace))
+    return {tuple(row[name] for name in names): kind.of(row) for row in rows}
+
+
+def _differing(table: Table, kept: dict[Key, Tally], counted: dict[Key, Tally]) -> list[Difference]:
+    return [
+        Difference(table.name, key, kept.get(key), counted.get(key))
+        for key in sorted(kept.keys() | counted.keys())
+        if kept.get(key) != counted.get(key)
+    ]
+
+
+def _write_projects(connection: Connection, namespace: str) -> None:
+    """Give deliveries their projects that an archiver of an older version did not give them."""
+    event, delivery = events.c, deliveries.c
+    project = select(event.project_id).where(
+        event.namespace == delivery.namespace, event.position == delivery.event_position
+    )
+    connection.execute(
+        deliveries.update()
+        .where(delivery.namespace == namespace, delivery.project_id.is_(None))
+        .values(project_id=project.scalar_subquery())
+    )
