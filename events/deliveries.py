@@ -78,15 +78,21 @@ class Settlement:
         moved = len(self.lease.frame.body) if self.action != "end" else 0
         return moved + len(self.output) + sum(len(event[-1]) for event in self.events if isinstance(event[-1], bytes))
 
-    def arguments(self) -> list[Argument]:
-        """Return the item as settle.lua reads it."""
+    def arguments(self, consumer: str) -> list[Argument]:
+        """Return the item as settle.lua reads it: what ends, and nothing comes of it, takes few."""
         lease, frame = self.lease, self.lease.frame
+        reason = _bytes(" ".join(self.reason.split())[:2000]) if self.reason else b""
+        line: Argument = ""
+        if self.state:
+            line = f"{frame.position}\t{lease.subscriber}\t{frame.redelivery}\t{lease.attempt}\t{self.state.value}\t"
+            line = f"{line}{consumer}\t{self.elapsed_us}\t".encode() + reason
+        place = [lease.subscriber, lease.entry_id, lease.count, frame.position, frame.redelivery, frame.lane, line]
+        if self.action == "end" and not (self.events or frame.scopes or lease.begun):
+            return [*place, 0]
         return [
-            lease.subscriber, lease.entry_id, lease.count, self.action, self.state.value if self.state else "",
-            frame.position, frame.redelivery, lease.attempt, frame.lane, self.attempts, self.delay_us,
-            self.elapsed_us, _bytes(" ".join(self.reason.split())[:2000]), _bytes(self.traceback[-16_000:]),
-            self.output, lease.event_id, frame.root, frame.depth, frame.scopes, int(lease.begun), len(self.events),
-            *(argument for event in self.events for argument in event),
+            *place, 1, self.action, lease.attempt, self.attempts, self.delay_us, reason,
+            _bytes(self.traceback[-16_000:]), self.output, lease.event_id, frame.root, frame.depth, frame.scopes,
+            int(lease.begun), len(self.events), *(argument for event in self.events for argument in event),
         ]  # fmt: skip
 
 
@@ -169,7 +175,7 @@ class Deliveries:
             RedisUnavailable: some may be settled; sending all again is safe.
             ScriptFailed: nothing is settled for sure; send one by one.
         """
-        flat = [argument for settlement in settlements for argument in settlement.arguments()]
+        flat = [argument for settlement in settlements for argument in settlement.arguments(self.consumer)]
         replies = self.namespace.call("settle", self.consumer, self._max_routes, *flat)
         return [_VERDICTS.get(reply) or refusal(reply, self._max_routes) or "refused" for reply in replies]
 

@@ -102,6 +102,25 @@ local function lease_on(queue, entry)
   return found[1]
 end
 
+-- The leases of a consumer on some entries of a queue: entry id -> delivery count, of none that is another's. One
+-- listing of its oldest leases answers for nearly all; what it did not come to is asked for singly.
+local function leases_on(queue, consumer, entries)
+  local limit, held = 2 * #entries + 16, {}
+  local listed = redis.pcall('XPENDING', queue, GROUP, '-', '+', limit, consumer)
+  if listed.err then
+    if not string.find(listed.err, 'NOGROUP', 1, true) then error(listed) end
+    return held
+  end
+  for _, lease in ipairs(listed) do held[lease[1]] = lease[4] end
+  if #listed == limit then
+    for _, entry in ipairs(entries) do
+      local lease = not held[entry] and lease_on(queue, entry)
+      if lease and lease[2] == consumer then held[entry] = lease[4] end
+    end
+  end
+  return held
+end
+
 -- subscribers and their windows ---------------------------------------------------------------
 
 local records = {}
@@ -130,7 +149,7 @@ local function record(S)
   r.window = r.paused and 0 or r.limit or READY_BASE + r.running
   r.used = redis.call('XLEN', r.queue)
   r.waiting = redis.call('ZCARD', r.lanes)
-  redis.call('HLEN', r.held)
+  if r.ordered then redis.call('HLEN', r.held) end
   r.has_suspects = redis.call('HLEN', r.suspects) > 0
   records[S] = r
   return r
@@ -267,36 +286,75 @@ local function opens_in(r)
   return math.max(wait, r.ready >= burst and LOOK_AGAIN or 0)
 end
 
+-- How urgent a lane is that stands at this place of `lanes`.
+local function urgency_of(place) return -math.floor(tonumber(place) / PRIORITY_STEP) end
+
+-- Takes the next lanes off `lanes`, with their places: all equally urgent, because one that is more urgent and has
+-- had its turn goes before those that are less.
+local function next_lanes(r, count)
+  local popped, lanes = redis.call('ZPOPMIN', r.lanes, count), {}
+  local urgency = popped[1] and urgency_of(popped[2])
+  for p = 1, #popped, 2 do
+    if urgency_of(popped[p + 1]) == urgency then
+      lanes[#lanes + 1] = { name = popped[p], place = popped[p + 1] }
+    else
+      redis.call('ZADD', r.lanes, popped[p + 1], popped[p])
+    end
+  end
+  r.waiting = popped[1] and r.waiting - #lanes or 0
+  return lanes, urgency
+end
+
+-- Gives lanes that are equally urgent the next turns, in their order.
+local function take_turns(r, lanes, urgency)
+  if #lanes == 0 then return end
+  local turn, places = redis.call('HINCRBY', key('sub', r.name), 'turn', #lanes) - #lanes, {}
+  for n, lane in ipairs(lanes) do
+    places[2 * n - 1], places[2 * n] = whole(turn + n - urgency * PRIORITY_STEP), lane
+  end
+  r.waiting = r.waiting + redis.call('ZADD', r.lanes, 'NX', unpack(places))
+end
+
+-- Moves the head of a lane into the window. Returns how many bytes that were, nothing if it did not move, and
+-- whether the lane may move on.
+local function admit_head(r, lane)
+  local list = lane_key(r, lane)
+  local frame = redis.call('LPOP', list)
+  if not frame then return end
+  local name = (r.ordered or r.has_suspects) and name_of(frame)
+  local holder = r.ordered and redis.call('HGET', r.held, lane)
+  if holder and holder ~= name then
+    redis.call('LPUSH', list, frame)
+  elseif into_window(r, frame, lane, name) then
+    return string.len(frame), not r.ordered and redis.call('EXISTS', list) == 1
+  else
+    come_back(r, frame, lane)
+  end
+end
+
 -- The one door. Moves heads of lanes, by urgency and turn, into the window while there is room.
 -- Invariants: XLEN(queue) <= window; an ordered lane has at most one delivery in the window, and
 -- `held` names it; moved deliveries of one lane keep their order; no more enter than the rate allows. A call
 -- moves a bounded number and about 32 MB; `cut` says that it stopped there, and the next call goes on.
+local LANES_AT_ONCE = 100
 local function admit(r)
-  local moved, size = 0, 0
+  local moved, size, is_open = 0, 0, true
   open_rate(r)
-  while r.used < r.window and r.waiting > 0 and moved < ADMIT_LIMIT and size < MAX_WRITTEN and may_pass(r) do
-    local lane = redis.call('ZPOPMIN', r.lanes)[1]
-    if not lane then
-      r.waiting = 0
-      break
-    end
-    r.waiting = r.waiting - 1
-    r.listed[lane] = nil
-    local frame = redis.call('LPOP', lane_key(r, lane))
-    if frame then
-      local name = name_of(frame)
-      size = size + string.len(frame)
-      local holder = r.ordered and redis.call('HGET', r.held, lane)
-      if holder and holder ~= name then
-        redis.call('LPUSH', lane_key(r, lane), frame)
-      elseif into_window(r, frame, lane, name) then
-        moved = moved + 1
-        local head = not r.ordered and redis.call('LINDEX', lane_key(r, lane), 0)
-        if head then may_move(r, lane, head) end
+  while is_open and r.used < r.window and r.waiting > 0 and moved < ADMIT_LIMIT and size < MAX_WRITTEN do
+    local lanes, urgency = next_lanes(r, math.min(r.window - r.used, LANES_AT_ONCE))
+    local again = {}
+    for _, lane in ipairs(lanes) do
+      is_open = is_open and r.used < r.window and size < MAX_WRITTEN and may_pass(r)
+      if is_open then
+        r.listed[lane.name] = nil
+        local bytes, goes_on = admit_head(r, lane.name)
+        if bytes then moved, size = moved + 1, size + bytes end
+        if goes_on then again[#again + 1] = lane.name end
       else
-        come_back(r, frame, lane)
+        r.waiting = r.waiting + redis.call('ZADD', r.lanes, lane.place, lane.name)
       end
     end
+    take_turns(r, again, urgency)
   end
   r.cut = moved >= ADMIT_LIMIT or size >= MAX_WRITTEN
   if r.passed then redis.call('HSET', key('sub', r.name), 'tat', whole(r.tat)) end

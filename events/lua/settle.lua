@@ -1,17 +1,19 @@
 -- Ends attempts: acknowledges, publishes what the handler returned, records the outcome and lets
 -- the lane move, in one step for each item.
 --
--- ARGV: epoch, consumer, max_routes, then per item 21 fields and its events (see event_at):
+-- ARGV: epoch, consumer, max_routes, then per item 8 fields:
 --   subscriber, entry id, delivery count   the lease's token, with the consumer
+--   position, redelivery, lane             of the delivery, as its frame says; position 0 if unreadable
+--   outcome    its line (see outcome); empty writes none
+--   more       1 if 13 fields and events follow; without them the delivery has ended, and nothing comes of it:
 --   action     end | again | dead
---   state      the outcome's word; empty writes no outcome
---   position, redelivery, attempt, lane    of the delivery, as its frame says; position 0 if unreadable
+--   attempt    of the delivery
 --   attempts   (again) attempts so far for the next try
 --   delay      (again) microseconds from now, by the server's clock; 0 is not at all
---   elapsed    microseconds; reason, one line; traceback; output, kept with a dead letter
+--   reason, one line; traceback; output, kept with a dead letter
 --   event, root, depth, scopes   of the handled event, for what it caused when Redis has forgotten its id
 --   begun      1 if this lease has counted a start of a suspect (see begin)
---   events     how many returned events follow
+--   events     how many returned events follow (see event_at)
 -- Reply: 'EPOCH', or per item `settled`, `refused` (the lease is not the caller's any more: another
 -- worker has it, or an earlier send of this item settled it), or why its events were refused
 -- (`CONFLICT ...`, `ROUTES ...`, `JOINS ...`, `DELIVERIES count limit`, tab-separated), in which case nothing
@@ -28,116 +30,150 @@
 
 if epoch_differs() then return 'EPOCH' end
 local consumer, max_routes = ARGV[2], tonumber(ARGV[3])
-local ITEM_FIELDS = 21
+local FIELDS, MORE, MORE_FIELDS = 8, 7, 13 -- where an item says that more follows
 local MAX_RAW = 65536 -- bytes of what cannot be read
 local now = server_time()
 read_clock()
 check_stream(key('history'))
 check_stream(key('outcomes'))
 
-local items, replies, batch, taken = {}, {}, {}, {}
+local items, replies, batch = {}, {}, {}
+local entries, leases = {}, {} -- per subscriber: of its items; what the consumer has of it, entry id -> delivery count
 local said, ended = {}, {} -- per subscriber: how many the caller said it runs, and how many of it end here
+
 local i = 4
 while i <= #ARGV do
   local S = ARGV[i]
-  local item = {
-    S = S, entry = ARGV[i + 1], count = ARGV[i + 2], action = ARGV[i + 3], state = ARGV[i + 4], position = ARGV[i + 5],
-    redelivery = ARGV[i + 6], attempt = ARGV[i + 7], lane = ARGV[i + 8], attempts = ARGV[i + 9], delay = ARGV[i + 10],
-    elapsed = ARGV[i + 11], reason = ARGV[i + 12], traceback = ARGV[i + 13], output = ARGV[i + 14], events = {},
-  }
-  item.event, item.scopes = ARGV[i + 15], ARGV[i + 18]
-  item.handled = { root = ARGV[i + 16], depth = tonumber(ARGV[i + 17]) or 0, scopes = item.scopes }
-  handled[item.event] = item.handled
-  item.begun = ARGV[i + 19] == '1'
-  local events, routed = tonumber(ARGV[i + 20]), 0
-  i = i + ITEM_FIELDS
-  item.name = item.position .. ':' .. item.redelivery
+  local item = { S = S, entry = ARGV[i + 1], at = i, action = 'end' }
+  if ARGV[i + MORE] == '1' then
+    i = i + FIELDS
+    item.action, item.attempt, item.attempts, item.delay = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+    item.reason, item.traceback, item.output = ARGV[i + 4], ARGV[i + 5], ARGV[i + 6]
+    item.event, item.scopes = ARGV[i + 7], ARGV[i + 10]
+    item.handled = { root = ARGV[i + 8], depth = tonumber(ARGV[i + 9]) or 0, scopes = item.scopes }
+    item.begun, item.count = ARGV[i + 11] == '1', tonumber(ARGV[i + 12])
+    item.events_at = i + MORE_FIELDS
+    handled[item.event] = item.handled
+    i = item.events_at + item.count * EVENT_FIELDS
+  else
+    i = i + FIELDS
+  end
+  entries[S] = entries[S] or {}
+  table.insert(entries[S], item.entry)
+  items[#items + 1] = item
+end
+for S, some in pairs(entries) do leases[S] = leases_on(key('queue', S), consumer, some) end
 
+-- Reads what the item's events touch. Returns why they are refused, or nil.
+local function events_refused(item, position, redelivery)
+  local routed, reason = 0, nil
+  item.events = {}
+  for n = 1, item.count do
+    local e = event_at(item.events_at + (n - 1) * EVENT_FIELDS, position .. ':' .. item.S .. ':' .. redelivery)
+    reason = refusal(e, max_routes, batch) or reason
+    routed = routed + #routes_of(e.type)
+    item.events[n] = e
+  end
+  if routed > MAX_RETURNED then reason = table.concat({ 'DELIVERIES', routed, MAX_RETURNED }, '\t') end
+  for _, e in ipairs(item.events) do
+    if reason and batch[e.id] == e then batch[e.id] = nil end
+  end
+  return reason
+end
+
+for n, item in ipairs(items) do
+  local S, at = item.S, item.at
+  local position, redelivery = ARGV[at + 3], ARGV[at + 4]
   local verdict = 'settled'
-  local lease = lease_on(key('queue', S), item.entry)
-  local mine = lease and lease[2] == consumer and whole(lease[4]) == item.count -- fence
-  if not mine or taken[S .. '\t' .. item.entry] then
+  local count = leases[S][item.entry]
+  local mine = count and whole(count) == ARGV[at + 2] -- fence
+  if not mine then
     verdict = 'refused'
   else
     local r = record(S)
-    check_lane(r, item.lane)
-    redis.call('ZCARD', r.delayed)
-    said[S] = said[S] or tonumber(redis.call('HGET', key('running', S), consumer) or '0')
+    if r.ordered or item.action ~= 'end' then check_lane(r, ARGV[at + 5]) end
+    if not said[S] then
+      redis.call('ZCARD', r.delayed)
+      said[S] = tonumber(redis.call('HGET', key('running', S), consumer) or '0')
+    end
     if item.action == 'dead' then check_stream(r.dead) end
-    redis.call('HLEN', r.suspects)
     scopes_in(item.scopes)
-    if r.join_of or item.redelivery ~= '0' then redis.call('ZCARD', key('joins', S)) end
-    for n = 1, events do
-      local e = event_at(i + (n - 1) * EVENT_FIELDS, item.position .. ':' .. S .. ':' .. item.redelivery)
-      local reason = refusal(e, max_routes, batch)
-      if reason then verdict = reason end
-      routed = routed + #routes_of(e.type)
-      item.events[n] = e
+    if r.join_of or redelivery ~= '0' then redis.call('ZCARD', key('joins', S)) end
+    if item.count and item.count > 0 then verdict = events_refused(item, position, redelivery) or verdict end
+    if verdict == 'settled' then
+      leases[S][item.entry] = nil -- an item settles once
     end
-    if routed > MAX_RETURNED then verdict = table.concat({ 'DELIVERIES', routed, MAX_RETURNED }, '\t') end
-    for _, e in ipairs(item.events) do
-      if verdict ~= 'settled' and batch[e.id] == e then batch[e.id] = nil end
-    end
-    taken[S .. '\t' .. item.entry] = verdict == 'settled'
     if verdict == 'settled' and item.action ~= 'end' then
       local entry = redis.call('XRANGE', r.queue, item.entry, item.entry)[1]
-      local fields = entry and entry[2] or {}
-      for n = 1, #fields, 2 do
-        if fields[n] == 'f' then item.frame = fields[n + 1] end
-      end
-      item.frame = item.frame or ''
+      item.frame = entry and field_of(entry, 'f') or ''
     end
   end
-  i = i + events * EVENT_FIELDS
-  items[#items + 1] = item
-  replies[#replies + 1] = verdict
+  replies[n] = verdict
 end
 
 -- `again` keeps the body and writes the attempts so far into the header.
 local function next_frame(item)
   local rest = string.match(item.frame, '^%d+\t%d+\t%d+\t(.*)$')
-  return table.concat({ item.position, item.redelivery, item.attempts, rest or '' }, '\t')
+  return table.concat({ ARGV[item.at + 3], ARGV[item.at + 4], item.attempts, rest or '' }, '\t')
+end
+
+local function record_outcome(r, item, line)
+  if item.action == 'dead' then
+    local letter = append(r.dead, 'f', item.frame, 'r', item.reason, 't', item.traceback, 'a', item.attempt,
+                          'w', consumer, 'o', item.output)
+    append(key('outcomes'), 'o', line, 'd', whole(letter), 't', item.traceback, 'x', item.output,
+           'f', item.event == '' and string.sub(item.frame, 1, MAX_RAW) or '')
+  elseif line ~= '' then
+    append(key('outcomes'), 'o', line)
+  end
+end
+
+local function bring_back(r, item, lane, is_untouched)
+  local frame = next_frame(item)
+  if is_untouched then give_back_places(r, 1) end
+  if item.delay == '0' then
+    come_back(r, frame, lane)
+  else
+    redis.call('ZADD', r.delayed, whole(now + tonumber(item.delay)), frame)
+  end
 end
 
 for n, item in ipairs(items) do
   if replies[n] == 'settled' and had_enough() then
     replies[n] = 'LATER'
   elseif replies[n] == 'settled' then
-    local r = record(item.S)
-    although_full(r.queue)
-    handled[item.event] = item.handled -- its join, if it settles here too, is in fewer scopes
-    for _, e in ipairs(item.events) do publish(e) end
-    if item.action == 'dead' then
-      local letter = append(r.dead, 'f', item.frame, 'r', item.reason, 't', item.traceback, 'a', item.attempt,
-                            'w', consumer, 'o', item.output)
-      outcome(item.position, item.S, item.redelivery, item.attempt, item.state, consumer, item.elapsed, item.reason,
-              'd', whole(letter), 't', item.traceback, 'x', item.output,
-              'f', item.event == '' and string.sub(item.frame, 1, MAX_RAW) or '')
-    elseif item.state ~= '' then
-      outcome(item.position, item.S, item.redelivery, item.attempt, item.state, consumer, item.elapsed, item.reason)
+    local r, at = record(item.S), item.at
+    local lane, line, name = ARGV[at + 5], ARGV[at + 6], ARGV[at + 3] .. ':' .. ARGV[at + 4]
+    if not r.ended then
+      although_full(r.queue)
+      r.ended = {}
     end
-    redis.call('XACK', r.queue, GROUP, item.entry)
-    redis.call('XDEL', r.queue, item.entry)
+    if item.events then
+      handled[item.event] = item.handled -- its join, if it settles here too, is in fewer scopes
+      for _, e in ipairs(item.events) do publish(e) end
+    end
+    record_outcome(r, item, line)
+    r.ended[#r.ended + 1] = item.entry
     r.used = r.used - 1
     if item.action == 'again' then
-      local frame = next_frame(item)
-      if item.state == '' then give_back_places(r, 1) end
-      if item.delay == '0' then
-        come_back(r, frame, item.lane)
-      else
-        redis.call('ZADD', r.delayed, whole(now + tonumber(item.delay)), frame)
-      end
+      bring_back(r, item, lane, line == '')
     else
       leave_scopes(item.scopes, item.action == 'dead')
-      if item.action == 'end' then forget_join(r, item.position, item.redelivery ~= '0') end
-      if item.action == 'end' or r.dead_policy ~= 'block' then let_go(r, item.lane, item.name) end
+      if item.action == 'end' then forget_join(r, ARGV[at + 3], ARGV[at + 4] ~= '0') end
+      if item.action == 'end' or r.dead_policy ~= 'block' then let_go(r, lane, name) end
     end
-    if item.action ~= 'again' or item.state ~= '' then
-      redis.call('HDEL', r.suspects, item.name)
-    elseif item.begun and redis.call('HINCRBY', r.suspects, item.name, -1) < 0 then -- counted, and never started
-      redis.call('HSET', r.suspects, item.name, '0')
+    if item.action ~= 'again' or line ~= '' then
+      if r.has_suspects then redis.call('HDEL', r.suspects, name) end
+    elseif item.begun and redis.call('HINCRBY', r.suspects, name, -1) < 0 then -- counted, and never started
+      redis.call('HSET', r.suspects, name, '0')
     end
-    if item.state ~= '' then ended[item.S] = (ended[item.S] or 0) + 1 end
+    if line ~= '' then ended[item.S] = (ended[item.S] or 0) + 1 end
+  end
+end
+for _, r in pairs(records) do
+  if r.ended then
+    redis.call('XACK', r.queue, GROUP, unpack(r.ended))
+    redis.call('XDEL', r.queue, unpack(r.ended))
   end
 end
 for S, count in pairs(ended) do

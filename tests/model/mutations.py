@@ -14,23 +14,20 @@ class Edit(NamedTuple):
     new: str
 
 
-_FENCE = "lease[2] == consumer and whole(lease[4]) == item.count -- fence"
+_FENCE = "count and whole(count) == ARGV[at + 2] -- fence"
 
 MUTATIONS: dict[str, tuple[Edit, ...]] = {
     "no_holder": (
         Edit("if r.ordered then redis.call('HSET', r.held, lane, name) end", ""),
-        Edit(
-            "local head = not r.ordered and redis.call('LINDEX', lane_key(r, lane), 0)",
-            "local head = redis.call('LINDEX', lane_key(r, lane), 0)",
-        ),
+        Edit("not r.ordered and redis.call('EXISTS', list) == 1", "redis.call('EXISTS', list) == 1"),
     ),
-    "no_fence": (Edit(f"local mine = lease and {_FENCE}", "local mine = true"),),
-    "fence_by_name_alone": (Edit(_FENCE, "lease[2] == consumer"),),
+    "no_fence": (Edit(f"local mine = {_FENCE}", "local mine = true"),),
+    "fence_by_name_alone": (Edit(_FENCE, "count"),),
     "renewal_that_steals": (
         Edit("if lease and lease[2] == consumer and whole(lease[4]) == ARGV[i + 2] then -- fence", "if lease then"),
     ),
     "trim_past_the_archive": (Edit("math.min(tonumber(ARGV[4]), position + 1)", "position + 1000000"),),
-    "ack_without_delete": (Edit("    redis.call('XDEL', r.queue, item.entry)\n", ""),),
+    "ack_without_delete": (Edit("    redis.call('XDEL', r.queue, unpack(r.ended))\n", ""),),
     "anybody_lets_go": (Edit("redis.call('HGET', r.held, lane) == name", "redis.call('HEXISTS', r.held, lane) == 1"),),
     "duplicates_not_checked": (
         Edit("local old = remember(e.id) or batch[e.id]", "local old = batch[e.id]"),
@@ -39,9 +36,9 @@ MUTATIONS: dict[str, tuple[Edit, ...]] = {
     "retry_goes_to_the_tail": (
         Edit("\n  redis.call('LPUSH', lane_key(r, lane), frame)", "\n  redis.call('RPUSH', lane_key(r, lane), frame)"),
     ),
-    "hand_back_counts": (Edit("item.redelivery, item.attempts, rest", "item.redelivery, item.attempt, rest"),),
+    "hand_back_counts": (Edit("item.attempts, rest or", "item.attempt, rest or"),),
     "retry_releases_the_lane": (
-        Edit("local frame = next_frame(item)\n", "local frame = next_frame(item)\nlet_go(r, item.lane, item.name)\n"),
+        Edit("local frame = next_frame(item)\n", "local frame = next_frame(item)\nlet_go(r, lane, name_of(frame))\n"),
     ),
     "returned_before_the_fence": (
         Edit(
@@ -55,11 +52,13 @@ MUTATIONS: dict[str, tuple[Edit, ...]] = {
     "clock_not_kept": (Edit("redis.call('SET', key('clock'), whole(clock))", ""),),
     "clock_not_read": (Edit("tonumber(redis.call('GET', key('clock')) or '0')", "0"),),
     "renewal_counts": (Edit("entry, 'IDLE', 0, 'JUSTID')", "entry, 'IDLE', 0)"),),
-    "window_ignored": (Edit("while r.used < r.window and r.waiting > 0", "while r.waiting > 0"),),
-    "twice_in_one_batch": (Edit("if not mine or taken[S .. '\\t' .. item.entry] then", "if not mine then"),),
-    "lane_forgotten": (
-        Edit("local head = not r.ordered and redis.call('LINDEX', lane_key(r, lane), 0)", "local head"),
+    "window_ignored": (
+        Edit("while is_open and r.used < r.window and", "while is_open and"),
+        Edit("is_open = is_open and r.used < r.window and", "is_open = is_open and"),
+        Edit("math.min(r.window - r.used, LANES_AT_ONCE)", "LANES_AT_ONCE"),
     ),
+    "twice_in_one_batch": (Edit("leases[S][item.entry] = nil -- an item", "-- an item"),),
+    "lane_forgotten": (Edit("not r.ordered and redis.call('EXISTS', list) == 1", "false"),),
     "next_in_lane_forgotten": (
         Edit("\n    local head = redis.call('LINDEX', lane_key(r, lane), 0)", "\n    local head"),
     ),
@@ -77,7 +76,7 @@ MUTATIONS: dict[str, tuple[Edit, ...]] = {
     "begin_without_fence": (
         Edit("if not (lease and lease[2] == ARGV[2] and whole(lease[4]) == ARGV[5]) then", "if not lease then"),
     ),
-    "suspicion_never_ends": (Edit("    redis.call('HDEL', r.suspects, item.name)\n", ""),),
+    "suspicion_never_ends": (Edit("if r.has_suspects then redis.call('HDEL', r.suspects, name) end", ""),),
     "archive_goes_back": (Edit("math.max(position, tonumber(redis.call('GET', key('archived')) or '0'))", "position"),),
     "ids_never_expire": (Edit("redis.call('PEXPIRE', key('id', ARGV[i]), expires[i])", ""),),
     "second_body_refused": (Edit("e.origin ~= 'publish' and old.origin == e.origin", "false"),),
@@ -93,7 +92,7 @@ MUTATIONS: dict[str, tuple[Edit, ...]] = {
     ),
     "letter_keeps_its_lane": (
         Edit(
-            "      let_go(r, item.lane, item.name)\n      forget_join(r, item.position, true)",
+            "      let_go(r, lane, name_of(frame))\n      forget_join(r, item.position, true)",
             "      forget_join(r, item.position, true)",
         ),
     ),

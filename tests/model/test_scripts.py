@@ -856,7 +856,7 @@ def test_a_wrong_type_is_an_error_before_the_first_write(bench: Bench, call: str
     ended = Settlement(first, "dead", AttemptState.DEAD, events=[returned])
     arguments: dict[str, list[Argument]] = {
         "publish": [100, "publish", *event_arguments(event("before", "Z"), MIB), *returned],
-        "settle": ["w", 100, *ended.arguments()],
+        "settle": ["w", 100, *ended.arguments("w")],
         "reap": ["v", LEASE_MS, 10, 1, 2, "S", "T"],
         "promote": ["w", 10, "", "S", 0, "T", 0],
         "declare": ["S", 100, "project", 2, "A", "B", "concurrency", "5"],

@@ -1,0 +1,1 @@
+"""Contestants, a module each; `benchmarks/contestant.py` says what one has."""
