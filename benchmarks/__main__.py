@@ -78,7 +78,8 @@ def machine() -> str:
     """Say on what all of this was measured."""
     with Server() as server:
         version = server.client.info("server").get("valkey_version", "?")
-    return f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}, Valkey {version}"
+    place = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}"
+    return f"{place}, Python {platform.python_version()}, Valkey {version}"
 
 
 def _modules(names: Sequence[str] | None) -> list[ModuleType]:

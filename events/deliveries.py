@@ -86,7 +86,9 @@ class Settlement:
         if self.state:
             line = f"{frame.position}\t{lease.subscriber}\t{frame.redelivery}\t{lease.attempt}\t{self.state.value}\t"
             line = f"{line}{consumer}\t{self.elapsed_us}\t".encode() + reason
-        place = [lease.subscriber, lease.entry_id, lease.count, frame.position, frame.redelivery, frame.lane, line]
+        place: list[Argument] = [
+            lease.subscriber, lease.entry_id, lease.count, frame.position, frame.redelivery, frame.lane, line,
+        ]  # fmt: skip
         if self.action == "end" and not (self.events or frame.scopes or lease.begun):
             return [*place, 0]
         return [

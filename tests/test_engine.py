@@ -22,7 +22,7 @@ from events.settings import Settings
 from events.subscriptions import SubscriberOptions, Subscription
 from tests.valkey_servers import ValkeyServer
 from tests.waiting import wait_until
-from workers import receiver
+from workers import prefetch
 from workers.attempt import Attempt
 from workers.engine import Engine
 from workers.held import Held
@@ -187,7 +187,7 @@ def test_a_drain_hands_back_what_was_read_though_another_read_is_under_way(
         pass
 
     monkeypatch.setattr(Deliveries, "read", slowly)
-    monkeypatch.setattr(receiver, "MAX_BLOCK_MS", 60_000)  # a drain waits that long for it
+    monkeypatch.setattr(prefetch, "MAX_BLOCK_MS", 60_000)  # a drain waits that long for it
     with painting(namespace, ignore, is_async=True, events=3, lease_s=60) as engine:
         assert under_way.wait(20)
         draining = threading.Thread(target=engine.drain, args=(60,))

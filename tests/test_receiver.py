@@ -21,7 +21,8 @@ from tests.valkey_servers import ValkeyServer
 from tests.waiting import wait_until
 from workers.credits import Credits
 from workers.held import Held
-from workers.receiver import QUIET_BLOCK_MS, SATURATED_BLOCK_MS, Receiver
+from workers.prefetch import QUIET_BLOCK_MS, SATURATED_BLOCK_MS
+from workers.receiver import Receiver
 
 PATIENCE_S = 30
 

@@ -109,7 +109,7 @@ class Engine:
         self.loop = self._own_loop.loop if self._own_loop else loop
         assert self.loop is not None
         patience_s = min(CANCEL_AGAIN_S, settings.lease_s / 2)  # to end before the handler counts as hanging
-        self._async = AsyncHandlers(self.loop, self._begin_on_loop, self.finish, patience_s)
+        self._async = AsyncHandlers(self.loop, self._begin_on_loop, self._finish_on_loop, patience_s)
         self._running: dict[int, Attempt] = {}
         self._idle = threading.Condition()
         self._hanging = Hanging(self._attempts, self.loop, settings.lease_s, threads)
@@ -138,9 +138,10 @@ class Engine:
     def take(self, name: str, timeout_s: float) -> Attempt | None:
         """Return the next attempt of a subscriber that may start, or None after the time-out."""
         lease = self.receiver.take(name, timeout_s)
-        if lease is None:
-            return None
-        attempt = Attempt(lease, self.subscriptions[name], self.namespace.keys.namespace)
+        return None if lease is None else self._attempt(lease)
+
+    def _attempt(self, lease: Lease) -> Attempt:
+        attempt = Attempt(lease, self.subscriptions[lease.subscriber], self.namespace.keys.namespace)
         with self._idle:
             self._running[id(attempt)] = attempt
         return attempt
@@ -170,11 +171,15 @@ class Engine:
         else:
             attempt.result = result
 
-    def finish(self, attempt: Attempt) -> None:
-        """End an attempt whose result or error is set; from any thread. A second end is none."""
+    def finish(self, attempt: Attempt, *, goes_on: bool = False) -> Attempt | None:
+        """End an attempt whose result or error is set; from any thread. A second end is none.
+
+        Returns:
+            With `goes_on` the next attempt of its subscriber, if one may start now.
+        """
         with self._idle:
             if attempt.finished:
-                return
+                return None
             attempt.finished = True
         elapsed_s = time.monotonic() - attempt.started_at if attempt.started_at else 0.0
         try:
@@ -185,11 +190,13 @@ class Engine:
                 self._settler.put(settlement)
                 say(attempt, settlement)
         finally:
-            self.receiver.finished(attempt.lease, elapsed_s)
+            following = self.receiver.finished(attempt.lease, elapsed_s, goes_on=goes_on)
             with self._idle:
                 self._running.pop(id(attempt), None)
                 self.handled += attempt.started_at > 0
-                self._idle.notify_all()
+                if self.draining:
+                    self._idle.notify_all()
+        return None if following is None else self._attempt(following)
 
     @property
     def hangs(self) -> str:
@@ -290,6 +297,9 @@ class Engine:
                 return False
             attempt.started_at = time.monotonic()
         return True
+
+    def _finish_on_loop(self, attempt: Attempt) -> None:
+        self.finish(attempt)
 
     def _begin_on_loop(self, attempt: Attempt) -> bool:
         self.receiver.began(attempt.lease)

@@ -19,6 +19,22 @@ from workers.buffer import Buffer
 from workers.credits import MAX_READY, Credits
 
 LOW_READY = MAX_READY * 3 // 4
+MAX_BLOCK_MS = 900
+SATURATED_BLOCK_MS = 20
+QUIET_BLOCK_MS = 250
+
+
+def longest_block_ms(may_open: bool, quiet_s: float) -> int:
+    """How long a read may wait for the next delivery.
+
+    Args:
+        may_open: whether room may come free for a subscriber that has none. Nobody tells Redis when it does, so
+            the wait is an eighth of the time for which nothing has come or ended.
+        quiet_s: that time.
+    """
+    if not may_open:
+        return MAX_BLOCK_MS
+    return max(SATURATED_BLOCK_MS, min(int(quiet_s * 1000) // 8, QUIET_BLOCK_MS))
 
 
 class _Kind(NamedTuple):

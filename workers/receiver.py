@@ -26,14 +26,11 @@ from events.subscriptions import Subscription
 from workers.credits import READY_S, Credits
 from workers.damage import Damage
 from workers.held import Held
-from workers.prefetch import LOW_READY, Prefetch
+from workers.prefetch import LOW_READY, MAX_BLOCK_MS, Prefetch, longest_block_ms
 from workers.ready import Ready
 from workers.starting import MAX_STARTING, Starting
 from workers.telling import Telling
 
-MAX_BLOCK_MS = 900
-SATURATED_BLOCK_MS = 20
-QUIET_BLOCK_MS = 250
 OWED_S = 0.02
 MANY = 32
 MAX_TAKEN_OVER = 64
@@ -157,20 +154,30 @@ class Receiver:
         """Whether a delivery that `take` gave was handed back, because the loop stood still; never to be started."""
         return self._starting.has_let_go(lease)
 
-    def finished(self, lease: Lease, elapsed_s: float) -> None:
-        """Take back the credit of a delivery that `take` gave."""
+    def finished(self, lease: Lease, elapsed_s: float, *, goes_on: bool = False) -> Lease | None:
+        """Take back the credit of a delivery that `take` gave.
+
+        Args:
+            goes_on: whether the caller starts another one of its subscriber.
+
+        Returns:
+            That one, with the credit; None when none is here, or it is another subscriber's turn.
+        """
+        subscription = self._subscriptions[lease.subscriber]
         with self._lock:
-            self._credits.give_back(self._subscriptions[lease.subscriber], elapsed_s)
+            self._credits.give_back(subscription, elapsed_s)
             self._changed_at = time.monotonic()
             self._prefetch.ended(lease)
             self._starting.ended(lease)
             self._telling.ended(lease.subscriber)
-            free = self._credits.free(self._subscriptions[lease.subscriber])
-            if free > len(self._here.buffers[lease.subscriber]):
-                self._room.notify_all()
             if lease.suspect and not self._here.alone:
                 self._next_tick = min(self._next_tick, time.monotonic() + 0.05)
-            self._wake_consumers()
+            following = self._next(subscription.name, subscription) if goes_on and not self._stopping else None
+            if following is None:
+                if self._credits.free(subscription) > len(self._here.buffers[subscription.name]):
+                    self._room.notify_all()
+                self._wake_consumers()
+            return following
 
     def settled(self, lease: Lease) -> None:
         """Let the next one run alone. Not before Redis has the end of this one: should the next kill the
@@ -328,16 +335,9 @@ class Receiver:
         if many and len(many) < len(open_names):
             self._accept(self._deliveries.read(many, min(rooms[name] for name in many), None))
         count = min(rooms[name] for name in open_names)
-        self._accept(self._deliveries.read(open_names, count, self._block_ms(rooms, wait_s)))
-
-    def _block_ms(self, rooms: Mapping[str, int], wait_s: float) -> int:
-        """How long to wait for the next delivery. Nobody tells Redis that a room opens here: where one may, the
-        wait is an eighth of the time for which nothing has come or ended."""
-        longest = MAX_BLOCK_MS
-        if any(room <= 0 and name not in self.paused for name, room in rooms.items()):
-            quiet_ms = int((time.monotonic() - self._changed_at) * 1000)
-            longest = max(SATURATED_BLOCK_MS, min(quiet_ms // 8, QUIET_BLOCK_MS))
-        return max(1, min(longest, int(wait_s * 1000)))
+        may_open = any(room <= 0 and name not in self.paused for name, room in rooms.items())
+        block_ms = longest_block_ms(may_open, time.monotonic() - self._changed_at)
+        self._accept(self._deliveries.read(open_names, count, max(1, min(block_ms, int(wait_s * 1000)))))
 
     def _accept(self, leases: list[Lease]) -> None:
         if leases:

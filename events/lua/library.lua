@@ -105,7 +105,7 @@ end
 -- The leases of a consumer on some entries of a queue: entry id -> delivery count, of none that is another's. One
 -- listing of its oldest leases answers for nearly all; what it did not come to is asked for singly.
 local function leases_on(queue, consumer, entries)
-  local limit, held = 2 * #entries + 16, {}
+  local limit, held = #entries + 16, {}
   local listed = redis.pcall('XPENDING', queue, GROUP, '-', '+', limit, consumer)
   if listed.err then
     if not string.find(listed.err, 'NOGROUP', 1, true) then error(listed) end

@@ -32,7 +32,7 @@ from tests.fleet.test_leases import APP, caused, nothing_is_left, say_go, start_
 from tests.valkey_servers import DebianRedis, ValkeyServer
 from tests.waiting import wait_until
 from workers.broker import StreamsBroker
-from workers.receiver import MAX_BLOCK_MS
+from workers.prefetch import MAX_BLOCK_MS
 
 
 @pytest.fixture
