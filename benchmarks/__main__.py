@@ -9,13 +9,12 @@ import platform
 import statistics
 import sys
 from collections.abc import Sequence
-from types import ModuleType
 
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks import contestant
-from benchmarks.contestant import Absent
+from benchmarks.contestant import Absent, Contestant
 from benchmarks.server import Server
 from benchmarks.works import WORKS, Figures, Work
 
@@ -28,28 +27,29 @@ def main() -> None:
     names = {work.name for work in WORKS}
     if unknown := [name for name in arguments.name if name not in names]:
         sys.exit(f"There is no work {', '.join(map(repr, unknown))}; there are: {', '.join(sorted(names))}.")
-    modules = _modules(arguments.with_)
+    takers = _contestants(arguments.with_, dict(pair.split("=", 1) for pair in arguments.python))
     chosen = [work for work in WORKS if not arguments.name or work.name in arguments.name]
-    found = {work.name: measure(work, modules, arguments.rounds) for work in chosen}
+    found = {work.name: measure(work, takers, arguments.rounds) for work in chosen}
     if arguments.json:
         print(json.dumps({"machine": machine(), "rounds": arguments.rounds, "works": found}, indent=1))
         return
     out = Console()
     out.print(machine())
-    for module in modules:
-        out.print(f"{module.LABEL}: {contestant.versions(module)}; {module.PROMISE}")
+    for taker in takers:
+        packages = ", ".join(f"{package} {version}" for package, version in taker.versions.items())
+        out.print(f"{taker.module.LABEL}: {packages}; {taker.module.PROMISE}")
     for work in chosen:
-        out.print(table(work, found[work.name], {_name(module): module.LABEL for module in modules}))
+        out.print(table(work, found[work.name], {taker.name: taker.module.LABEL for taker in takers}))
 
 
-def measure(work: Work, modules: Sequence[ModuleType], rounds: int) -> Results:
+def measure(work: Work, contestants: Sequence[Contestant], rounds: int) -> Results:
     """Let contestants take turns, the order turned round each time, so that a slow moment hits all alike."""
     found: Results = {}
+    takers = [taker for taker in contestants if taker.can(work.needs)]
     for number in range(rounds):
-        takers = [module for module in modules if all(hasattr(module, name) for name in work.needs)]
-        for module in takers if number % 2 == 0 else reversed(takers):
-            print(f"{work.name} {number + 1}/{rounds} {module.LABEL}", file=sys.stderr, flush=True)
-            found.setdefault(_name(module), []).append(work.run(module))
+        for taker in takers if number % 2 == 0 else reversed(takers):
+            print(f"{work.name} {number + 1}/{rounds} {taker.module.LABEL}", file=sys.stderr, flush=True)
+            found.setdefault(taker.name, []).append(work.run(taker))
     return found
 
 
@@ -82,11 +82,11 @@ def machine() -> str:
     return f"{place}, Python {platform.python_version()}, Valkey {version}"
 
 
-def _modules(names: Sequence[str] | None) -> list[ModuleType]:
+def _contestants(names: Sequence[str] | None, pythons: dict[str, str]) -> list[Contestant]:
     found = []
     for name in names or contestant.NAMES:
         try:
-            found.append(contestant.load(name))
+            found.append(contestant.load(name, pythons.get(name, sys.executable)))
         except Absent as absent:
             if names:
                 sys.exit(str(absent))
@@ -94,15 +94,14 @@ def _modules(names: Sequence[str] | None) -> list[ModuleType]:
     return found
 
 
-def _name(module: ModuleType) -> str:
-    return module.__name__.rpartition(".")[2]
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", nargs="*", help=f"works: {', '.join(work.name for work in WORKS)}; all without")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contestant (default 5)")
     parser.add_argument("--with", dest="with_", nargs="+", metavar="CONTESTANT", help="only these")
+    parser.add_argument(
+        "--python", action="append", default=[], metavar="NAME=PATH", help="another interpreter for a contestant"
+    )
     parser.add_argument("--json", action="store_true", help="print every turn's figures as JSON")
     return parser
 

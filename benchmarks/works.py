@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 from benchmarks import meter
+from benchmarks.contestant import Contestant
 from benchmarks.ledger import VARIABLE, Ledger
 from benchmarks.server import Server
 
@@ -25,13 +24,14 @@ WARM = 200
 _WAIT_S = 120.0
 
 Figures = dict[str, float]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 class Round:
     """A server, a ledger and the processes of one turn."""
 
-    def __init__(self, module: ModuleType, server: Server, home: Path, size: int) -> None:
-        self.module, self.server, self.home = module, server, home
+    def __init__(self, contestant: Contestant, server: Server, home: Path, size: int) -> None:
+        self.contestant, self.server, self.home = contestant, server, home
         self.ledger = Ledger(home / "ledger", size)
         self.environment = {
             **os.environ,
@@ -39,45 +39,44 @@ class Round:
             "REDIS_URL": server.url,
             "EVENTBUS_HOME": str(home),
             "BENCH_REDIS_URL": server.url,
+            "PYTHONPATH": str(ROOT),
         }
         self._workers: list[subprocess.Popen[bytes]] = []
-
-    @property
-    def name(self) -> str:
-        return self.module.__name__.rpartition(".")[2]
 
     @property
     def pids(self) -> list[int]:
         return [process.pid for process in self._workers]
 
     def prepare(self) -> None:
-        if hasattr(self.module, "prepare"):
-            code = f"from benchmarks.peers import {self.name} as m; m.prepare({self.server.url!r})"
-            subprocess.run([sys.executable, "-c", code], env=self.environment, check=True)
+        if self.contestant.can(("prepare",)):
+            code = f"from benchmarks.peers import {self.contestant.name} as m; m.prepare({self.server.url!r})"
+            subprocess.run([self.contestant.python, "-c", code], env=self.environment, check=True)
 
     def producer(self, way: str, first: int, count: int) -> subprocess.Popen[str]:
         """Start a producer, and wait until it may be told to go."""
-        arguments = [self.name, way, self.server.url, str(first), str(count)]
+        arguments = [self.contestant.name, way, self.server.url, str(first), str(count)]
         process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.producer", *arguments],
+            [self.contestant.python, "-m", "benchmarks.producer", *arguments],
             env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert process.stdout is not None
         if process.stdout.readline() != "ready\n":
             process.wait()
-            raise RuntimeError(f"The producer of {self.name} ended with {process.returncode}.")
+            raise RuntimeError(f"The producer of {self.contestant.name} ended with {process.returncode}.")
         return process
 
-    def publish(self, way: str, first: int, count: int) -> Figures:
+    def publish(self, way: str, first: int, count: int) -> dict[str, Any]:
         """Publish, and return what the producer says: `took_s`, `cpu_s`."""
         return finish(go(self.producer(way, first, count)))
 
     def start_workers(self) -> None:
         """Start them, and wait until they have handled the first events."""
         with open(self.home / "workers.log", "ab") as log:
-            for command in self.module.workers(self.server.url, PROCESSES):
+            for command in self.contestant.module.workers(self.contestant.python, self.server.url, PROCESSES):
                 self._workers.append(
-                    subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, start_new_session=True)
+                    subprocess.Popen(
+                        command, env=self.environment, cwd=ROOT, stdout=log, stderr=log, start_new_session=True
+                    )
                 )
         self.publish("bulk", 0, WARM)
         self.ledger.wait(WARM, 60)
@@ -105,21 +104,21 @@ class Round:
 
 
 @contextmanager
-def turn(module: ModuleType, size: int) -> Iterator[Round]:
+def turn(contestant: Contestant, size: int) -> Iterator[Round]:
     """A round's server and ledger, prepared; everything is ended with it.
 
     Raises:
         RuntimeError, TimeoutError: naming the contestant, with the end of its workers' log.
     """
     with tempfile.TemporaryDirectory(prefix="eventbus-bench-") as home, Server() as server:
-        found = Round(module, server, Path(home), size)
+        found = Round(contestant, server, Path(home), size)
         try:
             found.prepare()
             yield found
         except (RuntimeError, TimeoutError, subprocess.CalledProcessError) as error:
             log = Path(home) / "workers.log"
             said = log.read_text(errors="replace")[-2000:] if log.exists() else ""
-            raise RuntimeError(f"{module.LABEL}: {error}\n{said}") from None
+            raise RuntimeError(f"{contestant.module.LABEL}: {error}\n{said}") from None
         finally:
             found.close()
 
@@ -132,10 +131,10 @@ def go(producer: subprocess.Popen[str]) -> subprocess.Popen[str]:
     return producer
 
 
-def finish(producer: subprocess.Popen[str]) -> Figures:
+def finish(producer: subprocess.Popen[str]) -> dict[str, Any]:
     """Return what a producer has said at its end."""
     assert producer.stdout is not None
-    said: Figures = json.loads(producer.stdout.read() or "{}")
+    said: dict[str, Any] = json.loads(producer.stdout.read() or "{}")
     if producer.wait():
         raise RuntimeError(f"A producer ended with {producer.returncode}.")
     return said
@@ -154,7 +153,7 @@ class Work:
     needs: tuple[str, ...]
     count: int
 
-    def run(self, module: ModuleType) -> Figures:
+    def run(self, contestant: Contestant) -> Figures:
         """Take one turn; every figure is per second, in microseconds, commands or bytes, as its name says."""
         raise NotImplementedError
 
@@ -166,8 +165,8 @@ class Publish(Work):
         self.name, self.title, self.count, self._way = name, title, count, way
         self.needs = (f"publish_{way}",)
 
-    def run(self, module: ModuleType) -> Figures:
-        with turn(module, self.count) as at:
+    def run(self, contestant: Contestant) -> Figures:
+        with turn(contestant, self.count) as at:
             producer = at.producer(self._way, 0, self.count)
             before = at.server.spent()
             said = finish(go(producer))
@@ -187,8 +186,8 @@ class Drain(Work):
     name, title, needs = "drain", "Drain: two worker processes, no-op handlers, one event a call", ("workers",)
     count = 20_000
 
-    def run(self, module: ModuleType) -> Figures:
-        with turn(module, WARM + self.count) as at:
+    def run(self, contestant: Contestant) -> Figures:
+        with turn(contestant, WARM + self.count) as at:
             at.start_workers()
             at.signal(signal.SIGSTOP)
             at.publish("bulk", WARM, self.count)
@@ -215,8 +214,8 @@ class EndToEnd(Work):
         self.name, self.title, self.count, self._way = name, title, count, way
         self.needs = ("workers", f"publish_{way}")
 
-    def run(self, module: ModuleType) -> Figures:
-        with turn(module, WARM + self.count) as at:
+    def run(self, contestant: Contestant) -> Figures:
+        with turn(contestant, WARM + self.count) as at:
             at.start_workers()
             producer = at.producer(self._way, WARM, self.count)
             cpu, before, began = meter.cpu_s(at.pids), at.server.spent(), time.monotonic()
@@ -242,34 +241,20 @@ class Idle(Work):
     count = 200
     quiet_s = 5.0
 
-    def run(self, module: ModuleType) -> Figures:
-        with turn(module, WARM + self.count) as at:
+    def run(self, contestant: Contestant) -> Figures:
+        with turn(contestant, WARM + self.count) as at:
             at.start_workers()
             before, cpu, began = at.server.spent(), meter.cpu_s(at.pids), time.monotonic()
             time.sleep(self.quiet_s)
             took = time.monotonic() - began
             spent, cpu = at.server.spent().since(before), meter.cpu_s(at.pids) - cpu
-            os.environ.update({name: at.environment[name] for name in ("EVENTBUS_HOME", "REDIS_URL")})
-            latencies = sorted(asyncio.run(self._latencies(module, at)))
+            latencies = sorted(finish(go(at.producer("paced", WARM, self.count)))["latencies_s"])
         return {
             "p50_ms": statistics.median(latencies) * 1e3,
             "p99_ms": latencies[int(len(latencies) * 0.99) - 1] * 1e3,
             "calls_per_s": spent.calls / took,
             "worker_cpu_percent": cpu / took * 100,
         }
-
-    async def _latencies(self, module: ModuleType, at: Round) -> list[float]:
-        found, handled = [], at.ledger
-        async with module.publish_one(at.server.url) as send:
-            for n in range(WARM, WARM + self.count):
-                time.sleep(0.03)
-                began = time.monotonic()
-                await send(range(n, n + 1))
-                while not handled.has(n):
-                    if time.monotonic() > began + 10:
-                        raise TimeoutError(f"Event {n} was not handled within 10 s.")
-                found.append(time.monotonic() - began)
-        return found
 
 
 WORKS: tuple[Work, ...] = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -99,6 +98,6 @@ async def _first(declaring: EventBus) -> None:
     await declaring.disconnect()
 
 
-def workers(url: str, processes: int) -> list[list[str]]:
-    command = [sys.executable, "-m", "console.main", "worker", "--app", "benchmarks.peers.eventbus:bus"]
+def workers(python: str, url: str, processes: int) -> list[list[str]]:
+    command = [python, "-m", "console.main", "worker", "--app", "benchmarks.peers.eventbus:bus"]
     return [[*command, "--processes", str(processes)]]

@@ -8,9 +8,6 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-import redis
-import redis.asyncio
-
 from benchmarks.ledger import marks
 from benchmarks.load import body
 
@@ -23,6 +20,8 @@ PIPELINED, READ = 1000, 1000
 
 @asynccontextmanager
 async def publish_one(url: str) -> AsyncIterator[Callable[[range], Awaitable[None]]]:
+    import redis.asyncio
+
     async with redis.asyncio.Redis.from_url(url) as client:
         await client.ping()
 
@@ -35,6 +34,8 @@ async def publish_one(url: str) -> AsyncIterator[Callable[[range], Awaitable[Non
 
 @asynccontextmanager
 async def publish_bulk(url: str) -> AsyncIterator[Callable[[range], Awaitable[None]]]:
+    import redis.asyncio
+
     async with redis.asyncio.Redis.from_url(url) as client:
         await client.ping()
 
@@ -49,16 +50,20 @@ async def publish_bulk(url: str) -> AsyncIterator[Callable[[range], Awaitable[No
 
 
 def prepare(url: str) -> None:
+    import redis
+
     with redis.Redis.from_url(url) as client:
         client.xgroup_create(STREAM, GROUP, "0", mkstream=True)
 
 
-def workers(url: str, processes: int) -> list[list[str]]:
-    return [[sys.executable, "-m", __name__, url]] * processes
+def workers(python: str, url: str, processes: int) -> list[list[str]]:
+    return [[python, "-m", __name__, url]] * processes
 
 
 def work(url: str) -> None:
     """Read, handle and acknowledge, a thousand at a time."""
+    import redis
+
     handled = marks()
     client = redis.Redis.from_url(url)
     while True:
