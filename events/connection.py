@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
@@ -58,6 +59,28 @@ def connect(url: str, timeout_s: float) -> Client:
             "with every / ? # [ ] @ % of the password percent-encoded."
         ) from None
     return client
+
+
+def exchange(client: Client, *command: str | bytes | int) -> Any:
+    """Send one command and return its reply as it came.
+
+    What `client.execute_command` does around it (retries, metrics, callbacks) costs as much CPU as the command.
+
+    Raises:
+        redis.RedisError, OSError: as redis-py raises them, see `mapped`; a connection that failed is not used again.
+    """
+    pool = client.connection_pool
+    connection: Any = pool.get_connection()
+    try:
+        connection.send_command(*command)
+        return connection.read_response()
+    except redis.ResponseError:
+        raise
+    except BaseException:
+        connection.disconnect()
+        raise
+    finally:
+        pool.release(connection)
 
 
 def reachable_name(client: Client) -> str:

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from events.connection import mapped
+from events.connection import exchange, mapped
 from events.errors import EventBusError, MalformedEntry
 from events.event import Event, decode
 from events.frame import Lease, lease_of, parse_frame
@@ -150,17 +150,20 @@ class Deliveries:
             ScriptFailed: with code NOGROUP when Redis lost the namespace.
         """
         client, keys = self.namespace.client, self.namespace.keys
-        streams: dict[Any, Any] = {keys("queue", name): ">" for name in subscribers}
+        queues = [keys("queue", name) for name in subscribers]
+        blocking = () if block_ms is None else ("BLOCK", block_ms)
+        command = ("XREADGROUP", "GROUP", GROUP, self.consumer, "COUNT", count, *blocking, "STREAMS", *queues)
         asked_at = time.monotonic()  # not after the reply: this process may be stopped before it reads that
         with mapped(client):
-            reply: Any = client.xreadgroup(GROUP, self.consumer, streams, count=count, block=block_ms)
-        names = {keys("queue", name).encode(): name for name in subscribers}
-        pairs = reply.items() if isinstance(reply, dict) else reply or ()
+            reply = exchange(client, *command, *(">" for _ in queues))
+        names = {queue.encode(): name for queue, name in zip(queues, subscribers, strict=True)}
         leases = []
-        for stream, entries in pairs:
-            for entry_id, fields in entries if not (entries and isinstance(entries[0], list)) else entries[0]:
-                starts = _starts((fields or {}).get(b"s"))
-                lease = lease_of(names[stream], entry_id, 1, (fields or {}).get(b"f"), suspect=starts is not None)
+        for stream, entries in reply.items() if isinstance(reply, dict) else reply or ():
+            name = names[stream]
+            for entry_id, fields in entries:
+                found = dict(zip(fields[::2], fields[1::2], strict=True)) if fields else {}
+                starts = _starts(found.get(b"s"))
+                lease = lease_of(name, entry_id, 1, found.get(b"f"), suspect=starts is not None)
                 lease.starts, lease.renewed_at = starts or 0, asked_at
                 leases.append(lease)
         return leases

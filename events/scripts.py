@@ -6,13 +6,13 @@ A script is its own file in `events/lua/`, with the key legend and `library.lua`
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
 import redis
 
-from events.connection import Client, mapped
+from events.connection import Client, exchange, mapped
 from events.keys import Keys, lua_legend
 
 NAMES = (
@@ -49,7 +49,6 @@ class Scripts:
             name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest() for name, text in self._texts.items()
         }
         self._meta = keys("meta")
-        self._execute: Callable[..., Any] = client.execute_command
 
     def call(self, name: str, arguments: Sequence[Argument]) -> Any:
         """Run a script; its reply comes as bytes, integers and lists.
@@ -60,6 +59,6 @@ class Scripts:
         """
         with mapped(self.client):
             try:
-                return self._execute("EVALSHA", self._shas[name], 1, self._meta, *arguments)
+                return exchange(self.client, "EVALSHA", self._shas[name], 1, self._meta, *arguments)
             except redis.exceptions.NoScriptError:
-                return self._execute("EVAL", self._texts[name], 1, self._meta, *arguments)
+                return exchange(self.client, "EVAL", self._texts[name], 1, self._meta, *arguments)

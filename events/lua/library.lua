@@ -694,8 +694,9 @@ local function root_of(e, batch)
 end
 
 -- The scopes that an event is in because of its cause. A cause of the same call is known when it is written.
+local NONE = {}
 local function inherited(e)
-  if e.cause == '' then return {} end
+  if e.cause == '' then return NONE end
   local cause = remember(e.cause) or handled[e.cause] or scheduled(e.cause)
   return cause and scopes_in(cause.scopes) or {}
 end
@@ -764,7 +765,8 @@ local function publish(e)
     fields[#fields + 1] = filling_header(e)
   end
   local position = whole(append(key('history'), unpack(fields)))
-  local from_cause, within = inherited(e), inherited(e)
+  local from_cause, within = inherited(e), {}
+  for n, token in ipairs(from_cause) do within[n] = token end
   for _, S in ipairs(deliveries) do
     local r = record(S)
     if r.join_of then
@@ -772,7 +774,9 @@ local function publish(e)
       enter_scopes(from_cause)
     end
   end
-  join_event(from_cause, e.type, { position, '0', '0', whole(depth), e.type, root, '', e.priority, '' }, e.body)
+  if from_cause[1] then
+    join_event(from_cause, e.type, { position, '0', '0', whole(depth), e.type, root, '', e.priority, '' }, e.body)
+  end
   local scopes_text = table.concat(within, ',')
   redis.call('SET', key('id', e.id), table.concat(
     { position, root ~= e.id and root or '', whole(depth), e.digest, e.origin, scopes_text }, '\t'))
