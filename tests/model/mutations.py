@@ -92,7 +92,7 @@ MUTATIONS: dict[str, tuple[Edit, ...]] = {
     ),
     "letter_keeps_its_lane": (
         Edit(
-            "      let_go(r, lane, name_of(frame))\n      forget_join(r, item.position, true)",
+            "      let_go(r, item.lane, item.name)\n      forget_join(r, item.position, true)",
             "      forget_join(r, item.position, true)",
         ),
     ),

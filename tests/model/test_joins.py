@@ -424,15 +424,15 @@ def test_random_trees_are_joined_once_complete_and_never_early(client: redis.Red
 FAULTS = {
     "never_entered": ("    s.open, s.changed = s.open + 1, true", "    s.changed = true"),
     "left_at_every_retry": (
-        "      local frame = next_frame(item)\n",
-        "      local frame = next_frame(item)\n      leave_scopes(item.scopes, false)\n",
+        "  local frame = next_frame(item)\n",
+        "  local frame = next_frame(item)\n  leave_scopes(item.scopes, false)\n",
     ),
     "never_left": ("      leave_scopes(item.scopes, item.action == 'dead')\n", ""),
     "left_before_what_it_returned": (
-        "    for _, e in ipairs(item.events) do publish(e) end\n",
+        "      for _, e in ipairs(item.events) do publish(e) end\n",
         "    if item.action == 'end' then\n      leave_scopes(item.scopes, false)\n      keep_scopes()\n"
         "      enter_scopes(scopes_in(item.scopes))\n    end\n"
-        "    for _, e in ipairs(item.events) do publish(e) end\n",
+        "      for _, e in ipairs(item.events) do publish(e) end\n",
     ),
     "causes_do_not_pass_it_on": ("  return cause and scopes_in(cause.scopes) or {}", "  return {}"),
 }
