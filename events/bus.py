@@ -23,7 +23,9 @@ from events.due import read_due
 from events.errors import EventBusError, InvalidSchedule, InvalidSubscription
 from events.event import Event, encode
 from events.joining import Join
-from events.publisher import Answer
+from events.link import Link
+from events.loop_sender import LoopSenders
+from events.publisher import Answer, Publisher
 from events.routes import undeclare
 from events.scheduled import ScheduledEvents
 from events.sender import Sender
@@ -73,6 +75,7 @@ class EventBus(Asking, Again):
         self.backend = Backend(self.settings)
         self._lock = threading.Lock()
         self._sender = Sender(lambda: self.backend.publisher, self._declare)
+        self._here = LoopSenders(self._publisher_at_hand, self._sender.submit, self._link)
         self._consuming: Consuming | None = None
 
     # publish
@@ -95,7 +98,7 @@ class EventBus(Asking, Again):
             HistoryReset: Redis was emptied and no worker has declared the subscribers again.
             RedisUnavailable: it may or may not have arrived; publishing again is safe.
         """
-        answers = await asyncio.wrap_future(self._submit([event], delay, at))
+        answers = await self._submit_here([event], delay, at)
         return _acknowledged(answers[0])
 
     async def publish_large(self, event: Event, *, delay: Delay = None, at: datetime | None = None) -> str:
@@ -119,7 +122,7 @@ class EventBus(Asking, Again):
         Returns:
             Per event its `Receipt` (`Scheduled` of one that is), or the error for which it was refused.
         """
-        return await asyncio.wrap_future(self._submit(list(events), delay, at))
+        return await self._submit_here(list(events), delay, at)
 
     def publish_sync(self, event: Event, *, delay: Delay = None, at: datetime | None = None) -> str:
         """Publish from code without an event loop; as `publish` does."""
@@ -317,10 +320,12 @@ class EventBus(Asking, Again):
     async def disconnect(self) -> None:
         """Stop consuming, send what was submitted, and close every connection. Routes stay."""
         await self.stop_consuming()
+        await self._here.sender().flush()
         await asyncio.to_thread(self.close)
 
     def close(self) -> None:
         """Send what was submitted and close every connection; for code without an event loop."""
+        self._here.close()
         self._sender.close()
         self.backend.close()
 
@@ -354,14 +359,32 @@ class EventBus(Asking, Again):
                 self._undeclared = [s for s in self._undeclared if s not in waiting]
 
     def _submit(self, events: list[Event], delay: Delay, at: datetime | None) -> Future[list[Answer]]:
-        due = read_due(delay, at)
-        for event in events:
-            if not isinstance(event, Event):
-                raise TypeError(f"publish takes an Event, not a {type(event).__name__}.")
-        current = handling.get()
-        if current is not None:
-            current.published.update(event.event_id for event in events)
-        return self._sender.submit(events, current.delivery if current else "publish", due)
+        origin, due = _noted(events), read_due(delay, at)
+        self._here.give_way()
+        return self._sender.submit(events, origin, due)
+
+    def _submit_here(self, events: list[Event], delay: Delay, at: datetime | None) -> asyncio.Future[list[Answer]]:
+        return self._here.sender().submit(events, _noted(events), read_due(delay, at))
+
+    def _publisher_at_hand(self) -> Publisher | None:
+        """What a loop may publish with; None while the sender's thread has to: at first, and to write routes."""
+        publisher = self._sender.publisher
+        return publisher if publisher is not None and publisher.is_ready() and not self._undeclared else None
+
+    async def _link(self) -> Link:
+        return await Link.open(self.backend.redis_url(), self.settings.timeout_s)
+
+
+def _noted(events: list[Event]) -> str:
+    """Return the origin of what is about to be published; inside a handler, note that it publishes it."""
+    for event in events:
+        if not isinstance(event, Event):
+            raise TypeError(f"publish takes an Event, not a {type(event).__name__}.")
+    current = handling.get()
+    if current is None:
+        return "publish"
+    current.published.update(event.event_id for event in events)
+    return current.delivery
 
 
 def _acknowledged(answer: Answer) -> str:

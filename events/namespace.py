@@ -102,6 +102,15 @@ class Namespace:
             f"The namespace {self.keys.namespace!r} is being reset again and again; look for who flushes Redis."
         )
 
+    @property
+    def is_open(self) -> bool:
+        """Whether this process knows the epoch."""
+        return bool(self._epoch)
+
+    def command(self, name: str, *arguments: Argument) -> tuple[Argument, ...]:
+        """Return the command by which a script runs under the epoch that is known; the namespace is open."""
+        return self.scripts.command(name, [self._epoch, *arguments])
+
     def forget(self) -> None:
         """Doubt the epoch: the next call looks again."""
         with self._lock:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from events.due import Due, Scheduled, moment
 from events.errors import (
@@ -47,6 +48,36 @@ class Receipt:
 Answer = Receipt | Scheduled | EventBusError
 
 
+Request = tuple[int, Event, list[Argument]]
+"""An event's number among those that were submitted, the event, and the arguments by which a script publishes it."""
+
+
+@dataclass(slots=True)
+class Call:
+    """Events that one script call takes; `size` is the bytes of their bodies."""
+
+    script: str
+    origin: str
+    requests: list[Request] = field(default_factory=list)
+    size: int = 0
+
+    def arguments(self) -> list[Argument]:
+        """Return the arguments of all its events."""
+        return [argument for _, _, arguments in self.requests for argument in arguments]
+
+
+@dataclass(slots=True)
+class Prepared:
+    """Events on their way: their answers so far, and the calls that are to be made for the rest."""
+
+    answers: list[Answer | None]
+    calls: list[Call] = field(default_factory=list)
+
+    def result(self) -> list[Answer]:
+        """Return the answers, when all calls are made."""
+        return [answer for answer in self.answers if answer is not None]
+
+
 class Publisher:
     """Publishes into one namespace. Threads may share it.
 
@@ -76,58 +107,77 @@ class Publisher:
             server that cannot be reached is the answer of every event of the batch it failed for: those
             may have arrived.
         """
-        answers: list[Answer | None] = [None] * len(events)
-        batch: list[tuple[int, Event, list[Argument]]] = []
-        size = 0
+        prepared = self.prepare(events, origin, dues)
+        for call in prepared.calls:
+            self._send(prepared, call)
+        return prepared.result()
+
+    def prepare(self, events: Sequence[Event], origin: str = "publish", dues: Sequence[Due] | None = None) -> Prepared:
+        """Encode events, and cut them into script calls of a size that Redis answers soon."""
+        prepared = Prepared([None] * len(events))
         script = "schedule" if dues else "publish"
+        call = Call(script, origin)
         for number, event in enumerate(events):
             try:
                 arguments = event_arguments(event, self._max_event_bytes)
             except EventTooLarge as error:
-                answers[number] = error
+                prepared.answers[number] = error
                 continue
             except (TypeError, ValueError, RecursionError) as error:
-                answers[number] = InvalidEvent([f"It was changed after it was made, and cannot be encoded: {error}."])
+                problem = f"It was changed after it was made, and cannot be encoded: {error}."
+                prepared.answers[number] = InvalidEvent([problem])
                 continue
-            if batch and (len(batch) == MAX_BATCH_EVENTS or size + len(arguments[-1]) > MAX_BATCH_BYTES):  # type: ignore[arg-type]
-                self._send(script, batch, origin, answers)
-                batch, size = [], 0
-            batch.append((number, event, [dues[number].text, *arguments] if dues else arguments))
-            size += len(arguments[-1])  # type: ignore[arg-type]
-        if batch:
-            self._send(script, batch, origin, answers)
-        return [answer for answer in answers if answer is not None]
+            size = len(arguments[-1])  # type: ignore[arg-type]
+            if call.requests and (len(call.requests) == MAX_BATCH_EVENTS or call.size + size > MAX_BATCH_BYTES):
+                prepared.calls.append(call)
+                call = Call(script, origin)
+            call.requests.append((number, event, [dues[number].text, *arguments] if dues else arguments))
+            call.size += size
+        if call.requests:
+            prepared.calls.append(call)
+        return prepared
 
-    def _send(
-        self,
-        script: str,
-        batch: list[tuple[int, Event, list[Argument]]],
-        origin: str,
-        answers: list[Answer | None],
-    ) -> None:
-        flat = [argument for _, _, arguments in batch for argument in arguments]
-        try:
-            replies = self._call(script, origin, flat)
-        except EventBusError as error:
-            for number, _, _ in batch:
-                answers[number] = error
-            return
+    def command(self, call: Call) -> tuple[Argument, ...]:
+        """Return a call as a command for whoever has a connection; the namespace is open."""
+        return self._namespace.command(call.script, self._max_routes, call.origin, *call.arguments())
+
+    def is_ready(self) -> bool:
+        """Whether the namespace is open, as far as this process knows."""
+        return self._namespace.is_open
+
+    def is_plain(self, reply: Any) -> bool:
+        """Whether a command's reply answers every event of its call."""
+        return isinstance(reply, list) and b"LATER" not in reply
+
+    def read(self, prepared: Prepared, call: Call, replies: Sequence[bytes]) -> list[Request]:
+        """Note what a call's replies say of its events; return those that are to be sent again."""
         later = []
-        for request, reply in zip(batch, replies, strict=True):
+        for request, reply in zip(call.requests, replies, strict=True):
             if reply == b"LATER":
                 later.append(request)
             else:
                 number, event, _ = request
-                answers[number] = _answer(event, reply, self._max_routes)
-        if later:
-            self._send(script, later, origin, answers)
+                prepared.answers[number] = _answer(event, reply, self._max_routes)
+        return later
 
-    def _call(self, script: str, origin: str, flat: list[Argument]) -> list[bytes]:
+    def _send(self, prepared: Prepared, call: Call) -> None:
+        try:
+            later = self.read(prepared, call, self._call(call))
+        except EventBusError as error:
+            for number, _, _ in call.requests:
+                prepared.answers[number] = error
+            return
+        if later:
+            self._send(prepared, Call(call.script, call.origin, later))
+
+    def _call(self, call: Call) -> list[bytes]:
         deadline = time.monotonic() + self._resend_s
         pause = 0.02
         while True:
             try:
-                replies: list[bytes] = self._namespace.call(script, self._max_routes, origin, *flat)
+                replies: list[bytes] = self._namespace.call(
+                    call.script, self._max_routes, call.origin, *call.arguments()
+                )
                 return replies
             except HistoryReset:
                 raise

@@ -50,6 +50,10 @@ class Scripts:
         }
         self._meta = keys("meta")
 
+    def command(self, name: str, arguments: Sequence[Argument]) -> tuple[Argument, ...]:
+        """Return the command that runs a script which the server knows."""
+        return ("EVALSHA", self._shas[name], 1, self._meta, *arguments)
+
     def call(self, name: str, arguments: Sequence[Argument]) -> Any:
         """Run a script; its reply comes as bytes, integers and lists.
 
@@ -59,6 +63,6 @@ class Scripts:
         """
         with mapped(self.client):
             try:
-                return exchange(self.client, "EVALSHA", self._shas[name], 1, self._meta, *arguments)
+                return exchange(self.client, *self.command(name, arguments))
             except redis.exceptions.NoScriptError:
                 return exchange(self.client, "EVAL", self._texts[name], 1, self._meta, *arguments)

@@ -14,23 +14,44 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from events.due import Due
 from events.errors import EventBusError, RedisUnavailable
 from events.event import Event
 from events.publisher import MAX_BATCH_EVENTS, Answer, Publisher
 
+Answers = TypeVar("Answers")
+
 
 @dataclass(slots=True)
-class _Request:
+class Request(Generic[Answers]):
+    """Events that were submitted together, and the future of their answers.
+
+    Attributes:
+        origin: `publish`, or the delivery whose handler publishes. due: when; None is at once.
+    """
+
     events: Sequence[Event]
     origin: str
     due: Due | None
-    answers: Future[list[Answer]]
+    answers: Answers
 
-    def joins(self, other: _Request) -> bool:
+    def joins(self, other: Request[Answers]) -> bool:
         """Whether one script call can take both."""
         return self.origin == other.origin and (self.due is None) == (other.due is None)
+
+
+def taken(requests: deque[Request[Answers]]) -> list[Request[Answers]]:
+    """Take from the front those that one script call can take, as many as it should; there is one at least."""
+    batch = [requests.popleft()]
+    size = len(batch[0].events)
+    while requests and requests[0].joins(batch[0]):
+        size += len(requests[0].events)
+        if size > MAX_BATCH_EVENTS:
+            break
+        batch.append(requests.popleft())
+    return batch
 
 
 class Sender:
@@ -43,8 +64,10 @@ class Sender:
 
     def __init__(self, publisher: Callable[[], Publisher], before: Callable[[], None]) -> None:
         self._make_publisher = publisher
+        self.publisher: Publisher | None = None
+        """What it publishes with, once it has."""
         self._before = before
-        self._requests: deque[_Request] = deque()
+        self._requests: deque[Request[Future[list[Answer]]]] = deque()
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -58,7 +81,7 @@ class Sender:
         Raises:
             EventBusError: when the bus is disconnected.
         """
-        request = _Request(events, origin, due, Future())
+        request: Request[Future[list[Answer]]] = Request(events, origin, due, Future())
         with self._wake:
             if self._closed:
                 raise EventBusError("The bus is disconnected; make a new one to publish.")
@@ -84,21 +107,10 @@ class Sender:
                     self._wake.wait()
                 if not self._requests:
                     return
-                batch = self._take()
+                batch = taken(self._requests)
             away = self._send(batch)
             if away is not None and self._closed:
                 self._give_up(away)
-
-    def _take(self) -> list[_Request]:
-        """Take requests that one script call can take, as many as it should."""
-        batch = [self._requests.popleft()]
-        size = len(batch[0].events)
-        while self._requests and self._requests[0].joins(batch[0]):
-            size += len(self._requests[0].events)
-            if size > MAX_BATCH_EVENTS:
-                break
-            batch.append(self._requests.popleft())
-        return batch
 
     def _give_up(self, away: RedisUnavailable) -> None:
         """Answer all that waits with the error: a bus that is closing does not wait for each time-out."""
@@ -108,13 +120,15 @@ class Sender:
         for request in waiting:
             _resolve(request.answers, [away] * len(request.events))
 
-    def _send(self, batch: list[_Request]) -> RedisUnavailable | None:
+    def _send(self, batch: list[Request[Future[list[Answer]]]]) -> RedisUnavailable | None:
         """Publish a batch and answer it; return the error when Redis is away."""
         events = [event for request in batch for event in request.events]
         dues = [request.due for request in batch if request.due for _ in request.events]
         try:
             self._before()
-            answers = self._make_publisher().publish_many(events, batch[0].origin, dues)
+            publisher = self._make_publisher()
+            answers = publisher.publish_many(events, batch[0].origin, dues)
+            self.publisher = publisher
         except EventBusError as error:
             answers = [error] * len(events)
         except BaseException as error:

