@@ -41,7 +41,7 @@ namespaces = itertools.count()
 @st.composite
 def histories(draw: st.DrawFn) -> list[RecordedEvent]:
     """At most sixteen events with gaps between their positions; the cause may be any, itself or one that nobody has."""
-    size = draw(st.integers(0, 16))
+    size = draw(st.integers(4, 16) | st.integers(0, 3))
     positions = list(itertools.accumulate(draw(st.lists(st.integers(1, 3), min_size=size, max_size=size))))
     history = []
     for n, position in enumerate(positions, 1):
@@ -146,9 +146,9 @@ class Situation:
 SITUATIONS = st.builds(
     Situation,
     histories(),
-    st.sets(st.integers(0, 15), max_size=5),
-    st.integers(0, 16),
-    st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=6),
+    st.sets(st.integers(0, 15), max_size=4),
+    st.integers(0, 5),
+    st.lists(st.tuples(st.integers(0, 2), st.booleans()), max_size=4),
 )
 
 
