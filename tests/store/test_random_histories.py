@@ -41,7 +41,7 @@ namespaces = itertools.count()
 @st.composite
 def histories(draw: st.DrawFn) -> list[RecordedEvent]:
     """At most sixteen events with gaps between their positions; the cause may be any, itself or one that nobody has."""
-    size = draw(st.integers(4, 16) | st.integers(0, 3))
+    size = draw(st.integers(8, 16) | st.integers(0, 7))
     positions = list(itertools.accumulate(draw(st.lists(st.integers(1, 3), min_size=size, max_size=size))))
     history = []
     for n, position in enumerate(positions, 1):
@@ -69,7 +69,7 @@ def histories(draw: st.DrawFn) -> list[RecordedEvent]:
 
 @st.composite
 def questions(draw: st.DrawFn) -> dict[str, Any]:
-    """What a filter asks for: nothing, or up to three things at once."""
+    """What a filter asks for: nothing, or up to two things at once."""
     asked: dict[str, Any] = {}
     moments = sorted(draw(st.lists(MOMENTS, min_size=2, max_size=2)))
     values = {
@@ -81,7 +81,7 @@ def questions(draw: st.DrawFn) -> dict[str, Any]:
         "start_time": st.just(moments[0]),
         "end_time": st.just(moments[1]),
     }
-    for name in draw(st.sets(st.sampled_from(sorted(values)), max_size=3)):
+    for name in draw(st.just(set()) | st.sets(st.sampled_from(sorted(values)), max_size=2)):
         asked[name] = draw(values[name])
     return asked
 
@@ -146,9 +146,11 @@ class Situation:
 SITUATIONS = st.builds(
     Situation,
     histories(),
-    st.sets(st.integers(0, 15), max_size=4),
+    st.lists(st.sampled_from([False, False, True]), min_size=16, max_size=16).map(
+        lambda told: {n for n, is_unpublished in enumerate(told) if is_unpublished}
+    ),
     st.integers(0, 5),
-    st.lists(st.tuples(st.integers(0, 2), st.booleans()), max_size=4),
+    st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=1, max_size=4),
 )
 
 
