@@ -1,4 +1,7 @@
-"""Every store test runs twice: on a fresh SQLite file, and on a fresh database of a real PostgreSQL."""
+"""Every store test runs on a fresh SQLite file and on a fresh database of a real PostgreSQL, the wheel's.
+
+Those of the contract (`CONTRACT`) run on Debian's PostgreSQL too, where it is installed; with `--nightly` all do.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +22,23 @@ from tests.servers import DebianPostgres, PostgresServer, SpareDatabase
 
 TEMPLATE = "migrated"
 SERVERS: dict[str, type[PostgresServer]] = {"postgres": PostgresServer, "debian-postgres": DebianPostgres}
+# What the store promises. The other files are about Python, or long: see docs/testing.md.
+CONTRACT = {
+    f"tests.store.test_{name}"
+    for name in (
+        "archive", "at_once", "blackboard", "causation", "counting", "dead_letters", "deliveries", "inbox", "migrate",
+        "outbox", "partitions", "persistence", "plans", "redacting", "registry", "replay", "retention", "statistics",
+        "tree",
+    )
+}  # fmt: skip
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Say on which databases a test runs: those that ask for a PostgreSQL's server on no SQLite."""
     if "place" in metafunc.fixturenames:
-        places = [] if "postgres" in metafunc.fixturenames else ["sqlite"]
-        places.append("postgres")
-        if DebianPostgres.available():
+        places = ["postgres"] if "postgres" in metafunc.fixturenames else ["sqlite", "postgres"]
+        is_wanted = metafunc.module.__name__ in CONTRACT or metafunc.config.getoption("--nightly")
+        if is_wanted and DebianPostgres.available():
             places.append("debian-postgres")
         metafunc.parametrize("place", places)
 
