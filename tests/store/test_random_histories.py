@@ -154,7 +154,7 @@ SITUATIONS = st.builds(
 )
 
 
-@slow
+@settings(slow, max_examples=80)
 @given(SITUATIONS, questions(), st.just(0) | st.integers(0, 30), st.integers(1, 7), st.integers(1, 5))
 def test_pages_are_what_a_plain_list_says(
     engine: Engine, situation: Situation, asked: dict[str, Any], after: int, limit: int, look: int
