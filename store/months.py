@@ -45,13 +45,14 @@ _STAYS = f"""
                    AND event_position >= :first AND event_position < :end)
         OR EXISTS (SELECT 1 FROM dead_letters WHERE namespace = :namespace AND resolution = :open
                    AND event_position >= :first AND event_position < :end)
-        OR EXISTS (SELECT 1 FROM outbox o JOIN event_index i ON i.namespace = o.namespace AND i.event_id = o.event_id
-                   WHERE o.namespace = :namespace AND i.position >= :first AND i.position < :end)"""
+        OR EXISTS (SELECT 1 FROM outbox o WHERE o.namespace = :namespace AND ( -- no join: the outbox is the smaller
+                       SELECT i.position FROM event_index i WHERE i.namespace = :namespace AND i.event_id = o.event_id
+                   ) BETWEEN :first AND :end - 1)"""
 _OUTCOME_STAYS = f"""
     SELECT EXISTS (SELECT 1 FROM outcomes_{{month}} WHERE {_FOREIGN})
-        OR EXISTS (SELECT 1 FROM outcomes_{{month}} o
-                   WHERE o.namespace = :namespace AND (o.event_position >= :end OR EXISTS (
-                       SELECT 1 FROM events e WHERE e.namespace = :namespace AND e.position = o.event_position)))"""
+        OR EXISTS (SELECT 1 FROM outcomes_{{month}} WHERE namespace = :namespace AND event_position >= :end)
+        OR EXISTS (SELECT 1 FROM events e JOIN outcomes_{{month}} o ON o.event_position = e.position
+                   WHERE e.namespace = :namespace AND o.namespace = :namespace AND e.position < :end)"""
 _IS_FOREIGN = f"SELECT EXISTS (SELECT 1 FROM {{table}} WHERE {_FOREIGN})"
 _OF_MONTH = """
     SELECT position, event_id, project_id, blackboard_pointer FROM {table}

