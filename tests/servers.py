@@ -24,11 +24,11 @@ from store.migrate import VERSION_TABLE
 DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
 _USER = "nobody"  # PostgreSQL refuses to run as root
 _START_S = 30.0
-_SMALL_BYTES = 1_000_000
 _OURS = "FROM pg_class WHERE relnamespace = 'public'::regnamespace"
 # What is made anew has another number, what is altered another count of columns.
 _SCHEMA = f"SELECT oid, relname, relnatts, relchecks {_OURS} ORDER BY oid"
-_FILLED = f"SELECT relname, pg_relation_size(oid) {_OURS} AND relkind = 'r' AND pg_relation_size(oid) > 0"
+_FILLED = f"SELECT relname {_OURS} AND relkind = 'r' AND pg_relation_size(oid) > 0"
+_FORGET_STATISTICS = f"DELETE FROM pg_statistic WHERE starelid IN (SELECT oid {_OURS})"
 _RESTART_COUNTERS = f"SELECT setval(oid::regclass, 1, false) {_OURS} AND relkind = 'S'"
 _END_OTHERS = """
     SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
@@ -216,10 +216,12 @@ def _schema(cursor: Any) -> list[Any]:
 
 
 def _empty(cursor: Any) -> None:
+    """Truncate what has rows, so that the planner knows no more of it than of a new table."""
     cursor.execute(_FILLED)
-    for name, size in cursor.fetchall():
-        if name != VERSION_TABLE:
-            cursor.execute(f'TRUNCATE "{name}"' if size > _SMALL_BYTES else f'DELETE FROM "{name}"')
+    filled = [f'"{name}"' for (name,) in cursor.fetchall() if name != VERSION_TABLE]
+    if filled:
+        cursor.execute(f"TRUNCATE {', '.join(filled)}")
+        cursor.execute(_FORGET_STATISTICS)
     cursor.execute(_RESTART_COUNTERS)
 
 
