@@ -55,7 +55,10 @@ def open_engine(url: str, *, pool_size: int = 5, timeout_s: float = 5.0) -> Engi
         "keepalives_count": 3,
     }
     arguments = {name: value for name, value in wanted.items() if name not in parsed.query}
-    return create_engine(parsed, connect_args=arguments, pool_pre_ping=True, **options)
+    # Whatever the database's default is: who has waited for a lock reads what its last holder committed, and with one
+    # snapshot for the transaction would add to sums of before.
+    isolated = {"isolation_level": "READ COMMITTED", "pool_pre_ping": True}
+    return create_engine(parsed, connect_args=arguments, **isolated, **options)
 
 
 @contextmanager

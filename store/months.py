@@ -19,6 +19,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, exc, text
 
+from events.errors import NotMigrated
 from events.records import OPEN
 from store import cursors, partitions
 from store.engine import reading, writing
@@ -161,21 +162,26 @@ class Months:
 
     def _finish(self, table: str) -> Iterator[tuple[str, Sequence[Any]]]:
         """Give the events of a detached month, then drop it; one of another namespace is left to its own."""
-        month, after, page = table.removeprefix("pruned_events_"), 0, None
-        with reading(self._engine) as connection:
-            values = {"namespace": self._namespace}
-            if connection.execute(text(_IS_FOREIGN.format(table=table)), values).scalar_one():
-                return
+        month, page = table.removeprefix("pruned_events_"), self._page(table, 0)
+        if page is None:
+            return
         yield month, ()
-        while page is None or page:
-            with reading(self._engine) as connection:
-                of_month = {"namespace": self._namespace, "after": after, "page": _PAGE}
-                page = connection.execute(text(_OF_MONTH.format(table=table)), of_month).all()
-            if page:
-                yield month, page
-                after = page[-1].position
+        while page:
+            yield month, page
+            page = self._page(table, page[-1].position)
         with writing(self._engine) as connection:
             connection.exec_driver_sql(f"DROP TABLE IF EXISTS {table}")
+
+    def _page(self, table: str, after: int) -> Sequence[Any] | None:
+        """Return events of a detached month; None when it is another namespace's, or another prune has dropped it."""
+        of_month = {"namespace": self._namespace, "after": after, "page": _PAGE}
+        try:
+            with reading(self._engine) as connection:
+                if connection.execute(text(_IS_FOREIGN.format(table=table)), of_month).scalar_one():
+                    return None
+                return connection.execute(text(_OF_MONTH.format(table=table)), of_month).all()
+        except NotMigrated:
+            return None
 
 
 class _Held(Exception):

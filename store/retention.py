@@ -39,7 +39,7 @@ from store import cursors
 from store.engine import reading, writing
 from store.filter import EventFilter
 from store.fold import WAITING
-from store.inserts import chunks
+from store.inserts import chunks, known_positions
 from store.months import Months
 from store.payloads import place_of
 from store.planning import IS_NOT_DONE, hidden
@@ -135,6 +135,7 @@ class Retention:
         if project_id is None:
             for month, page in self._months.drop(before):
                 with writing(self._engine) as connection:
+                    cursors.lock(connection, self._namespace, "outcomes")
                     self._remove_followers(connection, page, done.rows)
                 done.events += len(page)
                 on_batch(len(page))
@@ -177,9 +178,12 @@ class Retention:
         before = rows[deliveries.name]
         for table in _BY_POSITION:
             self._delete(connection, table, table.c.event_position, [row.position for row in page], rows)
+        # Where a month went first, another event may have come under one of its ids.
+        known = known_positions(connection, self._namespace, [row.event_id for row in page])
+        own = [row for row in page if known.get(row.event_id) in (None, row.position)]
         for table in _BY_ID:
-            self._delete(connection, table, table.c.event_id, [row.event_id for row in page], rows)
-        for row in page:
+            self._delete(connection, table, table.c.event_id, [row.event_id for row in own], rows)
+        for row in own:
             place = place_of(row.project_id, row.blackboard_pointer)
             if place is not None:
                 column = blackboard.c

@@ -16,11 +16,12 @@ from events.deliveries import Deliveries, Settlement
 from events.event import Event
 from events.namespace import Declared
 from events.records import AttemptState
-from events.redelivery import begin
+from events.redelivery import begin, give_up, hand_over
 from events.routes import declare
 from events.settings import Settings
 from events.subscriptions import SubscriberOptions
 from store.engine import reading
+from store.filter import EventFilter
 from store.tables import metadata
 from tests.console.command import Ended, Place
 
@@ -139,7 +140,7 @@ def test_what_a_back_filling_subscriber_has_still_to_get_stays(full: House) -> N
 
     done = full.run("prune", "--older-than", "0s", "--yes")
 
-    assert done.code == 0 and "a back-fill or a redelivery has not come to them yet" in done.out
+    assert done.code == 0 and "a back-fill, a redelivery or an archiver has not come to them yet" in done.out
     assert full.ids() == [f"EV-{n}" for n in range(1, 7)]
 
 
@@ -148,8 +149,34 @@ def test_what_a_redelivery_has_not_come_to_stays(full: House) -> None:
 
     done = full.run("prune", "--older-than", "0s", "--yes")
 
-    assert done.code == 0 and "a back-fill or a redelivery has not come to them yet" in done.out
+    assert done.code == 0 and "a back-fill, a redelivery or an archiver has not come to them yet" in done.out
     assert full.ids() == [f"EV-{n}" for n in range(1, 7)]
+
+
+def test_what_was_redelivered_since_the_last_archiver_stays(full: House) -> None:
+    events = list(full.backend.blackboard.replay.iterate(EventFilter(project_id="P-1")))
+    under = begin(full.namespace, "Painter", full.backend.registry.next_number(), 0, "{}")
+    hand_over(full.namespace, "Painter", under, events[-1].position, events[:2], "me", "again")
+    give_up(full.namespace, "Painter", under.number)
+
+    done = full.run("prune", "--older-than", "0s", "--yes")
+
+    assert done.code == 0 and done.out.startswith("Removed 0 events")
+    full.archive()
+    kept = full.run("prune", "--older-than", "0s", "--yes", "--json").json()
+    assert kept["kept"]["a delivery waits"] == 4 and full.ids() == ["EV-1", "EV-2", "EV-3", "EV-6"]
+
+
+def test_what_an_archiver_has_not_told_redis_of_stays_until_one_has(full: House) -> None:
+    untold = sorted(event.position for event in full.backend.blackboard.replay.iterate(EventFilter()))[3]
+    full.namespace.client.set(full.namespace.keys("archived"), untold)  # it died before it told the rest
+
+    done = full.run("prune", "--older-than", "0s", "--yes")
+
+    assert done.code == 0 and full.ids() == ["EV-3", "EV-5", "EV-6"]
+    full.archive()
+    assert full.run("prune", "--older-than", "0s", "--yes").out.startswith("Removed 1 event ")
+    assert full.count() == 6 and full.ids() == ["EV-3", "EV-6"]
 
 
 # redact

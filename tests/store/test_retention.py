@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
@@ -367,3 +368,33 @@ def test_an_event_that_comes_late_finds_its_month_again(
     store_late(archive, an_event(late, deliveries=("A",)))
 
     assert [recorded.position for recorded in board.replay.iterate()] == [late, months[-1]]
+
+
+def test_two_prunes_that_remove_the_same_month_both_end_well(
+    months: list[int], board: Blackboard, engine: Engine
+) -> None:
+    pages = board.retention._months.drop(position_of(2031, 4))
+    next(pages)
+
+    assert board.retention.prune(position_of(2031, 4)).events == 4
+
+    assert {month for month, _ in pages} <= {"2031_01"}, "the others it finds dropped"
+    assert [count(engine, table) for table in (events, event_index, deliveries, outcomes)] == [1] * 4
+
+
+def test_an_event_whose_id_was_in_a_month_that_went_keeps_what_belongs_to_it(
+    months: list[int], board: Blackboard, archive: Archive, engine: Engine
+) -> None:
+    pages = board.retention._months.drop(position_of(2031, 2))
+    next(pages)
+    _, page = next(pages)
+    with writing(engine) as connection:
+        board.retention._remove_followers(connection, page, Counter())
+    pages.close()  # the table is there still: the next prune goes on
+    new = position_of(2031, 6)
+    store_events(archive, an_event(new, event_id=f"e{months[1]}"))
+
+    board.retention.prune(position_of(2031, 2))
+
+    found = board.replay.find(f"e{months[1]}")
+    assert found is not None and found.position == new

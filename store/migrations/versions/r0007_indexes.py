@@ -23,19 +23,34 @@ CHANGED = {
         "state, event_position, subscriber, redelivery) WHERE (state <> 'done'",
     ),
 }
+ADDED = {"deliveries_subscriber": ("deliveries", "subscriber, event_position, redelivery")}
 
 
 def upgrade() -> None:
     """Make them anew."""
-    for name, (table, _, after) in CHANGED.items():
-        op.execute(f"DROP INDEX {name}")
-        op.execute(f"CREATE INDEX {name} ON {table} (namespace, {after})")
-    op.execute("CREATE INDEX deliveries_subscriber ON deliveries (namespace, subscriber, event_position, redelivery)")
+    _replace({name: (table, after) for name, (table, _, after) in CHANGED.items()}, ADDED)
 
 
 def downgrade() -> None:
     """Make those of before."""
+    _replace({name: (table, before) for name, (table, before, _) in CHANGED.items()}, {})
     op.execute("DROP INDEX deliveries_subscriber")
-    for name, (table, before, _) in CHANGED.items():
+
+
+def _replace(changed: dict[str, tuple[str, str]], added: dict[str, tuple[str, str]]) -> None:
+    """Make all indexes, then drop those whose places they take: readers have to wait for that alone.
+
+    Whoever locked a row of `archive` is waited for before any other table is touched: he may need that one too.
+    """
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("LOCK TABLE archive IN EXCLUSIVE MODE")
+        for name, (table, columns) in (added | {f"{name}_new": index for name, index in changed.items()}).items():
+            op.execute(f"CREATE INDEX {name} ON {table} (namespace, {columns})")
+        for name in changed:
+            op.execute(f"DROP INDEX {name}")
+            op.execute(f"ALTER INDEX {name}_new RENAME TO {name}")
+        return
+    for name in changed:
         op.execute(f"DROP INDEX {name}")
-        op.execute(f"CREATE INDEX {name} ON {table} (namespace, {before})")
+    for name, (table, columns) in (changed | added).items():
+        op.execute(f"CREATE INDEX {name} ON {table} (namespace, {columns})")
