@@ -11,7 +11,8 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import ParamSpec
 
 import typer
@@ -55,6 +56,16 @@ def reporting(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(silence()) from None
 
     return wrapped
+
+
+@contextmanager
+def going_on(how: str) -> Iterator[None]:
+    """Say how what is inside is gone on with, when Ctrl-C ends it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        complain(f"Interrupted: {how}")
+        raise
 
 
 def code_of(error: Exception) -> int:

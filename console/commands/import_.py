@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from console.exits import FAILED, Mistake
+from console.exits import FAILED, Mistake, going_on
 from console.options import Json
 from console.printing import print_json
 from console.progress import progress
@@ -62,7 +62,7 @@ def command(
     if database is not None and table is None:
         raise Mistake("--database says where --table is; a file needs none.")
     total = None
-    with opened(Settings.from_env()) as backend:
+    with opened(Settings.from_env()) as backend, going_on("the same command goes on with it."):
         if file is not None:
             if not file.is_file():
                 raise Mistake(f"There is no file {file}.")

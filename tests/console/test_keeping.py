@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import signal
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,9 @@ from store.engine import reading
 from store.filter import EventFilter
 from store.tables import metadata
 from tests.console.command import Ended, Place
+from tests.fault_proxy import FaultProxy
+from tests.valkey_servers import free_port
+from tests.waiting import wait_until
 
 SECRET = "the fox is red"
 
@@ -252,6 +256,42 @@ def test_an_export_takes_filters_and_a_position(full: House) -> None:
         file.write('{"position": 1, "half')
     assert full.run("export", "some.jsonl", "--project", "P-1", "--resume", "--json").json()["events"] == 0
     assert full.file("some.jsonl").read_text().count("\n") == 4
+
+
+@pytest.mark.parametrize("variable", ["REDIS_URL", "DATABASE_URL"])
+def test_an_export_without_a_server_is_no_fault_of_the_file_and_makes_none(full: House, variable: str) -> None:
+    url = {"REDIS_URL": f"redis://127.0.0.1:{free_port()}", "DATABASE_URL": f"postgresql://127.0.0.1:{free_port()}/x"}
+
+    ended = full.place.run("export", "all.jsonl", **{variable: url[variable]})
+
+    assert ended.code == 1 and "written" not in ended.sentence() and variable in ended.sentence()
+    assert not full.file("all.jsonl").exists()
+
+
+INTERRUPTED = [
+    (["export", "all.jsonl"], "--resume goes on with it"),
+    (["import", "all.jsonl"], "the same command goes on with it"),
+    (["prune", "--older-than", "0s", "--yes"], "the same command does the rest"),
+    (["redact", "-p", "P-1", "--yes"], "the same command does the rest"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "says"), INTERRUPTED, ids=[words[0] for words, _ in INTERRUPTED])
+def test_who_presses_ctrl_c_is_told_how_to_go_on(full: House, arguments: list[str], says: str) -> None:
+    if arguments[0] == "import":
+        assert full.run("replay", "--json").code == 0
+        full.file("all.jsonl").write_text(full.run("replay", "--json").out)
+    address = full.backend.settings.redis_url.removeprefix("redis://").partition("/")[0].rpartition(":")
+    with FaultProxy(address[0], int(address[2])) as proxy:
+        proxy.stall(True)
+        process = full.place.start(*arguments, REDIS_URL=proxy.url, EVENTBUS_TIMEOUT_S="60")
+        wait_until(lambda: proxy.connections, 30, "the command to ask Redis")
+
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+        proxy.stall(False)
+
+    assert process.returncode == 130 and says in err and "Traceback" not in err, out + err
 
 
 def test_bad_rows_go_to_a_file_and_the_code_is_1(full: House) -> None:
