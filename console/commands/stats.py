@@ -61,7 +61,7 @@ def command(
     start, end = _range(by, since, until)
     with reading() as backend:
         if recount:
-            _recount(backend, forget_pruned)
+            _recount(backend, forget_pruned, as_json)
         elif by in ("day", "hour"):
             _show_series(backend.blackboard.statistics, project, cast("Grain", by), start, end, as_json)
         else:
@@ -128,7 +128,7 @@ def _show_series(
         print(nothing_of(project, " in that time" if start or end else ""))
 
 
-def _recount(backend: Backend, forget_pruned: bool) -> None:
+def _recount(backend: Backend, forget_pruned: bool, as_json: bool) -> None:
     from store.inspection import counted
     from store.recount import differences, recount
 
@@ -142,4 +142,7 @@ def _recount(backend: Backend, forget_pruned: bool) -> None:
     wrong = len(differences(engine, namespace))
     if wrong:
         recount(engine, namespace)
+    if as_json:
+        print_json({"wrong": wrong})
+        return
     print(f"{plural(wrong, 'sum')} {'was' if wrong == 1 else 'were'} wrong{', and are added up again' * bool(wrong)}.")
