@@ -102,7 +102,8 @@ def _from_line(number: int, line: bytes) -> SourceRow:
 
 def _from_row(number: int, row: dict[str, Any]) -> SourceRow:
     fields: dict[str, object] = {}
-    raw = printable(repr(row))[:RAW_CHARS]
+    shown = {name: value.decode(errors="replace") if isinstance(value, bytes) else value for name, value in row.items()}
+    raw = printable(json.dumps(shown, ensure_ascii=False, default=str))[:RAW_CHARS]
     for name, value in row.items():
         try:
             value = value.decode() if isinstance(value, bytes) else value

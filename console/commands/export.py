@@ -61,6 +61,10 @@ def command(
     from events.errors import Unavailable
     from store.line_files import LineWriter
 
+    if not file.name.endswith((".jsonl", ".jsonl.gz")):
+        raise Mistake(
+            f"{str(file)!r} must end in .jsonl, or .jsonl.gz for gzip; `eventbus replay --json` writes to stdout."
+        )
     wanted = event_filter(project, types, actor, correlation, since, until)
     if resume and after is not None:
         raise Mistake("--resume goes on after the file's last event, so --after cannot be given with it.")

@@ -65,7 +65,7 @@ def command(
     with opened(Settings.from_env()) as backend, going_on("the same command goes on with it."):
         if file is not None:
             if not file.is_file():
-                raise Mistake(f"There is no file {file}.")
+                raise Mistake(f"There is no file {file}." if file.name else "The name of the file is empty.")
             source, aside = from_file(file), rejected or Path(f"{file}.rejected.jsonl")
         else:
             url, name = database or backend.database_url(), str(table)

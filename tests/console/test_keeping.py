@@ -336,6 +336,8 @@ def test_an_older_table_is_imported_from_where_it_is(house: House) -> None:
     done = house.run("import", *where)
 
     assert done.code == 1 and done.out == "Stored 2 events.\n" and "see bad.jsonl" in done.err
+    raw = json.loads(json.loads(house.file("bad.jsonl").read_text())["raw"])
+    assert (raw["event_id"], raw["type"], raw["causation_id"]) == ("EV-old-3", "no type", None)
     told = house.run("replay", "--json").json_lines()
     assert [(e["event_id"], e["depth"], e["correlation_id"]) for e in told] == [
         ("EV-old-1", 0, "EV-old-1"), ("EV-old-2", 1, "EV-old-1"),
@@ -354,7 +356,10 @@ MISTAKES = [
     (["redact", "EV-1", "--path", "actor", "--yes"], "'actor' cannot be redacted"),
     (["redact", "-p", "P", "--path", "metadata.cost", "--yes"], "cost, currency, latency_ms, priority stay"),
     (["export", "missing/all.jsonl"], "missing/all.jsonl cannot be written: No such file or directory"),
-    (["export", "poem.txt", "--resume"], "poem.txt is no export"),
+    (["export", "poem.jsonl", "--resume"], "poem.jsonl is no export"),
+    (["export", "-"], "'-' must end in .jsonl, or .jsonl.gz for gzip"),
+    (["export", "history.parquet"], "'history.parquet' must end in .jsonl"),
+    (["import", ""], "The name of the file is empty."),
     (["export", "empty.jsonl.gz", "--resume", "--after", "3"], "--after cannot be given with it"),
     (["import"], "Say what to import"),
     (["import", "x", "--table", "y"], "Say what to import"),
@@ -368,7 +373,8 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("arguments", "says"), MISTAKES, ids=[" ".join(arguments) for arguments, _ in MISTAKES])
 def test_a_mistake_is_a_sentence_and_code_2(full: House, arguments: list[str], says: str) -> None:
-    full.file("poem.txt").write_text("Tyger Tyger,\nburning bright\n")
+    for name in ("poem.txt", "poem.jsonl"):
+        full.file(name).write_text("Tyger Tyger,\nburning bright\n")
     before = full.database()
 
     ended = full.run(*arguments)
