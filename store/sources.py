@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,19 @@ def from_file(path: Path) -> Iterator[SourceRow]:
             return
         if line.strip():
             yield _from_line(number, line)
+
+
+def count_lines(path: Path) -> int:
+    """Count a file's rows, for those who wait; of a damaged one those before the damage.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    count = 0
+    with suppress(InvalidImport):
+        for line in read_lines(path):
+            count += bool(line.strip())
+    return count
 
 
 def from_table(url: str, name: str) -> Iterator[SourceRow]:

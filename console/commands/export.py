@@ -93,7 +93,7 @@ def _export(backend: Backend, writer: LineWriter, wanted: EventFilter, after: in
     from store.exporting import lines
 
     board, written, left_out = backend.blackboard, 0, 0
-    total = board.replay.count(wanted) if sys.stderr.isatty() else None
+    total = board.replay.count(wanted, after) if sys.stderr.isatty() else None
     with progress("events exported", total) as step:
         for page, unkept in lines(board.replay, wanted, after, horizon):
             writer.write(page)

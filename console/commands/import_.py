@@ -55,7 +55,7 @@ def command(
     """
     from console.opening import opened
     from events.settings import Settings
-    from store.sources import count_rows, from_file, from_table
+    from store.sources import count_lines, count_rows, from_file, from_table
 
     if (file is None) == (table is None):
         raise Mistake("Say what to import: `eventbus import FILE`, or `eventbus import --table NAME`.")
@@ -66,6 +66,7 @@ def command(
         if file is not None:
             if not file.is_file():
                 raise Mistake(f"There is no file {file}." if file.name else "The name of the file is empty.")
+            total = count_lines(file) if sys.stderr.isatty() else None
             source, aside = from_file(file), rejected or Path(f"{file}.rejected.jsonl")
         else:
             url, name = database or backend.database_url(), str(table)
