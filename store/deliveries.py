@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, and_, fun
 from events.errors import InvalidFilter
 from events.records import AttemptState, Outcome, RecordedEvent
 from store.engine import reading
+from store.filter import check_text
 from store.fold import FINAL, WAITING
 from store.inserts import at_positions, ids_at
 from store.planning import DONE, IS_NOT_DONE, hidden
@@ -64,7 +65,7 @@ class DeliveryFilter:
         event_position: of the event there.
 
     Raises:
-        InvalidFilter: there is no such state.
+        InvalidFilter: there is no such state; U+0000 or a lone surrogate, which no name holds.
     """
 
     subscriber: str | None = None
@@ -73,6 +74,8 @@ class DeliveryFilter:
     event_position: int | None = None
 
     def __post_init__(self) -> None:
+        check_text("subscriber", self.subscriber)
+        check_text("project_id", self.project_id)
         if self.state is not None and self.state not in STATES:
             raise InvalidFilter(f"A delivery is {', '.join(STATES[:-1])} or {STATES[-1]}, not {self.state!r:.80}.")
 

@@ -112,13 +112,13 @@ class Replay:
         """
         return self.seam.steadily(lambda: self._find_all(event_ids))
 
-    def count(self, filter: EventFilter = _EVERYTHING) -> int:
-        """Count the events that match, archived or not.
+    def count(self, filter: EventFilter = _EVERYTHING, after: int = 0) -> int:
+        """Count the events after a position that match, archived or not.
 
         Raises:
             StoreUnavailable, NotMigrated, RedisUnavailable.
         """
-        return self.seam.steadily(lambda: self._count(filter))
+        return self.seam.steadily(lambda: self._count(filter, after))
 
     def _page(self, filter: EventFilter, after: int, limit: int) -> Page:
         with reading(self._engine) as connection:
@@ -171,13 +171,14 @@ class Replay:
                     found.setdefault(recorded.event.event_id, recorded)
         return found
 
-    def _count(self, filter: EventFilter) -> int:
+    def _count(self, filter: EventFilter, after: int) -> int:
         with reading(self._engine) as connection:
             archived = self.seam.archived(connection)
             wanted = filter.conditions(self._namespace, connection.dialect.name)
-            query = select(func.count()).select_from(events).where(*wanted)
+            since = [events.c.position > after] if after else []
+            query = select(func.count()).select_from(events).where(*wanted, *since)
             stored = connection.execute(query).scalar_one()
-        return stored + sum(filter.matches(r.event) for r in self.seam.events(archived))
+        return stored + sum(r.position > after and filter.matches(r.event) for r in self.seam.events(archived))
 
 
 def _joined(rows: list[RowMapping], full: bool, tail: TailPage, filter: EventFilter, limit: int) -> Page:

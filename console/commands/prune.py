@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from console.confirming import DryRun, Yes, confirm
-from console.exits import Mistake
+from console.exits import Mistake, going_on
 from console.options import Json, Project, span
 from console.printing import print_json
 from console.progress import progress
@@ -55,7 +55,7 @@ def command(
         raise Mistake("Say how old: `eventbus prune --older-than AGE`, for example 52w.")
     if project == "":
         raise Mistake("--project is empty.")
-    with reading() as backend:
+    with reading() as backend, going_on("the same command does the rest."):
         asked = _microseconds_before(age.total_seconds())
         before = min(asked, _awaited(backend))
         found = backend.blackboard.retention.rehearse(before, project)
