@@ -110,7 +110,7 @@ def descendants(connection: Connection, namespace: str, event_ids: Collection[st
         effects_of_l=_lookup(connection, "events", "causation_id", "l.value"),
         effects_of_t=_lookup(connection, "events", "causation_id", "t.event_id"),
     )
-    listed = json.dumps([event_id for event_id in event_ids if is_storable(event_id)])
+    listed = json.dumps([event_id for event_id in event_ids if is_storable(event_id)], ensure_ascii=False)
     values = {"namespace": namespace, "listed": listed, "bound": bound}
     return _by_id(connection.execute(text(query).columns(timestamp=Moment), values))
 

@@ -49,6 +49,8 @@ def open_engine(url: str, *, pool_size: int = 5, timeout_s: float = 5.0) -> Engi
     wanted = {
         "connect_timeout": max(2, math.ceil(timeout_s)),
         "application_name": "eventbus",
+        # Not that of the database: what it cannot hold is for it to refuse, row by row.
+        "client_encoding": "utf8",
         # A server that vanished without a word is noticed in about a minute, not in two hours.
         "keepalives_idle": 30,
         "keepalives_interval": 10,

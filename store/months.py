@@ -126,22 +126,36 @@ class Months:
                     pass
             time.sleep(_PAUSE_S)
 
-    def _hold(self, connection: Connection) -> None:
-        """Keep the outcomes' archiver, and who makes partitions, from going on; without waiting for either."""
-        is_held = cursors.lock(connection, self._namespace, "outcomes", wait=False) is None
-        if (is_held and cursors.exists(connection, self._namespace)) or not partitions.hold(connection, wait=False):
+    def _hold(self, connection: Connection, *streams: str) -> None:
+        """Keep who writes into this namespace from going on; without waiting for any."""
+        for stream in streams:
+            is_held = cursors.lock(connection, self._namespace, stream, wait=False) is None
+            if is_held and cursors.exists(connection, self._namespace):
+                raise _Held
+
+    def _hold_partitions(self, connection: Connection) -> None:
+        if not partitions.hold(connection, wait=False):
             raise _Held
 
     def _detach(self, month: str, connection: Connection) -> None:
-        """Take a month out of history, if nothing in it stays."""
-        connection.exec_driver_sql("LOCK TABLE events IN ACCESS EXCLUSIVE MODE")
-        connection.exec_driver_sql("LOCK TABLE deliveries IN ACCESS EXCLUSIVE MODE NOWAIT")
-        self._hold(connection)
-        if not _exists(connection, f"events_{month}") or self._stays(connection, month):
+        """Take a month out of history, if nothing in it stays.
+
+        It is counted before the tables are locked, for that takes long: what this namespace has in it stays the same,
+        and when another has something, the month stays.
+        """
+        self._hold(connection, "outcomes", cursors.DIRECT)
+        if not _exists(connection, f"events_{month}"):
             return
-        if _exists(connection, f"deliveries_{month}"):
+        has_deliveries = _exists(connection, f"deliveries_{month}")
+        if has_deliveries:
             self._count(connection, cursors.PRUNED_DELIVERIES, f"deliveries_{month}")
         self._count(connection, cursors.PRUNED_EVENTS, f"events_{month}")
+        connection.exec_driver_sql("LOCK TABLE events IN ACCESS EXCLUSIVE MODE")
+        connection.exec_driver_sql("LOCK TABLE deliveries IN ACCESS EXCLUSIVE MODE NOWAIT")
+        self._hold_partitions(connection)
+        is_as_counted = has_deliveries == _exists(connection, f"deliveries_{month}")
+        if not is_as_counted or not _exists(connection, f"events_{month}") or self._stays(connection, month):
+            raise _Held
         connection.exec_driver_sql(f"ALTER TABLE events DETACH PARTITION events_{month}")
         connection.exec_driver_sql(f"ALTER TABLE events_{month} RENAME TO pruned_events_{month}")
         connection.exec_driver_sql(f"DROP TABLE IF EXISTS deliveries_{month}")
@@ -153,11 +167,19 @@ class Months:
             cursors.count(connection, self._namespace, counter, rows)
 
     def _drop_outcomes(self, month: str, connection: Connection) -> None:
-        self._hold(connection)
-        stays, values = text(_OUTCOME_STAYS.format(month=month)), {"namespace": self._namespace}
+        self._hold(connection, "outcomes")
+        values = {"namespace": self._namespace, "end": _bounds(month)[1]}
         if not _exists(connection, f"outcomes_{month}"):
             return
-        if not connection.execute(stays, values | {"end": _bounds(month)[1]}).scalar_one():
+        if connection.execute(text(_OUTCOME_STAYS.format(month=month)), values).scalar_one():
+            return
+        connection.exec_driver_sql("LOCK TABLE outcomes IN ACCESS EXCLUSIVE MODE")
+        self._hold_partitions(connection)
+        if not _exists(connection, f"outcomes_{month}"):
+            return
+        # Another namespace may have got one since.
+        foreign = text(_IS_FOREIGN.format(table=f"outcomes_{month}"))
+        if not connection.execute(foreign, values).scalar_one():
             connection.exec_driver_sql(f"DROP TABLE outcomes_{month}")
 
     def _finish(self, table: str) -> Iterator[tuple[str, Sequence[Any]]]:

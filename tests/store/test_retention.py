@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, func, select, text
+from sqlalchemy import event as listening
 
 from events.errors import EventNotFound, InvalidFilter
 from events.event import Event
@@ -398,3 +399,41 @@ def test_an_event_whose_id_was_in_a_month_that_went_keeps_what_belongs_to_it(
 
     found = board.replay.find(f"e{months[1]}")
     assert found is not None and found.position == new
+
+
+@pytest.mark.parametrize("stream", ["history", "outcomes"])
+def test_a_month_is_not_taken_from_under_an_archiver_that_is_about_to_write_into_it(
+    stream: Any, months: list[int], url: str, open_at: Any, board: Blackboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.months._LOCK_WAIT", "50ms")
+    monkeypatch.setattr("store.months._TRIES", 1)
+    engine, at = open_at(url), position_of(2031, 1, 9)
+    asked = {"history": "INSERT INTO events ", "outcomes": "INSERT INTO outcomes "}[stream]
+    other = Archive(engine, "other")  # far behind: the month's partition is there, and nothing of it in it
+
+    @listening.listens_for(engine, "before_cursor_execute")
+    def prune_first(_c: Any, _k: Any, statement: str, *_: Any) -> None:
+        if statement.startswith(asked):
+            board.retention.prune(position_of(2031, 5))
+
+    store = store_events if stream == "history" else end
+    store(other, an_event(at) if stream == "history" else outcome(at, 5))
+
+    assert count(engine, rejected) == 0
+    assert count(engine, events if stream == "history" else outcomes) == 1
+
+
+def test_nobody_waits_while_a_month_is_counted(
+    months: list[int], board: Blackboard, engine: Engine, url: str, open_at: Any
+) -> None:
+    asked = []
+
+    @listening.listens_for(engine, "before_cursor_execute")
+    def read(_c: Any, _k: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("SELECT count(*) FROM") and statement.endswith("_2031_01"):
+            with reading(open_at(url)) as connection:
+                connection.exec_driver_sql("SET LOCAL lock_timeout = '1s'")
+                asked.append([connection.execute(select(table)).first() for table in (events, deliveries)])
+
+    assert board.retention.prune(position_of(2031, 2)).months == ["2031_01"]
+    assert len(asked) == 2
