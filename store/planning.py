@@ -1,4 +1,4 @@
-"""What a database has to be told so that it takes the right index. Every use is held by `tests/store/test_indexes.py`.
+"""What a database has to be told so that it takes the right index. Every use is held by `tests/store/test_plans.py`.
 
 SQLite guesses that any namespace has ten rows, and rather than sort reads all of one in the order of its key.
 """

@@ -19,7 +19,8 @@ from typing import Any
 
 import psycopg2
 
-from store.migrate import VERSION_TABLE
+from store.engine import open_engine
+from store.migrate import VERSION_TABLE, upgrade
 
 DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
 _USER = "nobody"  # PostgreSQL refuses to run as root
@@ -190,6 +191,13 @@ class SpareDatabase:
         if not is_same:
             self._server.drop_database(self._url)
             self._url = ""
+
+
+def migrate(url: str) -> None:
+    """Give a database its schema; nobody is connected to it afterwards."""
+    engine = open_engine(url)
+    upgrade(engine)
+    engine.dispose()
 
 
 @contextmanager

@@ -17,8 +17,7 @@ from events.event import Event
 from events.records import Outcome, RecordedEvent
 from store.archive import Archive
 from store.engine import open_engine
-from store.migrate import upgrade
-from tests.servers import DebianPostgres, PostgresServer, SpareDatabase
+from tests.servers import DebianPostgres, PostgresServer, SpareDatabase, migrate
 
 TEMPLATE = "migrated"
 SERVERS: dict[str, type[PostgresServer]] = {"postgres": PostgresServer, "debian-postgres": DebianPostgres}
@@ -160,10 +159,3 @@ def store_outcomes(archive: Archive, *ended: Outcome) -> None:
         assert writer is not None
         writer.append_outcomes(ended)
         writer.advance(ended[-1].position, f"{ended[-1].position}-0")
-
-
-def migrate(url: str) -> None:
-    """Give a database its schema; nobody is connected to it afterwards."""
-    engine = open_engine(url)
-    upgrade(engine)
-    engine.dispose()
