@@ -8,10 +8,12 @@ Commands raise; nothing else in the console prints an error and ends the process
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import ParamSpec
 
 import typer
@@ -20,6 +22,7 @@ FAILED = 1
 MISTAKE = 2
 INTERRUPTED = 130
 PIPE_CLOSED = 141
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 CODES = (
     "Exit codes: 0 done; 1 it failed (a server cannot be reached, a check found something wrong); 2 the command line "
@@ -53,8 +56,24 @@ def reporting(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             raise typer.Exit(silence()) from None
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            complain(f"Writing failed: {error.strerror}.")
+            silence()
+            raise typer.Exit(FAILED) from None
 
     return wrapped
+
+
+@contextmanager
+def going_on(how: str) -> Iterator[None]:
+    """Say how what is inside is gone on with, when Ctrl-C ends it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        complain(f"Interrupted: {how}")
+        raise
 
 
 def code_of(error: Exception) -> int:

@@ -95,6 +95,9 @@ for module in (dead, scheduled, subscriptions, workers):
 
 def main() -> None:
     """Run the command that the arguments name, and exit with its code."""
+    if word := next((word for word in sys.argv[1:] if not _is_text(word)), None):
+        complain(f"An argument holds bytes that are no UTF-8: {word!r:.200}.")
+        sys.exit(MISTAKE)
     try:
         code = app(prog_name="eventbus", standalone_mode=False) or 0
         sys.stdout.flush()
@@ -105,6 +108,14 @@ def main() -> None:
     except BrokenPipeError:
         code = silence()
     sys.exit(code)
+
+
+def _is_text(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _explain(error: Exception) -> int:

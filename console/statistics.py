@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from console import wording
@@ -10,6 +11,8 @@ from console.printing import print_fitting
 from console.sparkline import timeline
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from rich.console import Console
     from rich.table import Table
 
@@ -21,6 +24,8 @@ _TEXT = ("TYPE", "ACTOR", "FIRST (UTC)", "LAST (UTC)", "DAY (UTC)", "HOUR (UTC)"
 # What a narrow terminal goes without, and a narrower one.
 _MOMENTS = ("FIRST (UTC)", "LAST (UTC)")
 _AVERAGES = (*_MOMENTS, "AVG COST", "AVG LATENCY")
+_COUNTS = ("waiting", "done", "dead", "discarded", "dropped", "attempts", "failures")
+_TIMES = ("elapsed_p50_ms", "elapsed_p95_ms", "elapsed_p99_ms")
 
 
 def print_types(out: Console, found: ProjectStatistics) -> None:
@@ -41,16 +46,28 @@ def print_timeline(out: Console, buckets: Sequence[BucketStatistics], grain: Gra
 
 def print_buckets(out: Console, buckets: Sequence[BucketStatistics], grain: Grain) -> None:
     """Print a table of days or hours that have events."""
-    shown = 16 if grain == "hour" else 10
-    named = [(wording.moment(one.start)[:shown], one) for one in buckets]
+    named = [(_bucket(one.start, grain), one) for one in buckets]
     print_fitting(
         out, *(_events_table(f"{grain.upper()} (UTC)", named, without=out_) for out_ in (_MOMENTS, _AVERAGES))
     )
 
 
 def print_deliveries(out: Console, deliveries: Sequence[DeliveryStatistics]) -> None:
-    """Print a table of subscribers with a total."""
-    print_fitting(out, _deliveries_table(deliveries), _deliveries_table(deliveries, narrow=True))
+    """Print a table of subscribers with a total; a narrow terminal goes without zeros, a narrower one without times."""
+    zeros = [name for name in _COUNTS if not any(getattr(one, name) for one in deliveries)]
+    print_fitting(out, *(_deliveries_table("SUBSCRIBER", deliveries, without) for without in ((), zeros, _TIMES)))
+
+
+def print_delivery_buckets(out: Console, deliveries: Sequence[DeliveryStatistics], grain: Grain) -> None:
+    """Print a table of what came of the deliveries of each day or hour, all subscribers together, with a total."""
+    from store.statistics import DeliveryStatistics
+
+    buckets = []
+    for start, group in groupby(deliveries, lambda one: one.start):
+        these = list(group)
+        counts = {name: sum(getattr(one, name) for one in these) for name in _COUNTS}
+        buckets.append(DeliveryStatistics(_bucket(start, grain), **counts))
+    print_fitting(out, _deliveries_table(f"{grain.upper()} (UTC)", buckets, _TIMES))
 
 
 def nothing_of(project_id: str | None, when: str = "") -> str:
@@ -101,14 +118,18 @@ def _cells(heading: str, name: str, numbers: EventNumbers) -> dict[str, str]:
     }
 
 
-def _deliveries_table(deliveries: Sequence[DeliveryStatistics], *, narrow: bool = False) -> Table:
-    """Return how many deliveries of each subscriber are in each state and how long handlers ran, with a total."""
+def _bucket(start: datetime | None, grain: Grain) -> str:
+    return wording.moment(start)[: 16 if grain == "hour" else 10]
+
+
+def _deliveries_table(heading: str, deliveries: Sequence[DeliveryStatistics], without: Sequence[str]) -> Table:
+    """Return how many deliveries of each are in each state and how long handlers ran, with a total."""
     from rich.table import Table
 
-    columns = ("waiting", "done", "dead", "discarded", "dropped", "attempts", "failures")
-    times = () if narrow else ("elapsed_p50_ms", "elapsed_p95_ms", "elapsed_p99_ms")
+    columns = [name for name in _COUNTS if name not in without]
+    times = [name for name in _TIMES if name not in without]
     table = Table(box=None, pad_edge=False, show_footer=len(deliveries) > 1, footer_style="bold")
-    table.add_column("SUBSCRIBER", "total", no_wrap=True)
+    table.add_column(heading, "total", no_wrap=True)
     for name in columns:
         total = f"{sum(getattr(one, name) for one in deliveries):,}"
         table.add_column(name.upper(), total, justify="right", no_wrap=True)

@@ -129,5 +129,7 @@ def _stored(
     keys_sql = _KEYS[connection.dialect.name].format(parts=", ".join(parts))
     sql = _LOOKUP.format(table=table.name, keys=keys_sql, matches=matches)
     query = text(sql).columns(*table.c)
-    for row in connection.execute(query, {"namespace": namespace, "keys": json.dumps(sorted(keys))}).mappings():
+    # Not as escapes, which PostgreSQL reads in a database in UTF-8 only.
+    asked = json.dumps(sorted(keys), ensure_ascii=False)
+    for row in connection.execute(query, {"namespace": namespace, "keys": asked}).mappings():
         yield tuple(row[name] for name in names), kind.of(row)

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, and_, func, or_, select
 
 from events.errors import InvalidFilter
 from events.records import AttemptState, Outcome, RecordedEvent
 from store.engine import reading
+from store.filter import check_text
 from store.fold import FINAL, WAITING
 from store.inserts import at_positions, ids_at
+from store.planning import DONE, IS_NOT_DONE, hidden
 from store.tables import deliveries, events, outcomes, rejected
 from store.tally import STATES
 
+_NAMES = ("event_position", "subscriber", "redelivery", "state", "attempts", "settled_position")
+_PLACE = [deliveries.c[name] for name in _NAMES[:3]]
 _CHUNK = 900
 Key = tuple[int, int]
 
@@ -60,7 +65,7 @@ class DeliveryFilter:
         event_position: of the event there.
 
     Raises:
-        InvalidFilter: there is no such state.
+        InvalidFilter: there is no such state; U+0000 or a lone surrogate, which no name holds.
     """
 
     subscriber: str | None = None
@@ -69,17 +74,22 @@ class DeliveryFilter:
     event_position: int | None = None
 
     def __post_init__(self) -> None:
+        check_text("subscriber", self.subscriber)
+        check_text("project_id", self.project_id)
         if self.state is not None and self.state not in STATES:
             raise InvalidFilter(f"A delivery is {', '.join(STATES[:-1])} or {STATES[-1]}, not {self.state!r:.80}.")
 
-    def conditions(self, namespace: str) -> list[ColumnElement[bool]]:
-        """Return the conditions on rows of `deliveries`, joined with `events`."""
+    def conditions(self, namespace: str, dialect: str) -> list[ColumnElement[bool]]:
+        """Return the conditions on rows of `deliveries`, in a dialect of SQL; a project is its events' affair."""
         one, found = deliveries.c, [deliveries.c.namespace == namespace]
-        for name in ("subscriber", "state", "event_position"):
+        for name in ("state", "event_position"):
             if (value := getattr(self, name)) is not None:
                 found.append(one[name] == value)
-        if self.project_id is not None:
-            found.append(events.c.project_id == self.project_id)
+        is_rare = self.state not in (None, DONE)
+        if is_rare:
+            found.append(IS_NOT_DONE)
+        if self.subscriber is not None:
+            found.append((hidden(one.subscriber, dialect) if is_rare else one.subscriber) == self.subscriber)
         return found
 
 
@@ -106,22 +116,53 @@ class StoredDeliveries:
 
     def page(self, wanted: DeliveryFilter, after: Delivery | None = None, limit: int = 500) -> list[Delivery]:
         """Return at most `limit` deliveries that match, those after one of an earlier page."""
-        one, event = deliveries.c, events.c
-        is_its_event = and_(event.namespace == one.namespace, event.position == one.event_position)
-        query = (
-            select(
-                one.event_position, one.subscriber, one.redelivery, one.state, one.attempts, one.settled_position,
-                func.coalesce(event.event_id, ""), func.coalesce(event.type, ""), func.coalesce(event.project_id, ""),
-            )
-            .select_from(deliveries.outerjoin(events, is_its_event))
-            .where(*wanted.conditions(self._namespace))
-            .order_by(one.event_position, one.subscriber, one.redelivery)
-            .limit(limit)
-        )  # fmt: skip
-        if after is not None:
-            query = query.where(_follows(after))
         with reading(self._engine) as connection:
-            return [Delivery(*row) for row in connection.execute(query)]
+            read = self._rows if wanted.project_id is None else self._rows_of_project
+            rows = read(connection, wanted, after, limit)
+            # Looked up apart: joined, PostgreSQL may read all of history up to the page.
+            about = _about(connection, self._namespace, [row.event_position for row in rows])
+        return [Delivery(*row, *about.get(row.event_position, ())) for row in rows]
+
+    def _rows(
+        self, connection: Connection, wanted: DeliveryFilter, after: Delivery | None, limit: int
+    ) -> Sequence[Row[Any]]:
+        query = self._select(wanted).order_by(*_PLACE).limit(limit)
+        if after is not None:
+            query = query.where(deliveries.c.event_position >= after.event_position, _follows(after))
+        return connection.execute(query).all()
+
+    def _rows_of_project(
+        self, connection: Connection, wanted: DeliveryFilter, after: Delivery | None, limit: int
+    ) -> Sequence[Row[Any]]:
+        """Read the deliveries of the project's events, so many events at a time that few are read in vain."""
+        found: list[Row[Any]] = []
+        passed = (after.event_position, after.subscriber, after.redelivery) if after else ()
+        for positions in self._positions(connection, wanted, after.event_position if after else 0):
+            # Sorted here: for the sake of the order SQLite would read every delivery of the namespace by its key.
+            rows = connection.execute(self._select(wanted).where(deliveries.c.event_position.in_(positions)))
+            found += sorted(row for row in rows if tuple(row)[:3] > passed)
+            if len(found) >= limit:
+                break
+        return found[:limit]
+
+    def _positions(self, connection: Connection, wanted: DeliveryFilter, first: int) -> Iterator[Sequence[int]]:
+        """Iterate over the places of a project's events from one on, some at a time."""
+        column = events.c
+        mine = [column.namespace == self._namespace, column.project_id == wanted.project_id]
+        if wanted.event_position is not None:
+            mine.append(column.position == wanted.event_position)
+        full = True
+        while full:
+            query = select(column.position).where(*mine, column.position >= first)
+            page = connection.execute(query.order_by(column.position).limit(_CHUNK)).scalars().all()
+            if page:
+                yield page
+                first = page[-1] + 1
+            full = len(page) == _CHUNK
+
+    def _select(self, wanted: DeliveryFilter) -> Select[Any]:
+        conditions = wanted.conditions(self._namespace, self._engine.dialect.name)
+        return select(*(deliveries.c[name] for name in _NAMES)).where(*conditions)
 
     def attempts(self, event_position: int) -> list[Outcome]:
         """Return the archived outcomes of an event's deliveries, oldest first; decisions are among them (attempt 0)."""
@@ -146,8 +187,8 @@ class StoredDeliveries:
         column = deliveries.c
         query = (
             select(column.subscriber, func.count())
-            .where(column.namespace == self._namespace, column.state == WAITING)
-            .group_by(column.subscriber)
+            .where(column.namespace == self._namespace, column.state == WAITING, IS_NOT_DONE)
+            .group_by(hidden(column.subscriber, self._engine.dialect.name))
         )
         with reading(self._engine) as connection:
             return {subscriber: int(count) for subscriber, count in connection.execute(query)}
@@ -159,8 +200,10 @@ class StoredDeliveries:
             select(column.event_position, column.redelivery)
             .where(
                 column.namespace == self._namespace,
-                column.subscriber == subscriber,
+                hidden(column.subscriber, self._engine.dialect.name) == subscriber,
                 column.state == WAITING,
+                IS_NOT_DONE,
+                column.event_position >= after[0],
                 or_(
                     column.event_position > after[0],
                     and_(column.event_position == after[0], column.redelivery > after[1]),
@@ -241,6 +284,18 @@ def _set_aside(connection: Connection, namespace: str, positions: Collection[int
             column.entry_id.in_([f"{position}-0" for position in chunk]),
         )
         found |= {int(entry_id.partition("-")[0]) for entry_id in connection.execute(query).scalars()}
+    return found
+
+
+def _about(connection: Connection, namespace: str, positions: Sequence[int]) -> dict[int, tuple[str, str, str]]:
+    """Return id, type and project of the events that are stored at those positions."""
+    event = events.c
+    found: dict[int, tuple[str, str, str]] = {}
+    for chunk in _chunks(sorted(set(positions))):
+        query = select(event.position, event.event_id, event.type, event.project_id).where(
+            event.namespace == namespace, event.position.in_(chunk)
+        )
+        found |= {row.position: (row.event_id, row.type, row.project_id) for row in connection.execute(query)}
     return found
 
 

@@ -49,13 +49,18 @@ def open_engine(url: str, *, pool_size: int = 5, timeout_s: float = 5.0) -> Engi
     wanted = {
         "connect_timeout": max(2, math.ceil(timeout_s)),
         "application_name": "eventbus",
+        # Not that of the database: what it cannot hold is for it to refuse, row by row.
+        "client_encoding": "utf8",
         # A server that vanished without a word is noticed in about a minute, not in two hours.
         "keepalives_idle": 30,
         "keepalives_interval": 10,
         "keepalives_count": 3,
     }
     arguments = {name: value for name, value in wanted.items() if name not in parsed.query}
-    return create_engine(parsed, connect_args=arguments, pool_pre_ping=True, **options)
+    # Whatever the database's default is: who has waited for a lock reads what its last holder committed, and with one
+    # snapshot for the transaction would add to sums of before.
+    isolated = {"isolation_level": "READ COMMITTED", "pool_pre_ping": True}
+    return create_engine(parsed, connect_args=arguments, **isolated, **options)
 
 
 @contextmanager

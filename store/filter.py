@@ -51,9 +51,9 @@ class EventFilter:
             raise InvalidFilter(f"The types of a filter are a sequence of names, not the string {self.types!r}.")
         object.__setattr__(self, "types", tuple(str(getattr(name, "value", name)) for name in self.types))
         for name in ("project_id", "actor", "correlation_id"):
-            _check(name, getattr(self, name))
+            check_text(name, getattr(self, name))
         for kind in self.types:
-            _check("types", kind)
+            check_text("types", kind)
         object.__setattr__(self, "start_time", _utc("start_time", self.start_time))
         object.__setattr__(self, "end_time", _utc("end_time", self.end_time))
         if self.start_time and self.end_time and self.start_time > self.end_time:
@@ -134,7 +134,12 @@ def event_filter(
     )
 
 
-def _check(name: str, value: object) -> None:
+def check_text(name: str, value: object) -> None:
+    """Refuse what is asked of a column of text, and no database can be asked.
+
+    Raises:
+        InvalidFilter: it is neither a text nor None, or holds U+0000 or a lone surrogate.
+    """
     if value is not None and not isinstance(value, str):
         raise InvalidFilter(f"{name} of a filter must be a text, not {value!r:.80}.")
     if isinstance(value, str) and not is_storable(value):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Column, Connection, Table, select
 from sqlalchemy import column as column_of
 from sqlalchemy import table as table_of
 
@@ -121,24 +121,12 @@ def at_positions(connection: Connection, namespace: str, positions: Collection[i
 
 def ids_at(connection: Connection, namespace: str, positions: Collection[int]) -> dict[int, str]:
     """Return the ids of the events that are stored at those positions, by position."""
-    found: dict[int, str] = {}
-    for chunk in chunks(positions):
-        query = select(events.c.position, events.c.event_id).where(
-            events.c.namespace == namespace, events.c.position.in_(chunk)
-        )
-        found.update((position, event_id) for position, event_id in connection.execute(query))
-    return found
+    return _column_at(connection, namespace, positions, events.c.event_id)
 
 
 def projects_at(connection: Connection, namespace: str, positions: Collection[int]) -> dict[int, str]:
     """Return the projects of the events that are stored at those positions, by position."""
-    found: dict[int, str] = {}
-    for chunk in chunks(positions):
-        query = select(events.c.position, events.c.project_id).where(
-            events.c.namespace == namespace, events.c.position.in_(chunk)
-        )
-        found.update((position, project_id) for position, project_id in connection.execute(query))
-    return found
+    return _column_at(connection, namespace, positions, events.c.project_id)
 
 
 def outcomes_at(connection: Connection, namespace: str, positions: Collection[int]) -> dict[int, dict[str, Any]]:
@@ -155,3 +143,13 @@ def chunks(values: Collection[Any]) -> Iterator[list[Any]]:
     every = list(values)
     for start in range(0, len(every), _CHUNK):
         yield every[start : start + _CHUNK]
+
+
+def _column_at(
+    connection: Connection, namespace: str, positions: Collection[int], column: Column[str]
+) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for chunk in chunks(positions):
+        query = select(events.c.position, column).where(events.c.namespace == namespace, events.c.position.in_(chunk))
+        found.update((position, value) for position, value in connection.execute(query))
+    return found

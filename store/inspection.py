@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Engine, Select, func, select
 
 from store import cursors
 from store.counting import ALL_PROJECTS, TOTAL
 from store.engine import reading
-from store.tables import archive, deliveries, delivery_statistics, event_statistics, events, rejected
+from store.tables import deliveries, delivery_statistics, event_statistics, events, rejected
 from store.tally import STATES
 
 
@@ -74,19 +75,22 @@ def counted(engine: Engine, namespace: str) -> Counted:
     """
     kept, held = event_statistics.c, delivery_statistics.c
     in_states = sum((func.sum(held[state]) for state in STATES[1:]), func.sum(held[STATES[0]]))
-    questions = (
-        select(func.count()).where(events.c.namespace == namespace),
-        _position(namespace, cursors.PRUNED_EVENTS),
-        select(func.sum(kept.events)).where(
-            kept.namespace == namespace, kept.project_id == ALL_PROJECTS, kept.grain == TOTAL
-        ),
-        select(func.count()).where(deliveries.c.namespace == namespace),
-        _position(namespace, cursors.PRUNED_DELIVERIES),
-        select(in_states).where(held.namespace == namespace, held.project_id == ALL_PROJECTS, held.grain == TOTAL),
+    counted_events = select(func.sum(kept.events)).where(
+        kept.namespace == namespace, kept.project_id == ALL_PROJECTS, kept.grain == TOTAL
+    )
+    counted_deliveries = select(in_states).where(
+        held.namespace == namespace, held.project_id == ALL_PROJECTS, held.grain == TOTAL
     )
     with reading(engine) as connection:
-        return Counted(*(int(connection.execute(question).scalar() or 0) for question in questions))
 
+        def number(question: Select[Any]) -> int:
+            return int(connection.execute(question).scalar() or 0)
 
-def _position(namespace: str, counter: str) -> Select[tuple[int]]:
-    return select(archive.c.position).where(archive.c.namespace == namespace, archive.c.stream == counter)
+        return Counted(
+            events=number(select(func.count()).where(events.c.namespace == namespace)),
+            pruned_events=cursors.read(connection, namespace, cursors.PRUNED_EVENTS).position,
+            counted_events=number(counted_events),
+            deliveries=number(select(func.count()).where(deliveries.c.namespace == namespace)),
+            pruned_deliveries=cursors.read(connection, namespace, cursors.PRUNED_DELIVERIES).position,
+            counted_deliveries=number(counted_deliveries),
+        )

@@ -19,6 +19,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, exc, text
 
+from events.errors import NotMigrated
 from events.records import OPEN
 from store import cursors, partitions
 from store.engine import reading, writing
@@ -45,13 +46,14 @@ _STAYS = f"""
                    AND event_position >= :first AND event_position < :end)
         OR EXISTS (SELECT 1 FROM dead_letters WHERE namespace = :namespace AND resolution = :open
                    AND event_position >= :first AND event_position < :end)
-        OR EXISTS (SELECT 1 FROM outbox o JOIN event_index i ON i.namespace = o.namespace AND i.event_id = o.event_id
-                   WHERE o.namespace = :namespace AND i.position >= :first AND i.position < :end)"""
+        OR EXISTS (SELECT 1 FROM outbox o WHERE o.namespace = :namespace AND ( -- no join: the outbox is the smaller
+                       SELECT i.position FROM event_index i WHERE i.namespace = :namespace AND i.event_id = o.event_id
+                   ) BETWEEN :first AND :end - 1)"""
 _OUTCOME_STAYS = f"""
     SELECT EXISTS (SELECT 1 FROM outcomes_{{month}} WHERE {_FOREIGN})
-        OR EXISTS (SELECT 1 FROM outcomes_{{month}} o
-                   WHERE o.namespace = :namespace AND (o.event_position >= :end OR EXISTS (
-                       SELECT 1 FROM events e WHERE e.namespace = :namespace AND e.position = o.event_position)))"""
+        OR EXISTS (SELECT 1 FROM outcomes_{{month}} WHERE namespace = :namespace AND event_position >= :end)
+        OR EXISTS (SELECT 1 FROM events e JOIN outcomes_{{month}} o ON o.event_position = e.position
+                   WHERE e.namespace = :namespace AND o.namespace = :namespace AND e.position < :end)"""
 _IS_FOREIGN = f"SELECT EXISTS (SELECT 1 FROM {{table}} WHERE {_FOREIGN})"
 _OF_MONTH = """
     SELECT position, event_id, project_id, blackboard_pointer FROM {table}
@@ -124,22 +126,36 @@ class Months:
                     pass
             time.sleep(_PAUSE_S)
 
-    def _hold(self, connection: Connection) -> None:
-        """Keep the outcomes' archiver, and who makes partitions, from going on; without waiting for either."""
-        is_held = cursors.lock(connection, self._namespace, "outcomes", wait=False) is None
-        if (is_held and cursors.exists(connection, self._namespace)) or not partitions.hold(connection, wait=False):
+    def _hold(self, connection: Connection, *streams: str) -> None:
+        """Keep who writes into this namespace from going on; without waiting for any."""
+        for stream in streams:
+            is_held = cursors.lock(connection, self._namespace, stream, wait=False) is None
+            if is_held and cursors.exists(connection, self._namespace):
+                raise _Held
+
+    def _hold_partitions(self, connection: Connection) -> None:
+        if not partitions.hold(connection, wait=False):
             raise _Held
 
     def _detach(self, month: str, connection: Connection) -> None:
-        """Take a month out of history, if nothing in it stays."""
-        connection.exec_driver_sql("LOCK TABLE events IN ACCESS EXCLUSIVE MODE")
-        connection.exec_driver_sql("LOCK TABLE deliveries IN ACCESS EXCLUSIVE MODE NOWAIT")
-        self._hold(connection)
-        if not _exists(connection, f"events_{month}") or self._stays(connection, month):
+        """Take a month out of history, if nothing in it stays.
+
+        It is counted before the tables are locked, for that takes long: what this namespace has in it stays the same,
+        and when another has something, the month stays.
+        """
+        self._hold(connection, "outcomes", cursors.DIRECT)
+        if not _exists(connection, f"events_{month}"):
             return
-        if _exists(connection, f"deliveries_{month}"):
+        has_deliveries = _exists(connection, f"deliveries_{month}")
+        if has_deliveries:
             self._count(connection, cursors.PRUNED_DELIVERIES, f"deliveries_{month}")
         self._count(connection, cursors.PRUNED_EVENTS, f"events_{month}")
+        connection.exec_driver_sql("LOCK TABLE events IN ACCESS EXCLUSIVE MODE")
+        connection.exec_driver_sql("LOCK TABLE deliveries IN ACCESS EXCLUSIVE MODE NOWAIT")
+        self._hold_partitions(connection)
+        is_as_counted = has_deliveries == _exists(connection, f"deliveries_{month}")
+        if not is_as_counted or not _exists(connection, f"events_{month}") or self._stays(connection, month):
+            raise _Held
         connection.exec_driver_sql(f"ALTER TABLE events DETACH PARTITION events_{month}")
         connection.exec_driver_sql(f"ALTER TABLE events_{month} RENAME TO pruned_events_{month}")
         connection.exec_driver_sql(f"DROP TABLE IF EXISTS deliveries_{month}")
@@ -151,30 +167,43 @@ class Months:
             cursors.count(connection, self._namespace, counter, rows)
 
     def _drop_outcomes(self, month: str, connection: Connection) -> None:
-        self._hold(connection)
-        stays, values = text(_OUTCOME_STAYS.format(month=month)), {"namespace": self._namespace}
+        self._hold(connection, "outcomes")
+        values = {"namespace": self._namespace, "end": _bounds(month)[1]}
         if not _exists(connection, f"outcomes_{month}"):
             return
-        if not connection.execute(stays, values | {"end": _bounds(month)[1]}).scalar_one():
+        if connection.execute(text(_OUTCOME_STAYS.format(month=month)), values).scalar_one():
+            return
+        connection.exec_driver_sql("LOCK TABLE outcomes IN ACCESS EXCLUSIVE MODE")
+        self._hold_partitions(connection)
+        if not _exists(connection, f"outcomes_{month}"):
+            return
+        # Another namespace may have got one since.
+        foreign = text(_IS_FOREIGN.format(table=f"outcomes_{month}"))
+        if not connection.execute(foreign, values).scalar_one():
             connection.exec_driver_sql(f"DROP TABLE outcomes_{month}")
 
     def _finish(self, table: str) -> Iterator[tuple[str, Sequence[Any]]]:
         """Give the events of a detached month, then drop it; one of another namespace is left to its own."""
-        month, after, page = table.removeprefix("pruned_events_"), 0, None
-        with reading(self._engine) as connection:
-            values = {"namespace": self._namespace}
-            if connection.execute(text(_IS_FOREIGN.format(table=table)), values).scalar_one():
-                return
+        month, page = table.removeprefix("pruned_events_"), self._page(table, 0)
+        if page is None:
+            return
         yield month, ()
-        while page is None or page:
-            with reading(self._engine) as connection:
-                of_month = {"namespace": self._namespace, "after": after, "page": _PAGE}
-                page = connection.execute(text(_OF_MONTH.format(table=table)), of_month).all()
-            if page:
-                yield month, page
-                after = page[-1].position
+        while page:
+            yield month, page
+            page = self._page(table, page[-1].position)
         with writing(self._engine) as connection:
             connection.exec_driver_sql(f"DROP TABLE IF EXISTS {table}")
+
+    def _page(self, table: str, after: int) -> Sequence[Any] | None:
+        """Return events of a detached month; None when it is another namespace's, or another prune has dropped it."""
+        of_month = {"namespace": self._namespace, "after": after, "page": _PAGE}
+        try:
+            with reading(self._engine) as connection:
+                if connection.execute(text(_IS_FOREIGN.format(table=table)), of_month).scalar_one():
+                    return None
+                return connection.execute(text(_OF_MONTH.format(table=table)), of_month).all()
+        except NotMigrated:
+            return None
 
 
 class _Held(Exception):

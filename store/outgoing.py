@@ -27,7 +27,7 @@ from store.direct import ORIGIN
 from store.engine import reading, writing
 from store.inserts import stored
 from store.outbox import PENDING
-from store.tables import event_index, outbox, rejected
+from store.tables import event_index, events, outbox, rejected
 
 PUBLISHED = "published"
 REFUSED = "refused"
@@ -170,9 +170,18 @@ class Outgoing:
         return batch
 
     def _stored(self, connection: Connection) -> list[int]:
-        """Return published rows whose event the store has, or has set aside by name."""
+        """Return published rows whose event the store has, or has set aside by name.
+
+        One that was persisted before it was published is set aside when its publication is archived. Until then
+        only Redis knows who is to get it.
+        """
         column, index, aside = outbox.c, event_index.c, rejected.c
-        is_stored = exists().where(index.namespace == column.namespace, index.event_id == column.event_id)
+        is_stored = (
+            exists()
+            .where(index.namespace == column.namespace, index.event_id == column.event_id)
+            .where(events.c.namespace == column.namespace, events.c.position == index.position)
+            .where(events.c.origin != ORIGIN)
+        )
         entry_id = cast(column.position, Text) + "-0"
         is_aside = exists().where(
             aside.namespace == column.namespace, aside.stream == "history", aside.entry_id == entry_id

@@ -35,11 +35,13 @@ def ensure(connection: Connection, table: str, positions: Collection[int]) -> No
         table: one of `COLUMNS`.
         positions: microseconds since 1970, in any order. Rows beyond `LATEST` find no partition.
 
-    They are there for others once the caller's transaction commits.
+    They are there for others once the caller's transaction commits, and nobody drops them before.
     """
     positions = [position for position in positions if position < LATEST]
     if connection.dialect.name != "postgresql" or not positions:
         return
+    # What an INSERT would lock it with: nobody takes a partition away between this look and the row.
+    connection.exec_driver_sql(f"LOCK TABLE {table} IN ROW EXCLUSIVE MODE")
     if _missing(connection, table, positions):
         hold(connection)
         for month in _missing(connection, table, positions):

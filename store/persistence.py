@@ -135,6 +135,7 @@ class EventPersistence:
             the measure, and None when none has. A percentile is less than 1/128 off, the rest exact.
 
         Raises:
+            InvalidFilter: the project's id holds U+0000 or a lone surrogate, which no event holds.
             StoreUnavailable, NotMigrated, RedisUnavailable.
         """
         found = await self._hop(lambda: self._blackboard.statistics.project(project_id))

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Engine, RowMapping, func, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, func, select
 
 from events.errors import InvalidFilter
 from events.ports import HistoryTail, TailPage
@@ -20,6 +20,7 @@ from events.records import END, RecordedEvent
 from store import inserts
 from store.engine import reading
 from store.filter import EventFilter
+from store.planning import hidden
 from store.rows import recorded_event
 from store.seam import MovedOn, Seam
 from store.tables import events
@@ -111,13 +112,13 @@ class Replay:
         """
         return self.seam.steadily(lambda: self._find_all(event_ids))
 
-    def count(self, filter: EventFilter = _EVERYTHING) -> int:
-        """Count the events that match, archived or not.
+    def count(self, filter: EventFilter = _EVERYTHING, after: int = 0) -> int:
+        """Count the events after a position that match, archived or not.
 
         Raises:
             StoreUnavailable, NotMigrated, RedisUnavailable.
         """
-        return self.seam.steadily(lambda: self._count(filter))
+        return self.seam.steadily(lambda: self._count(filter, after))
 
     def _page(self, filter: EventFilter, after: int, limit: int) -> Page:
         with reading(self._engine) as connection:
@@ -140,7 +141,7 @@ class Replay:
         dialect = connection.dialect.name
         place: ColumnElement[int] = events.c.position
         if dialect == "sqlite" and self._is_short(connection, filter):
-            place = literal_column("+events.position", BigInteger)  # a unary plus hides a column from its index
+            place = hidden(events.c.position, dialect)
         query = (
             select(events)
             .where(*filter.conditions(self._namespace, dialect), place > after)
@@ -170,13 +171,14 @@ class Replay:
                     found.setdefault(recorded.event.event_id, recorded)
         return found
 
-    def _count(self, filter: EventFilter) -> int:
+    def _count(self, filter: EventFilter, after: int) -> int:
         with reading(self._engine) as connection:
             archived = self.seam.archived(connection)
             wanted = filter.conditions(self._namespace, connection.dialect.name)
-            query = select(func.count()).select_from(events).where(*wanted)
+            since = [events.c.position > after] if after else []
+            query = select(func.count()).select_from(events).where(*wanted, *since)
             stored = connection.execute(query).scalar_one()
-        return stored + sum(filter.matches(r.event) for r in self.seam.events(archived))
+        return stored + sum(r.position > after and filter.matches(r.event) for r in self.seam.events(archived))
 
 
 def _joined(rows: list[RowMapping], full: bool, tail: TailPage, filter: EventFilter, limit: int) -> Page:

@@ -22,16 +22,27 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, and_, exists, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Select,
+    Table,
+    and_,
+    exists,
+    func,
+    select,
+)
 
 from events.records import OPEN
 from store import cursors
 from store.engine import reading, writing
 from store.filter import EventFilter
 from store.fold import WAITING
-from store.inserts import chunks
+from store.inserts import chunks, known_positions
 from store.months import Months
 from store.payloads import place_of
+from store.planning import IS_NOT_DONE, hidden
 from store.seam import Seam
 from store.tables import (
     blackboard,
@@ -55,6 +66,8 @@ NOT_ARCHIVED = "not archived yet"
 # What belongs to an event by its position, and by its id.
 _BY_POSITION = (outcomes, deliveries, dead_letters)
 _BY_ID = (event_index, redactions, inbox)
+# Not `!= OPEN`, which no index finds.
+_DECIDED = ("retried", "discarded", "purged", "dropped")
 _event = events.c
 
 
@@ -122,6 +135,7 @@ class Retention:
         if project_id is None:
             for month, page in self._months.drop(before):
                 with writing(self._engine) as connection:
+                    cursors.lock(connection, self._namespace, "outcomes")
                     self._remove_followers(connection, page, done.rows)
                 done.events += len(page)
                 on_batch(len(page))
@@ -164,9 +178,12 @@ class Retention:
         before = rows[deliveries.name]
         for table in _BY_POSITION:
             self._delete(connection, table, table.c.event_position, [row.position for row in page], rows)
+        # Where a month went first, another event may have come under one of its ids.
+        known = known_positions(connection, self._namespace, [row.event_id for row in page])
+        own = [row for row in page if known.get(row.event_id) in (None, row.position)]
         for table in _BY_ID:
-            self._delete(connection, table, table.c.event_id, [row.event_id for row in page], rows)
-        for row in page:
+            self._delete(connection, table, table.c.event_id, [row.event_id for row in own], rows)
+        for row in own:
             place = place_of(row.project_id, row.blackboard_pointer)
             if place is not None:
                 column = blackboard.c
@@ -189,12 +206,12 @@ class Retention:
         # Ids of entries are numbers of the same length, until 2286.
         is_old = and_(func.length(entry) >= len(bound), entry < bound)
         strays = {
-            rejected: [is_old],
+            rejected: [rejected.c.stream.in_(("history", "outcomes")), is_old],
             outcomes: [outcomes.c.event_position == 0, outcomes.c.position < before],
             dead_letters: [
                 dead_letters.c.event_position == 0,
                 dead_letters.c.position < before,
-                dead_letters.c.resolution != OPEN,
+                dead_letters.c.resolution.in_(_DECIDED),
             ],
         }
         with writing(self._engine) as connection:
@@ -206,9 +223,9 @@ class Retention:
         old = self._old(before, project_id)
         with reading(self._engine) as connection:
             found = {
-                DELIVERY_WAITS: self._count(connection, *old, _waits()),
-                LETTER_OPEN: self._count(connection, *old, _is_open(), ~_waits()),
-                IN_OUTBOX: self._count(connection, *old, _is_in_outbox(), ~_is_open(), ~_waits()),
+                DELIVERY_WAITS: self._count_at(connection, deliveries, *old),
+                LETTER_OPEN: self._count_at(connection, dead_letters, *old, ~_waits()),
+                IN_OUTBOX: self._count_at(connection, outbox, *old, ~_is_open(), ~_waits()),
             }
             archived = self._seam.archived(connection)
         tail = self._seam.steadily(
@@ -224,6 +241,24 @@ class Retention:
         )
         found[NOT_ARCHIVED] = len(tail)
         return {reason: count for reason, count in found.items() if count}
+
+    def _places(self, table: Table) -> Select[tuple[int]]:
+        """Select the positions of events that a delivery, a dead letter, a row of the outbox keeps: a few."""
+        dialect, index = self._engine.dialect.name, event_index.c
+        in_index = select(index.position).where(index.namespace == self._namespace, index.event_id == outbox.c.event_id)
+        place, conditions = {
+            deliveries: (deliveries.c.event_position, [deliveries.c.state == WAITING, IS_NOT_DONE]),
+            dead_letters: (hidden(dead_letters.c.event_position, dialect), [dead_letters.c.resolution == OPEN]),
+            outbox: (in_index.scalar_subquery(), []),
+        }[table]
+        return select(place.label("place")).where(table.c.namespace == self._namespace, *conditions).distinct()
+
+    def _count_at(self, connection: Connection, table: Table, *conditions: ColumnElement[bool]) -> int:
+        """Count the events at such places that meet conditions."""
+        places = self._places(table).subquery("places")
+        is_there = _event.position == hidden(places.c.place, connection.dialect.name)
+        query = select(func.count()).select_from(places.join(events, is_there)).where(*conditions)
+        return int(connection.execute(query).scalar_one())
 
     def _count(self, connection: Connection, *conditions: ColumnElement[bool]) -> int:
         return int(connection.execute(select(func.count()).select_from(events).where(*conditions)).scalar_one())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,19 @@ def from_file(path: Path) -> Iterator[SourceRow]:
             return
         if line.strip():
             yield _from_line(number, line)
+
+
+def count_lines(path: Path) -> int:
+    """Count a file's rows, for those who wait; of a damaged one those before the damage.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    count = 0
+    with suppress(InvalidImport):
+        for line in read_lines(path):
+            count += bool(line.strip())
+    return count
 
 
 def from_table(url: str, name: str) -> Iterator[SourceRow]:
@@ -102,7 +116,8 @@ def _from_line(number: int, line: bytes) -> SourceRow:
 
 def _from_row(number: int, row: dict[str, Any]) -> SourceRow:
     fields: dict[str, object] = {}
-    raw = printable(repr(row))[:RAW_CHARS]
+    shown = {name: value.decode(errors="replace") if isinstance(value, bytes) else value for name, value in row.items()}
+    raw = printable(json.dumps(shown, ensure_ascii=False, default=str))[:RAW_CHARS]
     for name, value in row.items():
         try:
             value = value.decode() if isinstance(value, bytes) else value

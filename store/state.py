@@ -22,7 +22,7 @@ from events.errors import InvalidValue, ValueNotFound, VersionConflict
 from store.cursors import insert
 from store.engine import reading, writing
 from store.pointers import Pointer
-from store.rows import Unstorable, inexact, json_text
+from store.rows import Unstorable, inexact, is_storable, json_text
 from store.tables import blackboard
 
 MAX_VALUE_BYTES = 64 * 1024 * 1024
@@ -167,17 +167,15 @@ class State:
             InvalidValue: a name that no key or project has.
         """
         Pointer(project_id, after or "any")
-        of_project = (_table.namespace == self._namespace, _table.project_id == project_id)
-        newest = (
-            select(_table.key.label("key"), func.max(_table.version).label("version"))
-            .where(*of_project, _table.key > after)
-            .group_by(_table.key)
-            .subquery()
+        same = blackboard.alias().c
+        # Asked for each row, so that the database stops when the page is full.
+        newest = select(func.max(same.version)).where(
+            same.namespace == self._namespace, same.project_id == project_id, same.key == _table.key
         )
         query = (
             select(*_ABOUT)
-            .join(newest, (_table.key == newest.c.key) & (_table.version == newest.c.version))
-            .where(*of_project, _table.kind.not_in(_WHY))
+            .where(_table.namespace == self._namespace, _table.project_id == project_id, _table.key > after)
+            .where(_table.version == newest.scalar_subquery(), _table.kind.not_in(_WHY))
             .order_by(_table.key)
             .limit(_page(limit))
         )
@@ -193,6 +191,8 @@ class State:
         return None if row is None else _entry(row)
 
     def _append(self, place: Pointer, written: dict[str, Any], expected: int | None, actor: str | None) -> int:
+        if actor is not None and not (isinstance(actor, str) and is_storable(actor)):
+            raise InvalidValue(f"Who writes a value is a text that a database can keep, not {actor!r:.80}.")
         current = handling.get()
         about = {
             "namespace": self._namespace,
@@ -267,4 +267,4 @@ def _conflict(place: Pointer, expected: int, version: int) -> VersionConflict:
 def _page(limit: int) -> int:
     if limit < 1:
         raise InvalidValue(f"The limit of a page must be at least 1, not {limit}.")
-    return limit
+    return min(limit, 2**63 - 1)

@@ -19,7 +19,7 @@ from events.ports import HistoryTail
 from events.records import RecordedEvent
 from store.counting import ALL_PROJECTS, TOTAL, WIDTHS_US, EventCounts, Key, Tally, key_names, start_of
 from store.engine import reading
-from store.filter import EventFilter
+from store.filter import EventFilter, check_text
 from store.rows import Unstorable, event_row
 from store.seam import Seam
 from store.tables import delivery_statistics, event_statistics, microseconds
@@ -141,6 +141,7 @@ class Statistics:
         """Return the numbers of one project, or of all; zeros when it has no events.
 
         Raises:
+            InvalidFilter: the project's id holds U+0000 or a lone surrogate, which no event holds.
             StoreUnavailable, NotMigrated, RedisUnavailable.
 
         Guarantee: exact, percentiles within 1/128, over every event published before the call, archived or not.
@@ -174,7 +175,7 @@ class Statistics:
             inside one.
 
         Raises:
-            InvalidFilter: the range is reversed, or there is no such grain.
+            InvalidFilter: as `project`; the range is reversed, or there is no such grain.
             StoreUnavailable, NotMigrated, RedisUnavailable.
 
         Guarantee: as `project`.
@@ -189,6 +190,7 @@ class Statistics:
         A delivery whose event is not archived yet is counted for all projects only.
 
         Raises:
+            InvalidFilter: as `project`.
             StoreUnavailable, NotMigrated.
         """
         found = self._deliveries(project_id, TOTAL)
@@ -212,6 +214,7 @@ class Statistics:
 
     def _events(self, project_id: str | None, grain: str, buckets: _Range | None = None) -> dict[Key, EventTally]:
         """Return the archived sums and those of the tail, by key."""
+        check_text("project_id", project_id)
         return self._seam.steadily(lambda: self._events_once(project_id, grain, buckets))
 
     def _events_once(self, project_id: str | None, grain: str, buckets: _Range | None) -> dict[Key, EventTally]:
@@ -230,6 +233,7 @@ class Statistics:
     def _deliveries(
         self, project_id: str | None, grain: str, buckets: _Range | None = None
     ) -> dict[Key, DeliveryTally]:
+        check_text("project_id", project_id)
         if project_id == ALL_PROJECTS:  # no project's name
             return {}
         with reading(self._engine) as connection:

@@ -167,8 +167,8 @@ outcomes = Table(
     Column("worker", Text, nullable=False),
     Column("elapsed_us", BigInteger, nullable=False),
     Column("error", Text, nullable=False),
-    # the attempts at one delivery, at all deliveries of one event
-    Index("outcomes_delivery", "namespace", "event_position", "subscriber"),
+    # the attempts at an event's deliveries, in order
+    Index("outcomes_delivery", "namespace", "event_position", "position"),
 )
 
 deliveries = Table(
@@ -182,8 +182,19 @@ deliveries = Table(
     Column("attempts", Integer, nullable=False),  # the highest attempt that has an outcome
     Column("settled_position", BigInteger),  # position of the outcome that ended it
     Column("project_id", Text),  # its event's; null until the event is archived
-    # counts by state of each subscriber; a subscriber's dead deliveries
-    Index("deliveries_state", "namespace", "subscriber", "state"),
+    # a subscriber's deliveries, in order
+    Index("deliveries_subscriber", "namespace", "subscriber", "event_position", "redelivery"),
+    # what waits, and what ended otherwise than well: few, whatever the history
+    Index(
+        "deliveries_state",
+        "namespace",
+        "state",
+        "event_position",
+        "subscriber",
+        "redelivery",
+        postgresql_where=text("state <> 'done'"),
+        sqlite_where=text("state <> 'done'"),
+    ),
 )
 
 dead_letters = Table(
@@ -203,10 +214,10 @@ dead_letters = Table(
     Column("resolution", Text, nullable=False),  # open, retried, discarded, purged, dropped
     # of the outcome that says so; null while open, and when it was purged after Redis had lost it
     Column("resolved_position", BigInteger),
-    # the dead letters of one event
-    Index("dead_letters_delivery", "namespace", "event_position", "subscriber"),
-    # those that nobody has decided about
-    Index("dead_letters_resolution", "namespace", "resolution", "position"),
+    # the dead letters of one event, and whether one is open
+    Index("dead_letters_delivery", "namespace", "event_position", "resolution", "position"),
+    # those that nobody has decided about, and their events
+    Index("dead_letters_resolution", "namespace", "resolution", "position", "event_position"),
 )
 
 rejected = Table(

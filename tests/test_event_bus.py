@@ -33,9 +33,8 @@ from events.settings import Settings
 from events.subscriber import CallbackSubscriber, EventSubscriber
 from events.types import EventType
 from store.blackboard import BlackboardFactory
-from store.engine import open_engine
-from store.migrate import upgrade
 from store.persistence import EventPersistence
+from tests.servers import migrate
 from tests.valkey_servers import free_port
 from tests.waiting import wait_until
 
@@ -51,9 +50,7 @@ sys.exit(Supervisor(2, ["--app", "examples.event_bus_usage:bus", "--archive"], g
 @pytest.fixture
 def settings(redis_url: str, namespace: str, tmp_path: Path) -> Settings:
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    engine = open_engine(url)
-    upgrade(engine)
-    engine.dispose()
+    migrate(url)
     return Settings(redis_url=redis_url, database_url=url, namespace=namespace, timeout_s=3, lease_s=2)
 
 

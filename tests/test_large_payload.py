@@ -11,17 +11,14 @@ from events.bus import EventBus
 from events.errors import EventTooLarge
 from events.event import Event
 from events.settings import Settings
-from store.engine import open_engine
-from store.migrate import upgrade
+from tests.servers import migrate
 from tests.waiting import wait_until
 
 
 @pytest.fixture
 def settings(redis_url: str, namespace: str, tmp_path: Path) -> Settings:
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    engine = open_engine(url)
-    upgrade(engine)
-    engine.dispose()
+    migrate(url)
     return Settings(redis_url=redis_url, database_url=url, namespace=namespace, max_event_bytes=2000, timeout_s=10)
 
 

@@ -25,7 +25,8 @@ class Desk:
         }
         self.credits = Credits(THREADS, 100)
         self.buffers = {name: Buffer() for name in self.subscriptions}
-        self.prefetch = Prefetch(self.subscriptions, self.credits, self.buffers)
+        self.now = 0.0
+        self.prefetch = Prefetch(self.subscriptions, self.credits, self.buffers, clock=lambda: self.now)
         self.started: list[Lease] = []
 
     def hold(self, name: str, count: int) -> None:
@@ -104,6 +105,8 @@ def test_what_a_quick_subscriber_reads_ahead_is_less_where_more_of_them_are_busy
     desk.hold("B", 1)
 
     assert alone == THREADS * 25 and desk.rooms()["A"] == alone // 2
+    desk.now = 5 * QUICK_S
+    assert desk.rooms()["A"] == alone // 2 // 5, "those that run now take longer than those before"
 
 
 def test_nothing_is_read_for_a_buffer_that_is_nearly_full(desk: Desk) -> None:

@@ -35,9 +35,8 @@ from events.publisher import Receipt
 from events.records import RecordedEvent
 from events.settings import Settings
 from events.subscriber import CallbackSubscriber, EventSubscriber
-from store.engine import open_engine
-from store.migrate import upgrade
 from tests.fault_proxy import FaultProxy
+from tests.servers import migrate
 from tests.valkey_servers import ValkeyServer, free_port
 from tests.waiting import wait_until
 
@@ -48,9 +47,7 @@ MakeBus = Callable[..., EventBus]
 def settings(redis_url: str, namespace: str, tmp_path: Path) -> Settings:
     """Settings of an empty namespace and a migrated SQLite file."""
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    engine = open_engine(url)
-    upgrade(engine)
-    engine.dispose()
+    migrate(url)
     return Settings(
         redis_url=redis_url, database_url=url, namespace=namespace, reset_wait_s=0.3, timeout_s=3, lease_s=2
     )

@@ -24,6 +24,7 @@ from events.settings import Settings
 from events.slots import Slots
 from store.engine import open_engine
 from store.migrate import upgrade
+from tests.servers import migrate
 from tests.valkey_servers import ValkeyServer
 from tests.waiting import wait_until
 from workers.assembly import make_scheduler
@@ -34,9 +35,7 @@ from workers.timetable import Timetable
 @pytest.fixture
 def settings(redis_url: str, namespace: str, tmp_path: Path) -> Settings:
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    engine = open_engine(url)
-    upgrade(engine)
-    engine.dispose()
+    migrate(url)
     return Settings(redis_url=redis_url, database_url=url, namespace=namespace, timeout_s=3, lease_s=2)
 
 

@@ -10,7 +10,7 @@ Decides only: the receiver reads, and hands back. Not thread-safe; the receiver'
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from events.frame import Lease
@@ -60,14 +60,20 @@ class Prefetch:
 
     Args:
         buffers: what was read of each and not taken; only looked at.
+        clock: monotonic seconds.
     """
 
     def __init__(
-        self, subscriptions: Mapping[str, Subscription], credits: Credits, buffers: Mapping[str, Buffer]
+        self,
+        subscriptions: Mapping[str, Subscription],
+        credits: Credits,
+        buffers: Mapping[str, Buffer],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._subscriptions = subscriptions
         self._credits = credits
         self._buffers = buffers
+        self._clock = clock
         self._running: dict[str, dict[int, float]] = {name: {} for name in subscriptions}
         self._served: dict[str, int] = dict.fromkeys(subscriptions, 0)
         self._turn = 0
@@ -76,7 +82,7 @@ class Prefetch:
         """Note that a delivery got a credit."""
         self._turn += 1
         self._served[lease.subscriber] = self._turn
-        self._running[lease.subscriber][id(lease)] = time.monotonic()
+        self._running[lease.subscriber][id(lease)] = self._clock()
 
     def ended(self, lease: Lease) -> None:
         """Note that it has given its credit back."""
@@ -165,5 +171,5 @@ class Prefetch:
     def _soon(self, name: str) -> int:
         """How many deliveries of a subscriber would end within a moment, as long as they take now."""
         oldest = next(iter(self._running[name].values()), None)
-        age_s = time.monotonic() - oldest if oldest is not None else 0.0
+        age_s = self._clock() - oldest if oldest is not None else 0.0
         return self._credits.soon(self._subscriptions[name], age_s)

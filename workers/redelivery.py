@@ -19,7 +19,7 @@ from events.errors import InvalidFilter, RedeliveryRefused
 from events.namespace import Namespace
 from events.records import RecordedEvent
 from events.redelivery import Under, begin, give_up, hand_over, look
-from store.filter import EventFilter
+from store.filter import EventFilter, check_text
 from store.registry import Registry
 from store.replay import Replay
 
@@ -102,6 +102,7 @@ class Redelivery:
         why: str = "",
         rate: float | None = None,
     ) -> None:
+        check_text("subscriber", name)
         if rate is not None and not 0 < rate < 1e9:
             raise InvalidFilter(f"The rate of a redelivery must be events a second, more than 0, not {rate!r:.40}.")
         self._namespace = namespace

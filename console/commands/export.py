@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from console.exits import Mistake
+from console.exits import Mistake, going_on
 from console.options import Actor, Correlation, Json, Project, Types, event_filter
 from console.printing import print_json
 from console.progress import progress
@@ -58,42 +58,49 @@ def command(
       eventbus export film.jsonl --project P-1 --since 30d
     """
     from console.opening import reading
+    from events.errors import Unavailable
     from store.line_files import LineWriter
 
+    if not file.name.endswith((".jsonl", ".jsonl.gz")):
+        raise Mistake(
+            f"{str(file)!r} must end in .jsonl, or .jsonl.gz for gzip; `eventbus replay --json` writes to stdout."
+        )
     wanted = event_filter(project, types, actor, correlation, since, until)
     if resume and after is not None:
         raise Mistake("--resume goes on after the file's last event, so --after cannot be given with it.")
-    with reading() as backend:
+    with reading() as backend, going_on("--resume goes on with it."):
+        horizon = backend.blackboard.direct.horizon()  # asks both servers: without them no file is made
         try:
             with LineWriter(file, resume=resume) as writer:
                 start = _last_position(file, writer.last) if writer.last is not None else after or 0
-                written, left_out, last = _export(backend, writer, wanted, start)
+                written, left_out = _export(backend, writer, wanted, start, horizon)
         except FileExistsError:
             raise Mistake(f"{file} is there already: give --resume to go on with it, or another name.") from None
+        except Unavailable:  # an OSError too
+            raise
         except OSError as error:
             raise Mistake(f"{file} cannot be written: {error.strerror or error}.") from None
     if as_json:
-        print_json({"file": str(file), "events": written, "left_out": left_out, "last_position": last})
+        print_json({"file": str(file), "events": written, "left_out": left_out, "last_position": horizon})
         return
-    print(f"Wrote {plural(written, 'event')} to {file}; it reaches to position {last}.")
+    print(f"Wrote {plural(written, 'event')} to {file}; it reaches to position {horizon}.")
     if left_out:
         print(f"Left out {plural(left_out, 'event')} that no database can keep.", file=sys.stderr)
 
 
-def _export(backend: Backend, writer: LineWriter, wanted: EventFilter, after: int) -> tuple[int, int, int]:
-    """Write what follows a position; return how many were written and left out, and the position reached."""
+def _export(backend: Backend, writer: LineWriter, wanted: EventFilter, after: int, horizon: int) -> tuple[int, int]:
+    """Write what follows a position up to another; return how many were written and left out."""
     from store.exporting import lines
 
-    board = backend.blackboard
-    horizon, written, left_out = board.direct.horizon(), 0, 0
-    total = board.replay.count(wanted) if sys.stderr.isatty() else None
+    board, written, left_out = backend.blackboard, 0, 0
+    total = board.replay.count(wanted, after) if sys.stderr.isatty() else None
     with progress("events exported", total) as step:
         for page, unkept in lines(board.replay, wanted, after, horizon):
             writer.write(page)
             step(len(page))
             written += len(page)
             left_out += unkept
-    return written, left_out, horizon
+    return written, left_out
 
 
 def _last_position(file: Path, line: bytes) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from console.exits import FAILED, Mistake
+from console.exits import FAILED, Mistake, going_on
 from console.options import Json
 from console.printing import print_json
 from console.progress import progress
@@ -55,17 +55,18 @@ def command(
     """
     from console.opening import opened
     from events.settings import Settings
-    from store.sources import count_rows, from_file, from_table
+    from store.sources import count_lines, count_rows, from_file, from_table
 
     if (file is None) == (table is None):
         raise Mistake("Say what to import: `eventbus import FILE`, or `eventbus import --table NAME`.")
     if database is not None and table is None:
         raise Mistake("--database says where --table is; a file needs none.")
     total = None
-    with opened(Settings.from_env()) as backend:
+    with opened(Settings.from_env()) as backend, going_on("the same command goes on with it."):
         if file is not None:
             if not file.is_file():
-                raise Mistake(f"There is no file {file}.")
+                raise Mistake(f"There is no file {file}." if file.name else "The name of the file is empty.")
+            total = count_lines(file) if sys.stderr.isatty() else None
             source, aside = from_file(file), rejected or Path(f"{file}.rejected.jsonl")
         else:
             url, name = database or backend.database_url(), str(table)

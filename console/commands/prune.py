@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from console.confirming import DryRun, Yes, confirm
-from console.exits import Mistake
+from console.exits import Mistake, going_on
 from console.options import Json, Project, span
 from console.printing import print_json
 from console.progress import progress
@@ -19,6 +19,8 @@ from console.wording import at, moment, plural
 if TYPE_CHECKING:
     from events.backend import Backend
     from store.retention import Pruned
+
+_PAGE = 1000
 
 
 def command(
@@ -34,9 +36,9 @@ def command(
     """Remove old, settled events from the database.
 
     What stays, and is counted with the reason: an event of which a delivery waits or a dead letter is open,
-    one that is not archived yet, and what a back-fill or a redelivery has not come to. With an event go its id,
-    deliveries, attempts, decided dead letters and its payload on the blackboard. An id that is gone is
-    forgotten. Redis trims its history by itself, once it is archived.
+    one that is not archived yet, and what a back-fill, a redelivery or an archiver has not come to. With an
+    event go its id, deliveries, attempts, decided dead letters and its payload on the blackboard. An id that is
+    gone is forgotten. Redis trims its history by itself, once it is archived.
 
     On PostgreSQL months that are old as a whole are dropped at once (not with --project). Workers, archivers
     and readers go on meanwhile. Stopped at any moment, the same command does the rest.
@@ -53,7 +55,7 @@ def command(
         raise Mistake("Say how old: `eventbus prune --older-than AGE`, for example 52w.")
     if project == "":
         raise Mistake("--project is empty.")
-    with reading() as backend:
+    with reading() as backend, going_on("the same command does the rest."):
         asked = _microseconds_before(age.total_seconds())
         before = min(asked, _awaited(backend))
         found = backend.blackboard.retention.rehearse(before, project)
@@ -89,7 +91,27 @@ def _awaited(backend: Backend) -> int:
         with suppress(RedeliveryRefused, UnknownSubscriber):  # a join, or one that is being dropped
             under = look(backend.namespace, found.queue.subscriber)
             cursors += [under.cursor] if under.number else []
+    cursors += _told(backend)  # last: what a redelivery has delivered by now is in the outcomes
     return min(cursors, default=END - 1) + 1
+
+
+def _told(backend: Backend) -> list[int]:
+    """Return how far events may go that no archiver will read again, or learn something new about.
+
+    An archiver that died before it told Redis has left what the next one reads again, and would store again.
+    """
+    from events.records import Outcome
+
+    history, found, last = backend.history, [], "0-0"
+    stored = backend.blackboard.archive.cursor("history").position
+    _, archived = history.clock_and_archived()
+    if archived < stored:
+        found.append(archived)
+    while entries := history.entries_after("outcomes", last, _PAGE):
+        last = entries[-1][0]
+        positions = [one.event_position for _, one in entries if isinstance(one, Outcome) and one.event_position > 0]
+        found += [min(positions) - 1] if positions else []
+    return found
 
 
 def _tell_json(found: Pruned, before: int, is_held: bool, dry_run: bool) -> None:
@@ -109,6 +131,6 @@ def _tell(found: Pruned, before: int, is_held: bool, dry_run: bool) -> None:
     for reason, count in found.kept.items():
         print(f"{plural(count, 'event')} {'stays' if count == 1 else 'stay'}: {reason}.")
     if is_held:
-        print("Later ones stay: a back-fill or a redelivery has not come to them yet.")
+        print("Later ones stay: a back-fill, a redelivery or an archiver has not come to them yet.")
     if dry_run:
         print("Nothing was changed.", file=sys.stderr)

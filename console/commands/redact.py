@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from console.confirming import DryRun, Yes, confirm
-from console.exits import FAILED, Mistake
+from console.exits import FAILED, Mistake, going_on
 from console.options import Json
 from console.printing import print_json
 from console.progress import progress
@@ -54,7 +54,7 @@ def command(
 
     if bool(event_ids) == (project is not None) or project == "":
         raise Mistake("Say what to redact: `eventbus redact EVENT_ID...`, or `eventbus redact --project ID`.")
-    with reading() as backend:
+    with reading() as backend, going_on("the same command does the rest."):
         redact = backend.blackboard.redaction.redact
         found = redact(event_ids or (), project, paths or (), dry_run=True)
         if not dry_run:

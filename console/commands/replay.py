@@ -74,13 +74,13 @@ def command(
 ) -> None:
     """Read history again, filtered, oldest first.
 
-    With --to they are delivered to that subscriber again, in history order, up to what is published by now: each is a
-    new delivery, and nothing is delivered twice by the same command given again after an interruption. Of an ordered
-    subscriber they wait before what is later in history. It waits while 2,000 deliveries wait.
-
     Every filter is optional, and reading changes nothing. The times are those that the events carry. Of
     any length: a page is in memory at a time. A path is keys and places in lists with dots between them; a
     backslash takes the next character as it is.
+
+    With --to the events are delivered to that subscriber again, in history order, up to what is published by now.
+    Each is a new delivery; the same command given again after an interruption delivers none twice. Those of an
+    ordered subscriber go before what is later in history. While 2,000 deliveries wait for it, no more are added.
 
     \b
     Examples:

@@ -45,7 +45,7 @@ def command(
     By type, actor, subscriber, day or hour; and how many dead letters wait for a decision. Events are exact to the last
     one that was published, archived or not; deliveries and dead letters as far as archived. Averages and
     percentiles are over the events that carry the measure; percentiles are less than 1/128 off. Days and hours
-    are those of the events' timestamps, whole and in UTC.
+    are those of the events' timestamps, whole and in UTC; deliveries are in those of their events' publishing.
 
     \b
     Examples:
@@ -61,7 +61,7 @@ def command(
     start, end = _range(by, since, until)
     with reading() as backend:
         if recount:
-            _recount(backend, forget_pruned)
+            _recount(backend, forget_pruned, as_json)
         elif by in ("day", "hour"):
             _show_series(backend.blackboard.statistics, project, cast("Grain", by), start, end, as_json)
         else:
@@ -100,9 +100,7 @@ def _show(backend: Backend, project: str | None, by: str, as_json: bool) -> None
         print_timeline(out, statistics.series(project, grain), grain)
         (print_actors if by == "actor" else print_types)(out, found)
     if deliveries:
-        of = "" if project is None else f" of project {project!r}"
-        before = "\n" if by != "subscriber" else ""
-        out.print(f"{before}Deliveries{of}, as far as archived", soft_wrap=True, style="bold")
+        _head_deliveries(project, is_first=by == "subscriber")
         print_deliveries(out, deliveries)
     elif by == "subscriber":
         print("There are no deliveries" + ("." if project is None else f" of project {project!r}."))
@@ -115,20 +113,30 @@ def _show(backend: Backend, project: str | None, by: str, as_json: bool) -> None
 def _show_series(
     statistics: Statistics, project: str | None, grain: Grain, start: Any, end: Any, as_json: bool
 ) -> None:
-    from console.statistics import nothing_of, print_buckets, print_timeline
+    from console.statistics import nothing_of, print_buckets, print_delivery_buckets, print_timeline
 
     buckets = statistics.series(project, grain, start, end)
+    deliveries = statistics.delivery_series(project, grain, start, end)
     if as_json:
-        deliveries = statistics.delivery_series(project, grain, start, end)
         print_json({"project_id": project, "grain": grain, "buckets": buckets, "deliveries": deliveries})
-    elif buckets:
+        return
+    if buckets:
         print_timeline(console(), buckets, grain)
         print_buckets(console(), buckets, grain)
     else:
         print(nothing_of(project, " in that time" if start or end else ""))
+    if deliveries:
+        _head_deliveries(project, f", by the {grain} in which their events were published")
+        print_delivery_buckets(console(), deliveries, grain)
 
 
-def _recount(backend: Backend, forget_pruned: bool) -> None:
+def _head_deliveries(project: str | None, how: str = "", *, is_first: bool = False) -> None:
+    of = "" if project is None else f" of project {project!r}"
+    before = "" if is_first else "\n"
+    console().print(f"{before}Deliveries{of}, as far as archived{how}", soft_wrap=True, style="bold")
+
+
+def _recount(backend: Backend, forget_pruned: bool, as_json: bool) -> None:
     from store.inspection import counted
     from store.recount import differences, recount
 
@@ -142,4 +150,7 @@ def _recount(backend: Backend, forget_pruned: bool) -> None:
     wrong = len(differences(engine, namespace))
     if wrong:
         recount(engine, namespace)
+    if as_json:
+        print_json({"wrong": wrong})
+        return
     print(f"{plural(wrong, 'sum')} {'was' if wrong == 1 else 'were'} wrong{', and are added up again' * bool(wrong)}.")

@@ -165,6 +165,7 @@ def test_sums_that_are_wrong_are_named_and_added_up_again(told: Place) -> None:
     assert finding["level"] == "warning" and "eventbus stats --recount" in finding["todo"]
     assert first.out.endswith(" were wrong, and are added up again.\n") and first.out[0] != "0"
     assert second.out == "0 sums were wrong.\n"
+    assert told.run("stats", "--recount", "--json").json() == {"wrong": 0}
     assert told.run("stats", "-p", "BULK", "--json").json()["total"]["count"] == 1000
 
 
@@ -178,6 +179,17 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(told: Place, arguments
 
     assert command.wait(20) == 141
     assert command.stderr.read() == ""
+
+
+@pytest.mark.parametrize("arguments", ["replay --json", "replay", "stats", "stats --json", "tree EV-root"])
+def test_a_full_disk_is_a_sentence_and_code_1(told: Place, arguments: str) -> None:
+    with open("/dev/full", "wb") as full:
+        ended = subprocess.run(
+            [*COMMAND, *arguments.split()], stdout=full, stderr=subprocess.PIPE, cwd=told.directory, env=told.environ()
+        )
+
+    assert ended.returncode == 1
+    assert ended.stderr.decode() == "eventbus: Writing failed: No space left on device.\n"
 
 
 def test_a_narrow_terminal_gets_fewer_columns_and_no_number_is_cut(told: Place) -> None:

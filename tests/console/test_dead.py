@@ -369,3 +369,18 @@ def _database(morgue: Morgue) -> str:
     with reading(morgue.backend.blackboard.engine) as connection:
         rows = [list(connection.execute(select(table)).all()) for table in (dead_letters, outcomes)]
     return json.dumps(rows, default=str)
+
+
+def test_statistics_tell_failures_by_the_day_and_times_on_a_narrow_terminal(full: Morgue) -> None:
+    full.archive()
+    subscribers = full.place.run("stats", "--by", "subscriber", COLUMNS="80").out.splitlines()
+    days = full.place.run("stats", "--by", "day", COLUMNS="80").out.splitlines()
+
+    told = [dict(zip(subscribers[1].split(), line.split(), strict=False)) for line in subscribers[2:4]]
+    assert [(one["SUBSCRIBER"], one["DEAD"]) for one in told] == [("Critic", "2"), ("Painter", "2")]
+    assert subscribers[1].endswith("P50    P95    P99") and "DROPPED" not in subscribers[1]
+    heading = days.index("Deliveries, as far as archived, by the day in which their events were published")
+    assert days[heading + 1].split()[2:] == [
+        "WAITING", "DONE", "DEAD", "DISCARDED", "DROPPED", "ATTEMPTS", "FAILURES"
+    ]  # fmt: skip
+    assert days[heading + 2].split()[1:] == ["1", "0", "4", "0", "0", "4", "4"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import signal
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,13 +17,17 @@ from events.deliveries import Deliveries, Settlement
 from events.event import Event
 from events.namespace import Declared
 from events.records import AttemptState
-from events.redelivery import begin
+from events.redelivery import begin, give_up, hand_over
 from events.routes import declare
 from events.settings import Settings
 from events.subscriptions import SubscriberOptions
 from store.engine import reading
+from store.filter import EventFilter
 from store.tables import metadata
 from tests.console.command import Ended, Place
+from tests.fault_proxy import FaultProxy
+from tests.valkey_servers import free_port
+from tests.waiting import wait_until
 
 SECRET = "the fox is red"
 
@@ -139,7 +144,7 @@ def test_what_a_back_filling_subscriber_has_still_to_get_stays(full: House) -> N
 
     done = full.run("prune", "--older-than", "0s", "--yes")
 
-    assert done.code == 0 and "a back-fill or a redelivery has not come to them yet" in done.out
+    assert done.code == 0 and "a back-fill, a redelivery or an archiver has not come to them yet" in done.out
     assert full.ids() == [f"EV-{n}" for n in range(1, 7)]
 
 
@@ -148,8 +153,34 @@ def test_what_a_redelivery_has_not_come_to_stays(full: House) -> None:
 
     done = full.run("prune", "--older-than", "0s", "--yes")
 
-    assert done.code == 0 and "a back-fill or a redelivery has not come to them yet" in done.out
+    assert done.code == 0 and "a back-fill, a redelivery or an archiver has not come to them yet" in done.out
     assert full.ids() == [f"EV-{n}" for n in range(1, 7)]
+
+
+def test_what_was_redelivered_since_the_last_archiver_stays(full: House) -> None:
+    events = list(full.backend.blackboard.replay.iterate(EventFilter(project_id="P-1")))
+    under = begin(full.namespace, "Painter", full.backend.registry.next_number(), 0, "{}")
+    hand_over(full.namespace, "Painter", under, events[-1].position, events[:2], "me", "again")
+    give_up(full.namespace, "Painter", under.number)
+
+    done = full.run("prune", "--older-than", "0s", "--yes")
+
+    assert done.code == 0 and done.out.startswith("Removed 0 events")
+    full.archive()
+    kept = full.run("prune", "--older-than", "0s", "--yes", "--json").json()
+    assert kept["kept"]["a delivery waits"] == 4 and full.ids() == ["EV-1", "EV-2", "EV-3", "EV-6"]
+
+
+def test_what_an_archiver_has_not_told_redis_of_stays_until_one_has(full: House) -> None:
+    untold = sorted(event.position for event in full.backend.blackboard.replay.iterate(EventFilter()))[3]
+    full.namespace.client.set(full.namespace.keys("archived"), untold)  # it died before it told the rest
+
+    done = full.run("prune", "--older-than", "0s", "--yes")
+
+    assert done.code == 0 and full.ids() == ["EV-3", "EV-5", "EV-6"]
+    full.archive()
+    assert full.run("prune", "--older-than", "0s", "--yes").out.startswith("Removed 1 event ")
+    assert full.count() == 6 and full.ids() == ["EV-3", "EV-6"]
 
 
 # redact
@@ -227,6 +258,42 @@ def test_an_export_takes_filters_and_a_position(full: House) -> None:
     assert full.file("some.jsonl").read_text().count("\n") == 4
 
 
+@pytest.mark.parametrize("variable", ["REDIS_URL", "DATABASE_URL"])
+def test_an_export_without_a_server_is_no_fault_of_the_file_and_makes_none(full: House, variable: str) -> None:
+    url = {"REDIS_URL": f"redis://127.0.0.1:{free_port()}", "DATABASE_URL": f"postgresql://127.0.0.1:{free_port()}/x"}
+
+    ended = full.place.run("export", "all.jsonl", **{variable: url[variable]})
+
+    assert ended.code == 1 and "written" not in ended.sentence() and variable in ended.sentence()
+    assert not full.file("all.jsonl").exists()
+
+
+INTERRUPTED = [
+    (["export", "all.jsonl"], "--resume goes on with it"),
+    (["import", "all.jsonl"], "the same command goes on with it"),
+    (["prune", "--older-than", "0s", "--yes"], "the same command does the rest"),
+    (["redact", "-p", "P-1", "--yes"], "the same command does the rest"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "says"), INTERRUPTED, ids=[words[0] for words, _ in INTERRUPTED])
+def test_who_presses_ctrl_c_is_told_how_to_go_on(full: House, arguments: list[str], says: str) -> None:
+    if arguments[0] == "import":
+        assert full.run("replay", "--json").code == 0
+        full.file("all.jsonl").write_text(full.run("replay", "--json").out)
+    address = full.backend.settings.redis_url.removeprefix("redis://").partition("/")[0].rpartition(":")
+    with FaultProxy(address[0], int(address[2])) as proxy:
+        proxy.stall(True)
+        process = full.place.start(*arguments, REDIS_URL=proxy.url, EVENTBUS_TIMEOUT_S="60")
+        wait_until(lambda: proxy.connections, 30, "the command to ask Redis")
+
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+        proxy.stall(False)
+
+    assert process.returncode == 130 and says in err and "Traceback" not in err, out + err
+
+
 def test_bad_rows_go_to_a_file_and_the_code_is_1(full: House) -> None:
     full.run("export", "all.jsonl")
     with full.file("all.jsonl").open("a") as file:
@@ -269,6 +336,8 @@ def test_an_older_table_is_imported_from_where_it_is(house: House) -> None:
     done = house.run("import", *where)
 
     assert done.code == 1 and done.out == "Stored 2 events.\n" and "see bad.jsonl" in done.err
+    raw = json.loads(json.loads(house.file("bad.jsonl").read_text())["raw"])
+    assert (raw["event_id"], raw["type"], raw["causation_id"]) == ("EV-old-3", "no type", None)
     told = house.run("replay", "--json").json_lines()
     assert [(e["event_id"], e["depth"], e["correlation_id"]) for e in told] == [
         ("EV-old-1", 0, "EV-old-1"), ("EV-old-2", 1, "EV-old-1"),
@@ -287,7 +356,10 @@ MISTAKES = [
     (["redact", "EV-1", "--path", "actor", "--yes"], "'actor' cannot be redacted"),
     (["redact", "-p", "P", "--path", "metadata.cost", "--yes"], "cost, currency, latency_ms, priority stay"),
     (["export", "missing/all.jsonl"], "missing/all.jsonl cannot be written: No such file or directory"),
-    (["export", "poem.txt", "--resume"], "poem.txt is no export"),
+    (["export", "poem.jsonl", "--resume"], "poem.jsonl is no export"),
+    (["export", "-"], "'-' must end in .jsonl, or .jsonl.gz for gzip"),
+    (["export", "history.parquet"], "'history.parquet' must end in .jsonl"),
+    (["import", ""], "The name of the file is empty."),
     (["export", "empty.jsonl.gz", "--resume", "--after", "3"], "--after cannot be given with it"),
     (["import"], "Say what to import"),
     (["import", "x", "--table", "y"], "Say what to import"),
@@ -301,7 +373,8 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("arguments", "says"), MISTAKES, ids=[" ".join(arguments) for arguments, _ in MISTAKES])
 def test_a_mistake_is_a_sentence_and_code_2(full: House, arguments: list[str], says: str) -> None:
-    full.file("poem.txt").write_text("Tyger Tyger,\nburning bright\n")
+    for name in ("poem.txt", "poem.jsonl"):
+        full.file(name).write_text("Tyger Tyger,\nburning bright\n")
     before = full.database()
 
     ended = full.run(*arguments)

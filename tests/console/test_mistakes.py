@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -54,6 +55,14 @@ def test_a_mistake_is_a_sentence_and_code_2(place: Place, arguments: list[str], 
     assert says in ended.sentence()
     assert ended.code == 2
     assert not ended.out
+
+
+@pytest.mark.parametrize("words", ["stats -p", "deliveries -s", "dead list -s", "subscriptions show", "publish"])
+def test_bytes_that_are_no_text_are_a_mistake(place: Place, words: str) -> None:
+    ended = place.run(*words.split(), os.fsdecode(b"a\xff"))
+
+    assert "An argument holds bytes that are no UTF-8: 'a\\udcff'." in ended.sentence()
+    assert ended.code == 2 and not ended.out
 
 
 def test_a_setting_that_cannot_be_used_is_a_mistake(place: Place) -> None:

@@ -9,18 +9,15 @@ from pathlib import Path
 import pytest
 
 from events.settings import Settings
-from store.engine import open_engine
-from store.migrate import upgrade
 from tests.fleet.fleet import World
+from tests.servers import migrate
 from tests.valkey_servers import ValkeyServer
 
 
 def make_world(redis_url: str, folder: Path, lease_s: float = 2, timeout_s: float = 3) -> World:
     """A namespace with a migrated store in that folder."""
     url = f"sqlite:///{folder / 'store.db'}"
-    engine = open_engine(url)
-    upgrade(engine)
-    engine.dispose()
+    migrate(url)
     namespace = f"test-{uuid.uuid4().hex[:12]}"
     return World(
         Settings(

@@ -75,19 +75,19 @@ def order_of_first_runs(world: World, name: str, events: list[Event]) -> dict[st
     return lanes
 
 
-def test_eight_thousand_events_are_filled_while_publishing_goes_on_and_the_fillers_are_killed(
+def test_four_thousand_events_are_filled_while_publishing_goes_on_and_the_fillers_are_killed(
     world: World, measured: Callable[[str], None]
 ) -> None:
-    events = facts(5000)
+    events = facts(2500)
     publish_all(world, events)
     archive(world)
-    unarchived = facts(3000, len(events))
+    unarchived = facts(1500, len(events))
     publish_all(world, unarchived)
     events += unarchived
 
     fleet = world.start_fleet(2, app=APP)
     with publishing(world, events):
-        wait_until(lambda: world.redis.llen("ran:Late") > 1500, 60, f"the first 1500; {world.log()}")
+        wait_until(lambda: world.redis.llen("ran:Late") > 800, 60, f"the first 800; {world.log()}")
         assert not is_live(world, "Late"), "it is in the middle"
         for pid in children(fleet.pid):
             os.kill(pid, signal.SIGKILL)

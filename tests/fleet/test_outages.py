@@ -8,12 +8,10 @@ import pytest
 
 from events.bus import EventBus
 from events.errors import RedisUnavailable, StoreUnavailable
-from store.engine import open_engine
-from store.migrate import upgrade
 from tests.fleet.fleet import SUPERVISE, World
 from tests.fleet.test_crashes import states
 from tests.fleet.test_delivery import make, publish
-from tests.servers import PostgresServer
+from tests.servers import PostgresServer, migrate
 from tests.valkey_servers import ValkeyServer, free_port
 from tests.waiting import wait_until
 
@@ -120,9 +118,7 @@ def test_an_outage_of_postgresql_pauses_archiving_and_loses_nothing(world: World
     own = None
     try:
         url = postgres.create_database()
-        engine = open_engine(url)
-        upgrade(engine)
-        engine.dispose()
+        migrate(url)
         own = World(world.settings.with_(database_url=url), world.tmp_path)
         own.start_fleet(1)
         own.start_archiver()

@@ -33,8 +33,8 @@ from tests.fleet.conftest import make_world
 from tests.fleet.fleet import ARCHIVE, World
 from tests.fleet.test_archiving import archiver_of, catch_up
 from tests.fleet.test_delivery import make, publish
-from tests.servers import PostgresServer, SpareDatabase
-from tests.store.conftest import TEMPLATE, migrate
+from tests.servers import PostgresServer, SpareDatabase, migrate
+from tests.store.conftest import TEMPLATE
 from tests.valkey_servers import ValkeyServer
 from tests.waiting import wait_until
 from workers import relay

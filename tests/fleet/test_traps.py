@@ -29,7 +29,7 @@ from tests.fleet.conftest import make_world
 from tests.fleet.fleet import World, children
 from tests.fleet.test_delivery import make, publish
 from tests.fleet.test_leases import APP, caused, nothing_is_left, say_go, start_worker, workers_of
-from tests.valkey_servers import DebianRedis, ValkeyServer
+from tests.valkey_servers import ValkeyServer
 from tests.waiting import wait_until
 from workers.broker import StreamsBroker
 from workers.prefetch import MAX_BLOCK_MS
@@ -144,29 +144,26 @@ def test_a_worker_says_when_its_server_would_delete_what_it_keeps(tmp_path: Path
             assert (f"maxmemory-policy is {policy}: when it is full it deletes" in whole_log(own)) is is_named
 
 
-def test_a_fleet_works_on_the_oldest_server_that_is_promised(tmp_path: Path) -> None:
-    if not DebianRedis.available():
-        pytest.skip("Debian's Redis 7.0 is not installed: apt-get install redis-server")
-    with DebianRedis() as server:
-        own = make_world(server.url, tmp_path)
-        try:
-            fleet = own.start_fleet(2)
-            failing = [make("WORK", n=n, fail=1, only="Plain") for n in range(20)]
-            ordered = [make("ORDERED_WORK", n=n, sleep=0.01) for n in range(20)]
-            slow = [make("ASYNC_WORK", n=n, sleep=1.5, emit=1) for n in range(20)]
-            publish(own, *failing, *ordered, *slow)
-            wait_until(lambda: len(own.runs("Async", of=slow)) == 20, 20, f"all to start; {own.log()}")
-            os.kill(children(fleet.pid)[0], signal.SIGKILL)
-            own.until_settled("Async", "Plain", "Generator", "Ordered")
+def test_a_fleet_works_on_the_oldest_server_that_is_promised(tmp_path: Path, debian_redis: ValkeyServer) -> None:
+    own = make_world(debian_redis.url, tmp_path)
+    try:
+        fleet = own.start_fleet(2)
+        failing = [make("WORK", n=n, fail=1, only="Plain") for n in range(20)]
+        ordered = [make("ORDERED_WORK", n=n, sleep=0.01) for n in range(20)]
+        slow = [make("ASYNC_WORK", n=n, sleep=1.5, emit=1) for n in range(20)]
+        publish(own, *failing, *ordered, *slow)
+        wait_until(lambda: len(own.runs("Async", of=slow)) == 20, 20, f"all to start; {own.log()}")
+        os.kill(children(fleet.pid)[0], signal.SIGKILL)
+        own.until_settled("Async", "Plain", "Generator", "Ordered")
 
-            assert server.client().info("server")["redis_version"].startswith("7.0.")
-            assert own.runs("Plain", "finished", of=failing).keys() == {event.event_id for event in failing}
-            assert [len(caused(own, event)) for event in slow] == [1] * 20
-            finished = list(dict.fromkeys(line.split()[0] for line in own.order("Ordered", "finished")))
-            assert finished == [event.event_id for event in ordered]
-            assert not own.dead("Async") + own.dead("Plain") + own.dead("Ordered")
-        finally:
-            own.close()
+        assert debian_redis.client().info("server")["redis_version"].startswith("7.0.")
+        assert own.runs("Plain", "finished", of=failing).keys() == {event.event_id for event in failing}
+        assert [len(caused(own, event)) for event in slow] == [1] * 20
+        finished = list(dict.fromkeys(line.split()[0] for line in own.order("Ordered", "finished")))
+        assert finished == [event.event_id for event in ordered]
+        assert not own.dead("Async") + own.dead("Plain") + own.dead("Ordered")
+    finally:
+        own.close()
 
 
 # scripts

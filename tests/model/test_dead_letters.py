@@ -23,7 +23,7 @@ from events.steering import steer
 from events.stream import read_outcome
 from events.subscriptions import SubscriberOptions
 from tests.model.test_scripts import MIB, Bench, event, full
-from tests.valkey_servers import DebianRedis, ValkeyServer
+from tests.valkey_servers import ValkeyServer
 
 DECISIONS = ("redelivered", "discarded", "purged")
 
@@ -72,17 +72,9 @@ class Desk(Bench):
         return found
 
 
-@pytest.fixture(scope="module", params=[ValkeyServer, DebianRedis])
-def server(request: pytest.FixtureRequest) -> Iterator[ValkeyServer]:
-    if request.param is DebianRedis and not DebianRedis.available():
-        pytest.skip("Not run: Debian's Redis (/usr/bin/redis-server) is not installed.")
-    with request.param() as server:
-        yield server
-
-
 @pytest.fixture
-def client(server: ValkeyServer) -> Iterator[redis.Redis]:
-    with server.client() as client:
+def client(either_server: ValkeyServer) -> Iterator[redis.Redis]:
+    with either_server.client() as client:
         yield client
         client.replicaof("NO", "ONE")
         client.config_set("maxmemory", 0)

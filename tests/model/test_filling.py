@@ -15,6 +15,7 @@ from events.backfill import Place, fill, look
 from events.scripts import sources
 from store.replay import Page
 from tests.model.filling import FROM_THE_BEGINNING, Bench, filler
+from tests.valkey_servers import ValkeyServer
 from tests.waiting import wait_until
 
 SEEDS, STEPS = 40, 70
@@ -115,12 +116,14 @@ MUTATIONS = {
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS)
-def test_the_interleavings_catch(client: redis.Redis, engine: Engine, mutation: str) -> None:
+def test_the_interleavings_catch(valkey_server: ValkeyServer, engine: Engine, mutation: str) -> None:
     old, new = MUTATIONS[mutation]
     texts = {script: text.replace(old, new) for script, text in sources().items()}
     assert texts != sources(), "the mutation finds its snippet"
 
-    assert any(played(client, engine, seed, texts) for seed in range(SEEDS)), f"{SEEDS} seeds saw nothing"
+    with valkey_server.client() as client:
+        assert any(played(client, engine, seed, texts) for seed in range(SEEDS)), f"{SEEDS} seeds saw nothing"
+        client.flushall()
 
 
 def test_threads_that_publish_fill_archive_and_handle_at_once_leave_each_event_once_and_in_order(

@@ -333,7 +333,7 @@ def test_what_waits_is_asked_for_in_pages(bench: Bench, monkeypatch: pytest.Monk
 
 def test_names_are_read_in_pages_from_every_place(bench: Bench) -> None:
     bench.declare("S", "A", window=2)
-    bench.publish(2500)
+    bench.publish(1100)
     archive_all(bench)
     lanes = mending.lanes(bench.namespace)["S"]
 

@@ -17,7 +17,7 @@ from tests.model.mutations import MUTATIONS, mutated
 from tests.model.play import replay, run, shrink
 from tests.valkey_servers import ValkeyServer
 
-SEEDS, STEPS = 48, 160
+SEEDS, STEPS = 32, 160
 MUTANT_SEEDS, MUTANT_STEPS = 60, 120
 
 

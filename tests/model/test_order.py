@@ -35,7 +35,7 @@ def at_length(examples: int, **more: object) -> settings:
 @pytest.mark.parametrize("on_dead", ["skip", "block"])
 @pytest.mark.parametrize("ordering", ORDERINGS)
 def test_each_key_is_handled_in_order_whatever_happens(client: redis.Redis, ordering: str, on_dead: str) -> None:
-    run_state_machine_as_test(machine(client, ordering, on_dead), settings=at_length(40, derandomize=True))
+    run_state_machine_as_test(machine(client, ordering, on_dead), settings=at_length(30, derandomize=True))
 
 
 @pytest.mark.nightly

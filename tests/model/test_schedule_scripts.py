@@ -30,7 +30,7 @@ from events.publisher import Receipt, event_arguments
 from events.scheduled import Released, ScheduledEvents
 from events.slots import Slots
 from tests.model.test_scripts import MIB, Bench, event
-from tests.valkey_servers import DebianRedis, ValkeyServer
+from tests.valkey_servers import ValkeyServer
 
 HOUR = Due("+3600000000")
 TWO_HOURS = Due("+7200000000")
@@ -77,17 +77,9 @@ class Desk(Bench):
         return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds, microseconds=micros)
 
 
-@pytest.fixture(scope="module", params=[ValkeyServer, DebianRedis])
-def server(request: pytest.FixtureRequest) -> Iterator[ValkeyServer]:
-    if request.param is DebianRedis and not DebianRedis.available():
-        pytest.skip("Debian's Redis is not installed.")
-    with request.param() as server:
-        yield server
-
-
 @pytest.fixture
-def client(server: ValkeyServer) -> Iterator[redis.Redis]:
-    with server.client() as client:
+def client(either_server: ValkeyServer) -> Iterator[redis.Redis]:
+    with either_server.client() as client:
         yield client
         client.config_set("maxmemory", 0)
         client.flushall()
@@ -766,9 +758,9 @@ MOVES = st.lists(
 @given(moves=MOVES)
 @settings(max_examples=60)
 def test_an_event_is_scheduled_or_published_never_both_and_published_once(
-    server: ValkeyServer, moves: Sequence[tuple[Any, ...]]
+    either_server: ValkeyServer, moves: Sequence[tuple[Any, ...]]
 ) -> None:
-    with server.client() as client:
+    with either_server.client() as client:
         desk = Desk(client, f"test-{secrets.token_hex(6)}")
         desk.declare("S")
         waits: dict[str, tuple[int, int]] = {}  # id -> content, hour

@@ -1,4 +1,7 @@
-"""Every store test runs twice: on a fresh SQLite file, and on a fresh database of a real PostgreSQL."""
+"""Every store test runs on a fresh SQLite file and on a fresh database of a real PostgreSQL, the wheel's.
+
+Those of the contract (`CONTRACT`) run on Debian's PostgreSQL too, where it is installed; with `--nightly` all do.
+"""
 
 from __future__ import annotations
 
@@ -14,31 +17,54 @@ from events.event import Event
 from events.records import Outcome, RecordedEvent
 from store.archive import Archive
 from store.engine import open_engine
-from store.migrate import upgrade
-from tests.servers import PostgresServer, SpareDatabase
+from tests.servers import DebianPostgres, PostgresServer, SpareDatabase, migrate
 
 TEMPLATE = "migrated"
+SERVERS: dict[str, type[PostgresServer]] = {"postgres": PostgresServer, "debian-postgres": DebianPostgres}
+# What the store promises, where versions may differ. The others cost as much again: see docs/testing.md.
+CONTRACT = {
+    f"tests.store.test_{name}"
+    for name in (
+        "archive", "causation", "counting", "dead_letters", "deliveries", "inbox", "migrate", "outbox", "partitions",
+        "persistence", "plans", "replay", "retention", "statistics", "tree",
+    )
+}  # fmt: skip
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Say on which databases a test runs: those that ask for a PostgreSQL's server on no SQLite."""
+    if "place" in metafunc.fixturenames:
+        places = ["postgres"] if "postgres" in metafunc.fixturenames else ["sqlite", "postgres"]
+        is_wanted = metafunc.module.__name__ in CONTRACT or metafunc.config.getoption("--nightly")
+        if is_wanted and DebianPostgres.available():
+            places.append("debian-postgres")
+        metafunc.parametrize("place", places)
+
+
+class Databases:
+    """A PostgreSQL for the session: its server, a spare database that is migrated, and one without a schema."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        self.server = server.start()
+        server.execute(f"CREATE DATABASE {TEMPLATE}")
+        migrate(server.url(TEMPLATE))
+        self.migrated = SpareDatabase(server, TEMPLATE)
+        self.empty = SpareDatabase(server)
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    server = PostgresServer().start()
-    server.execute(f"CREATE DATABASE {TEMPLATE}")
-    migrate(server.url(TEMPLATE))
-    yield server
-    server.stop()
+def databases() -> Iterator[Callable[[str], Databases]]:
+    """Starts a server when the first test asks for it."""
+    started: dict[str, Databases] = {}
 
+    def at(place: str) -> Databases:
+        if place not in started:
+            started[place] = Databases(SERVERS[place]())
+        return started[place]
 
-@pytest.fixture(scope="session")
-def spare(postgres: PostgresServer) -> SpareDatabase:
-    """A migrated database."""
-    return SpareDatabase(postgres, TEMPLATE)
-
-
-@pytest.fixture(scope="session")
-def spare_empty(postgres: PostgresServer) -> SpareDatabase:
-    """A database without a schema."""
-    return SpareDatabase(postgres)
+    yield at
+    for one in started.values():
+        one.server.stop()
 
 
 @pytest.fixture(scope="session")
@@ -48,30 +74,38 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def backend(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+@pytest.fixture
+def postgres(place: str, databases: Callable[[str], Databases]) -> PostgresServer:
+    return databases(place).server
 
 
 @pytest.fixture
-def empty_url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def backend(place: str) -> str:
+    """Which of the two dialects it is, `sqlite` or `postgres`."""
+    return "sqlite" if place == "sqlite" else "postgres"
+
+
+@pytest.fixture
+def empty_url(place: str, databases: Callable[[str], Databases], tmp_path: Path) -> Iterator[str]:
     """A database without a schema."""
-    if backend == "sqlite":
+    if place == "sqlite":
         yield f"sqlite:///{tmp_path / 'events.db'}"
         return
-    spare = request.getfixturevalue("spare_empty")
+    spare = databases(place).empty
     yield spare.take()
     spare.give_back()
 
 
 @pytest.fixture
-def url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def url(
+    place: str, databases: Callable[[str], Databases], request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[str]:
     """A migrated, empty database."""
-    if backend == "sqlite":
+    if place == "sqlite":
         shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "events.db")
         yield f"sqlite:///{tmp_path / 'events.db'}"
         return
-    spare = request.getfixturevalue("spare")
+    spare = databases(place).migrated
     yield spare.take()
     spare.give_back()
 
@@ -125,10 +159,3 @@ def store_outcomes(archive: Archive, *ended: Outcome) -> None:
         assert writer is not None
         writer.append_outcomes(ended)
         writer.advance(ended[-1].position, f"{ended[-1].position}-0")
-
-
-def migrate(url: str) -> None:
-    """Give a database its schema; nobody is connected to it afterwards."""
-    engine = open_engine(url)
-    upgrade(engine)
-    engine.dispose()

@@ -30,6 +30,7 @@ from store.engine import open_engine, writing
 from store.filter import EventFilter
 from store.migrate import upgrade
 from store.replay import Replay
+from store.statistics import Statistics
 
 BEGIN = datetime(2030, 1, 15, tzinfo=UTC)
 SPAN = timedelta(days=90)
@@ -89,6 +90,7 @@ def fill(engine: Engine, events: Iterator[RecordedEvent]) -> float:
 def measure(engine: Engine, size: int) -> dict[str, tuple[Any, float]]:
     """Ask what operators ask; return each question's answer and the milliseconds it took, the median of three times."""
     replay, causation = Replay(engine, NAMESPACE, None), Causation(engine, NAMESPACE, None)
+    statistics = Statistics(engine, NAMESPACE, None)
     middle = _position(size // 2, SPAN // size)
     hour = EventFilter(start_time=BEGIN + SPAN / 2, end_time=BEGIN + SPAN / 2 + timedelta(hours=1))
     last, first = f"EV-{(CHAIN - 1) * (size // CHAIN) + 1:09d}", f"EV-{2:09d}"
@@ -99,6 +101,9 @@ def measure(engine: Engine, size: int) -> dict[str, tuple[Any, float]]:
         "a page of one hour": _timed(lambda: replay.page(hour, limit=500)),
         "a page by payload": _timed(lambda: replay.page(EventFilter(payload={"scene.number": 3}), limit=500)),
         f"a tree of {TREE:,}": _timed(lambda: causation.tree(first)),
+        "a project's statistics": _timed(lambda: statistics.project("WIDE")),
+        "a project's days": _timed(lambda: statistics.series("WIDE")),
+        "everybody's statistics": _timed(lambda: statistics.project()),
     }
 
 

@@ -192,7 +192,7 @@ def test_a_late_one_whose_position_another_has_is_set_aside_with_its_reason(arch
 def test_a_writer_that_falls_silent_does_not_keep_its_stream(url, open_at, backend):
     if backend == "sqlite":
         pytest.skip("SQLite takes a lock from nobody who lives")
-    frozen, healthy = Archive(open_at(url), "test", silent_writer_s=0.3), Archive(open_at(url), "test")
+    frozen, healthy = Archive(open_at(url), "test", silent_writer_s=1.5), Archive(open_at(url), "test")
 
     def archives() -> bool:
         with healthy.writer("history") as writer:

@@ -102,6 +102,13 @@ def test_names_that_no_pointer_can_hold_are_refused_before_anything_is_written(b
     assert len(board.put("P", "k" * 175, 1)) <= 200
 
 
+@pytest.mark.parametrize("actor", ["nul\0", "\ud800", 7])
+def test_an_actor_that_no_database_can_keep_is_refused_alike(board: Blackboard, actor: Any) -> None:
+    with pytest.raises(InvalidValue, match="Who writes"):
+        board.put("P", "k", 1, actor=actor)
+    assert board.history("P", "k", limit=2**63) == []
+
+
 @pytest.mark.parametrize(
     "value", [float("nan"), {"a": float("inf")}, "\0", {"a": ["x\0"]}, "\ud800", object(), {1, 2}],
     ids=["nan", "inf", "nul", "deep nul", "surrogate", "object", "set"],

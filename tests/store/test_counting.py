@@ -8,6 +8,7 @@ import uuid
 from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
@@ -351,3 +352,20 @@ def test_a_project_with_a_long_history_is_a_small_question(engine, archive, meas
         assert len(connection.execute(query).all()) == types, "rows read, whatever the history"
     assert found.total.count == size
     measured(f"a project of {size:,} events in {types} types, {engine.dialect.name}: {took_ms:.1f} ms")
+
+
+def test_a_database_whose_transactions_are_isolated_otherwise_counts_as_exactly(engine, url, open_at):
+    if engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has one isolation.")
+    archive = Archive(open_at(f"{url}?options=-c%20default_transaction_isolation%3Drepeatable%5C%20read"), "test")
+    store_events(archive, an_event(1))
+
+    with archive.writer("history") as history:
+        history.append_events([an_event(5)])
+        with archive.writer("outcomes") as writer:  # commits first, and does not know the event
+            writer.append_outcomes([outcome(10, 5, elapsed_us=3)])
+            writer.advance(10, "10-0")
+        history.advance(5, "5-0")
+
+    assert_exact(engine, "test")
+    assert [row["project_id"] for row in rows(engine, "test", deliveries)] == ["film"]

@@ -34,6 +34,12 @@ def test_questions_about_a_hundred_thousand_events(engine: Engine, measured: Cal
     assert [recorded.depth for recorded in chain] == [*range(100)]
     assert (tree.count, tree.waiting, tree.missing) == (10_000, 10_000, ())
     assert {"latency_us": tree.latency_us, **tree.costs_micros} == expected
+    total = answers["a project's statistics"][0].total
+    costs = {currency: cost / 1_000_000 for currency, cost in tree.costs_micros.items()}
+    assert (total.count, total.cost_by_currency) == (10_000, costs)
+    assert total.latency_average_ms == tree.latency_us / 1000 / 10_000
+    assert sum(day.count for day in answers["a project's days"][0]) == 10_000
+    assert answers["everybody's statistics"][0].total.count == SIZE
     assert [len(answers[name][0].events) for name in ("a page of 500", "a page of one project")] == [500, 500]
     hour = answers["a page of one hour"][0].events
     assert 40 < len(hour) < 50 and all(

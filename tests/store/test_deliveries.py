@@ -83,6 +83,13 @@ def test_hostile_texts_match_nothing(stored: StoredDeliveries) -> None:
         assert stored.page(DeliveryFilter(subscriber=text)) == stored.page(DeliveryFilter(project_id=text)) == []
 
 
+@pytest.mark.parametrize("text", ["nul\0", "\ud800", 7])
+def test_a_name_that_no_database_can_be_asked_is_refused_alike(text: Any) -> None:
+    for field in ("subscriber", "project_id"):
+        with pytest.raises(InvalidFilter, match=f"^{field} of a filter"):
+            DeliveryFilter(**{field: text})
+
+
 def test_keys_of_what_waits_their_states_and_events(stored: StoredDeliveries) -> None:
     assert stored.waiting_counts() == {"Critic": 6, "Painter": 4}
     assert stored.waiting("Painter", (0, -1), 2) == [(20, 1), (30, 0)]

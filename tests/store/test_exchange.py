@@ -21,7 +21,7 @@ from store.exporting import COLUMNS, lines
 from store.filter import EventFilter
 from store.importing import Imported, Refused, SourceRow
 from store.line_files import LineWriter
-from store.sources import count_rows, from_file, from_table
+from store.sources import count_lines, count_rows, from_file, from_table
 from store.tables import events
 from tests.store.conftest import an_event, store_events
 from tests.store.doubles import FakeClock, FakeTail
@@ -200,7 +200,7 @@ def test_bad_rows_are_set_aside_with_number_and_reason_and_the_others_come(
 
     done, refused = run(empty_import, from_file(path))
 
-    assert done == Imported(stored=5, refused=len(BAD) + 1)
+    assert done == Imported(stored=5, refused=len(BAD) + 1) and count_lines(path) == 6 + len(BAD)
     assert [row.number for row in refused] == list(range(7, 8 + len(BAD)))
     for row, (line, reason) in zip(refused, BAD, strict=False):
         assert reason in row.reason and row.raw == line

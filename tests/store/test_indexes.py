@@ -1,7 +1,7 @@
 """Each index of the legend in `store/tables.py` serves the query that it is there for, in every partition.
 
-The statements are those that the code sends: they are overheard, and explained with the same values. What serves
-counts of waiting deliveries alone (`deliveries_state`) is not among them.
+The statements are those that the code sends: they are overheard, and explained with the same values. `test_plans.py`
+has those about everything else.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ def overhearing(engine: Engine) -> Iterator[list[tuple[str, Any]]]:
     said: list[tuple[str, Any]] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
-        said.append((statement, values))
+        if not statement.startswith("SET"):
+            said.append((statement, values))
 
     event.listen(engine, "before_cursor_execute", note)
     yield said

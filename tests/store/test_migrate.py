@@ -16,13 +16,13 @@ from sqlalchemy import Engine, inspect, select, text
 
 from events.errors import InvalidSettings, NotMigrated, StoreUnavailable
 from events.records import AttemptState, Outcome
-from store import migrate
+from store import cursors, migrate
 from store.archive import Archive
 from store.engine import open_engine, reading, writing
 from store.recount import differences
 from store.replay import Replay
 from store.statistics import Statistics
-from store.tables import deliveries, delivery_statistics, event_statistics, metadata
+from store.tables import deliveries, delivery_statistics, event_statistics, metadata, outcomes
 from tests.store.conftest import an_event, store_events, store_outcomes
 from tests.waiting import wait_until
 
@@ -36,7 +36,7 @@ AN_ENTRY = (
 )
 # Of an entry that was no delivery: its position was any number.
 A_DELIVERY = "INSERT INTO deliveries VALUES ('n', :position, 'A', 0, 'dead', 1, NULL)"
-REVISIONS = ["0001", "0002", "0003", "0004", "0005", "0006"]
+REVISIONS = ["0001", "0002", "0003", "0004", "0005", "0006", "0007"]
 
 
 def moment(engine: Engine) -> object:
@@ -122,8 +122,8 @@ def test_what_was_stored_before_is_in_the_statistics_after(empty_url, open_at):
         return [sorted(rows, key=lambda row: [str(value) for value in row.values()]) for rows in found]
 
     kept = summed()
-    assert migrate.downgrade(engine, "0005") == ["0006"]
-    assert migrate.upgrade(engine) == ["0006"]
+    assert migrate.downgrade(engine, "0005") == ["0007", "0006"]
+    assert migrate.upgrade(engine) == ["0006", "0007"]
 
     assert summed() == kept
     assert differences(engine, "n") == differences(engine, "'other'") == []
@@ -229,12 +229,57 @@ def test_the_statistics_wait_for_an_archiver_and_count_what_it_stores(empty_url,
         connection.execute(text("UPDATE archive SET position = 1 WHERE stream = 'history'"))
     migrating.join(60)
 
-    assert counted == [["0006"]]
+    assert counted == [["0006", "0007"]]
     assert Statistics(engine, "n", None).project("p").total.count == 1
     assert differences(engine, "n") == []
 
 
+@pytest.fixture
+def half_migrated(empty_url, open_at, backend):
+    """A PostgreSQL without the indexes of 0007, and a function that begins to make them in a thread."""
+    if backend == "sqlite":
+        pytest.skip("SQLite has one writer, and readers who wait for nobody.")
+    engine = open_at(empty_url)
+    migrate.upgrade(engine)
+    migrate.downgrade(engine, "0006")
+    done: list[list[str]] = []
+    thread = threading.Thread(target=lambda: done.append(migrate.upgrade(open_at(empty_url))))
+    yield engine, thread, done
+    thread.join(30)
+
+
+def test_new_indexes_wait_for_an_archiver_before_they_touch_what_it_needs(half_migrated):
+    engine, thread, done = half_migrated
+    Archive(engine, "n")._make_rows()
+
+    with writing(engine) as connection:  # as an archiver of history folds
+        cursors.lock(connection, "n", cursors.DELIVERIES)
+        connection.execute(deliveries.delete())
+        thread.start()
+        wait_until(lambda: _waits(engine), 30, "the migration to wait for the archiver")
+        connection.execute(select(outcomes)).all()
+
+    thread.join(30)
+    assert done == [["0007"]]
+
+
+def test_readers_go_on_while_new_indexes_are_made(half_migrated):
+    engine, thread, done = half_migrated
+
+    with writing(engine) as connection:
+        connection.execute(deliveries.delete())  # the last of the tables has to be waited for
+        thread.start()
+        wait_until(lambda: _waits(engine), 30, "the migration to come to deliveries")
+        with reading(engine) as reader:
+            reader.exec_driver_sql("SET LOCAL lock_timeout = '5s'")
+            reader.execute(select(outcomes)).all()
+
+    thread.join(30)
+    assert done == [["0007"]]
+
+
 def _waits(engine: Engine) -> bool:
     with reading(engine) as connection:
-        query = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = CAST('archive' AS regclass)")
+        here = "SELECT oid FROM pg_database WHERE datname = current_database()"
+        query = text(f"SELECT count(*) FROM pg_locks WHERE NOT granted AND database = ({here})")
         return bool(connection.execute(query).scalar())

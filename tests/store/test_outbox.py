@@ -348,6 +348,19 @@ def test_a_published_row_stays_until_the_store_has_the_event(engine, archive, ou
     assert states(engine) == {}
 
 
+def test_what_was_stored_unpublished_stays_in_the_outbox_until_its_publication_is_archived(engine, archive, outgoing):
+    replay = Replay(engine, "test", None)
+    DirectWriter(engine, "test", FakeClock(10), replay).store([make("a")])
+    add(engine, make("a"))
+    assert relay(outgoing, position=50) == ["a"]
+
+    assert relay(outgoing) == [] and states(engine) == {"a": "published"}, "Redis alone knows who is to get it"
+    assert relay(outgoing, position=60, again_before=datetime.now(UTC) + timedelta(minutes=1)) == ["a"]
+
+    store_events(archive, RecordedEvent(60, make("a", correlation_id="a"), 0, ("A",)))
+    assert relay(outgoing) == [] and states(engine) == {}
+
+
 def test_what_is_refused_is_passed_over_and_tried_again_later_however_much_is_pending(engine, outgoing):
     add(engine, make("bad"), make("good"))
     with outgoing.batch(NEVER) as batch:

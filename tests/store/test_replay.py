@@ -54,7 +54,7 @@ def test_pages_join_sql_and_tail_without_a_seam(engine, archive, archived, limit
     assert list(replay.iterate(page=limit)) == history
     for done in range(11):
         assert list(replay.iterate(after=10 * done, page=limit)) == history[done:]
-    assert replay.count() == 10
+    assert replay.count() == 10 and [replay.count(after=10 * done) for done in range(11)] == list(range(10, -1, -1))
     assert replay.find("e100") == history[9] and replay.find("e10") == history[0]
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, func, select, text
+from sqlalchemy import event as listening
 
 from events.errors import EventNotFound, InvalidFilter
 from events.event import Event
@@ -226,85 +227,6 @@ def test_what_an_archiver_is_about_to_make_wait_again_stays(
     assert "e7" in ids(board) and "e5" not in ids(board)
 
 
-def test_archivers_prunes_and_readers_at_once_leave_exact_totals(
-    engine: Engine, url: str, open_at: Callable[..., Engine]
-) -> None:
-    """Of 600 events the first 400 are old; every tenth waits for ever."""
-    total, old, stop, failed = 600, 400, threading.Event(), []
-    archive = Archive(engine, "test")
-
-    def guarded(work: Callable[[Blackboard], None]) -> threading.Thread:
-        def run() -> None:
-            board = Blackboard(open_at(url, timeout_s=30), "test", None, FakeClock())
-            try:
-                work(board)
-            except BaseException as error:
-                failed.append(error)
-            finally:
-                board.pool.shutdown()
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        return thread
-
-    def archive_all(board: Blackboard) -> None:
-        for first in range(1, total + 1, 20):
-            batch = [an_event(n, deliveries=("A",)) for n in range(first, first + 20)]
-            retried(lambda batch=batch: store_all(board.archive, batch))
-            settled = [outcome(10_000 + r.position, r.position) for r in batch if r.position % 10]
-            retried(lambda settled=settled: end_all(board.archive, settled))
-
-    def prune(board: Blackboard) -> None:
-        while not stop.is_set():
-            board.retention.prune(old + 1)
-
-    def read(board: Blackboard) -> None:
-        while not stop.is_set():
-            positions = [recorded.position for recorded in board.replay.iterate(page=50)]
-            assert positions == sorted(set(positions))
-            missing = set(range(1, max(positions, default=0) + 1)) - set(positions)
-            assert all(n <= old and n % 10 for n in missing), "only what is old and settled goes"
-
-    others = [guarded(prune), guarded(prune), *(guarded(read) for _ in range(4))]
-    guarded(archive_all).join(120)
-    stop.set()
-    [thread.join(120) for thread in others]
-
-    assert failed == []
-    board = Blackboard(engine, "test", None, FakeClock())
-    board.retention.prune(old + 1)
-    expected = [n for n in range(1, total + 1) if n > old or n % 10 == 0]
-    assert [recorded.position for recorded in board.replay.iterate()] == expected
-    assert [count(engine, table) for table in (event_index, deliveries)] == [len(expected)] * 2
-    assert count(engine, outcomes) == sum(1 for n in expected if n % 10)
-    sums = counted(engine, "test")
-    assert sums.agrees and sums.counted_events == sums.counted_deliveries == total, sums
-    assert archive.cursor("history").position == total
-
-
-def store_all(archive: Archive, batch: list[Any]) -> bool:
-    with archive.writer("history") as writer:
-        if writer is None:
-            return False
-        writer.append_events(batch)
-        writer.advance(batch[-1].position, f"{batch[-1].position}-0")
-        return True
-
-
-def end_all(archive: Archive, settled: list[Outcome]) -> bool:
-    with archive.writer("outcomes") as writer:
-        if writer is None:
-            return False
-        writer.append_outcomes(settled)
-        writer.advance(settled[-1].position, f"{settled[-1].position}-0")
-        return True
-
-
-def retried(step: Callable[[], bool]) -> None:
-    """An archiver stands by while a prune holds its row, and comes back."""
-    wait_until(step, 60, "the archiver's row")
-
-
 # months, on PostgreSQL
 
 
@@ -447,3 +369,71 @@ def test_an_event_that_comes_late_finds_its_month_again(
     store_late(archive, an_event(late, deliveries=("A",)))
 
     assert [recorded.position for recorded in board.replay.iterate()] == [late, months[-1]]
+
+
+def test_two_prunes_that_remove_the_same_month_both_end_well(
+    months: list[int], board: Blackboard, engine: Engine
+) -> None:
+    pages = board.retention._months.drop(position_of(2031, 4))
+    next(pages)
+
+    assert board.retention.prune(position_of(2031, 4)).events == 4
+
+    assert {month for month, _ in pages} <= {"2031_01"}, "the others it finds dropped"
+    assert [count(engine, table) for table in (events, event_index, deliveries, outcomes)] == [1] * 4
+
+
+def test_an_event_whose_id_was_in_a_month_that_went_keeps_what_belongs_to_it(
+    months: list[int], board: Blackboard, archive: Archive, engine: Engine
+) -> None:
+    pages = board.retention._months.drop(position_of(2031, 2))
+    next(pages)
+    _, page = next(pages)
+    with writing(engine) as connection:
+        board.retention._remove_followers(connection, page, Counter())
+    pages.close()  # the table is there still: the next prune goes on
+    new = position_of(2031, 6)
+    store_events(archive, an_event(new, event_id=f"e{months[1]}"))
+
+    board.retention.prune(position_of(2031, 2))
+
+    found = board.replay.find(f"e{months[1]}")
+    assert found is not None and found.position == new
+
+
+@pytest.mark.parametrize("stream", ["history", "outcomes"])
+def test_a_month_is_not_taken_from_under_an_archiver_that_is_about_to_write_into_it(
+    stream: Any, months: list[int], url: str, open_at: Any, board: Blackboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.months._LOCK_WAIT", "50ms")
+    monkeypatch.setattr("store.months._TRIES", 1)
+    engine, at = open_at(url), position_of(2031, 1, 9)
+    asked = {"history": "INSERT INTO events ", "outcomes": "INSERT INTO outcomes "}[stream]
+    other = Archive(engine, "other")  # far behind: the month's partition is there, and nothing of it in it
+
+    @listening.listens_for(engine, "before_cursor_execute")
+    def prune_first(_c: Any, _k: Any, statement: str, *_: Any) -> None:
+        if statement.startswith(asked):
+            board.retention.prune(position_of(2031, 5))
+
+    store = store_events if stream == "history" else end
+    store(other, an_event(at) if stream == "history" else outcome(at, 5))
+
+    assert count(engine, rejected) == 0
+    assert count(engine, events if stream == "history" else outcomes) == 1
+
+
+def test_nobody_waits_while_a_month_is_counted(
+    months: list[int], board: Blackboard, engine: Engine, url: str, open_at: Any
+) -> None:
+    asked = []
+
+    @listening.listens_for(engine, "before_cursor_execute")
+    def read(_c: Any, _k: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("SELECT count(*) FROM") and statement.endswith("_2031_01"):
+            with reading(open_at(url)) as connection:
+                connection.exec_driver_sql("SET LOCAL lock_timeout = '1s'")
+                asked.append([connection.execute(select(table)).first() for table in (events, deliveries)])
+
+    assert board.retention.prune(position_of(2031, 2)).months == ["2031_01"]
+    assert len(asked) == 2

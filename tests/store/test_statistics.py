@@ -209,6 +209,14 @@ def test_hostile_names_are_only_names(engine, archive, hostile, many):
     assert [one.subscriber for one in Statistics(engine, "test", None).deliveries(hostile)] == [hostile]
 
 
+@pytest.mark.parametrize("hostile", ["nul\0", "\ud800", 7])
+def test_a_project_that_no_database_can_be_asked_is_refused_alike(engine, hostile):
+    statistics = Statistics(engine, "test", None)
+    for ask in (statistics.project, statistics.series, statistics.deliveries, statistics.delivery_series):
+        with pytest.raises(InvalidFilter, match="project_id of a filter"):
+            ask(hostile)
+
+
 def test_deliveries_are_counted_by_project_and_by_the_hour_of_their_event(engine, archive):
     hour = 3_600_000_000
     store_events(

@@ -228,3 +228,21 @@ def test_ten_thousand_events_are_a_tree_in_a_few_statements(engine: Engine, arch
     deepest = max(level for level, _ in tree.walk())
     assert deepest == {"a chain": 9_999, "a fan": 1}.get(shape, deepest)
     assert len(statements) < 60, "some for each thousand events, none for each event"
+
+
+def test_postgresql_compiles_no_recursion(engine: Engine, backend: str) -> None:
+    if backend == "sqlite":
+        pytest.skip("SQLite compiles nothing")
+    causation, found = asked_of(engine, [caused(1, None), caused(2, 1)], 2), []
+
+    def note(connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "RECURSIVE" in statement:
+            cursor = connection.connection.cursor()
+            cursor.execute("SHOW jit")
+            found.append(cursor.fetchone()[0])
+
+    event.listen(engine, "before_cursor_execute", note)
+    causation.tree("e1")
+    causation.chain("e2")
+
+    assert found == ["off", "off"]
