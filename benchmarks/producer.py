@@ -16,7 +16,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from benchmarks.ledger import VARIABLE, marks
+from console.bench.ledger import VARIABLE, marks
 
 PAUSE_S = 0.03
 PATIENCE_S = 10.0

@@ -7,35 +7,14 @@ import socket
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass
 from typing import Self
 
 import redis
 
+from console.bench.meter import Spent, spent
 from events.embedded import valkey_binary
 
 _START_S = 20.0
-
-
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """What a server has spent: CPU seconds, commands (those of scripts too), bytes in and out."""
-
-    cpu_s: float
-    commands: int
-    calls: int
-    bytes_in: int
-    bytes_out: int
-
-    def since(self, before: Spent) -> Spent:
-        """Return what was spent between the two."""
-        return Spent(
-            self.cpu_s - before.cpu_s,
-            self.commands - before.commands,
-            self.calls - before.calls,
-            self.bytes_in - before.bytes_in,
-            self.bytes_out - before.bytes_out,
-        )
 
 
 class Server:
@@ -75,17 +54,5 @@ class Server:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def spent(self) -> Spent:
-        """Return what it has spent since it started; asking is left out as far as it can be."""
-        info = self.client.info("everything")
-        calls = sum(
-            int(stat["calls"])
-            for name, stat in info.items()
-            if name.startswith("cmdstat_") and name not in ("cmdstat_info", "cmdstat_ping")
-        )
-        return Spent(
-            float(info["used_cpu_user"]) + float(info["used_cpu_sys"]),
-            calls,
-            int(info["total_commands_processed"]),
-            int(info["total_net_input_bytes"]),
-            int(info["total_net_output_bytes"]),
-        )
+        """Return what it has spent since it started."""
+        return spent(self.client)

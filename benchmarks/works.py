@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks import meter
 from benchmarks.contestant import Contestant
-from benchmarks.ledger import VARIABLE, Ledger
 from benchmarks.server import Server
+from console.bench import meter
+from console.bench.ledger import VARIABLE, Ledger
 
 PROCESSES = 2
 WARM = 200

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any
 
-from benchmarks.ledger import VARIABLE, marks
 from benchmarks.load import body
+from console.bench.ledger import VARIABLE, marks
 
 LABEL = "Celery"
 PROMISE = "at most once (acknowledged before it runs)"

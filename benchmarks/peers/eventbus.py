@@ -7,8 +7,8 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from benchmarks.ledger import VARIABLE, marks
 from benchmarks.load import body, project
+from console.bench.ledger import VARIABLE, marks
 from events import Event, EventBus
 from events.publisher import Receipt
 from events.settings import Settings

@@ -8,8 +8,8 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from benchmarks.ledger import marks
 from benchmarks.load import body
+from console.bench.ledger import marks
 
 LABEL = "raw redis-py, streams"
 PROMISE = "at least once, without a take-over"

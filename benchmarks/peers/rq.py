@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any
 
-from benchmarks.ledger import marks
 from benchmarks.load import body
+from console.bench.ledger import marks
 
 LABEL = "RQ, SimpleWorker"
 PROMISE = "at most once"

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from benchmarks.ledger import VARIABLE, marks
 from benchmarks.load import body
+from console.bench.ledger import VARIABLE, marks
 
 LABEL = "Taskiq, streams"
 PROMISE = "at least once"

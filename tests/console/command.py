@@ -19,7 +19,7 @@ from tests.console.prefork import Prefork
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-P", "-m", "console.main"]
-STARTS_OTHERS = ("demo", "dev", "worker")
+STARTS_OTHERS = ("bench", "demo", "dev", "worker")
 TIMEOUT_S = 60
 
 
