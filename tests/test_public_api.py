@@ -490,8 +490,8 @@ def test_the_command_and_its_subcommands_are_these() -> None:
     listed = re.findall(r"^[ │]{2,}([a-z]+) {2,}\S", done.stdout.partition("Commands")[2], re.MULTILINE)
     assert sorted(listed) == [
         "archive", "bench", "chain", "dead", "deliveries", "demo", "dev", "doctor", "export", "import", "lag",
-        "migrate", "prune", "publish", "redact", "replay", "scheduled", "schedules", "stats", "subscriptions", "tail", "tree",
-        "worker", "workers",
+        "migrate", "prune", "publish", "redact", "replay", "scheduled", "schedules", "stats", "subscriptions", "tail",
+        "tree", "worker", "workers",
     ]  # fmt: skip
 
 

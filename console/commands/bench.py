@@ -35,11 +35,11 @@ def command(
 ) -> None:
     """Measure this bus on your own servers.
 
-    Publishing, handling, archiving and replaying, in a namespace of its own, which it removes from both servers afterwards; without REDIS_URL or DATABASE_URL it
-    measures an embedded server or an SQLite file in a directory of its own. Events have some 300 bytes, handlers do
-    nothing. Of each measurement it shows the median of all rounds: events a second, and what an event costs:
-    microseconds of CPU of each side, commands and bytes of the Redis server. The server's figures are those of
-    everybody who uses it meanwhile.
+    Publishing, handling, archiving and replaying, in a namespace of its own, which it removes from both servers
+    afterwards; without REDIS_URL or DATABASE_URL it measures an embedded server or an SQLite file in a directory of
+    its own. Events have some 300 bytes, handlers do nothing. Of each measurement it shows the median of all rounds:
+    events a second, and what an event costs: microseconds of CPU of each side, commands and bytes of the Redis server.
+    The server's figures are those of everybody who uses it meanwhile.
 
     \b
     Examples:
