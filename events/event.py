@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
+from pydantic_core import from_json
 
 from events.context import handling
 from events.errors import EventTooLarge, InvalidEvent, MalformedEntry
@@ -257,18 +258,16 @@ def decode(body: bytes | str, correlation_id: str | None = None) -> Event:
         MalformedEntry: when the bytes are not such an event. The sentence never shows payloads.
     """
     try:
-        text = body.decode() if isinstance(body, bytes) else body
-        fields = _STRICT.decode(text)
-        if "\\ud" in text or "\\uD" in text:  # encode writes no such escapes; half a pair cannot be written again
-            json.dumps(fields, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
-        raise MalformedEntry(f"The body is not JSON ({_shown(error)}).") from None
+        fields = from_json(body, allow_inf_nan=False)
+    except ValueError:
+        fields = _slowly(body)
     if not isinstance(fields, dict):
         raise MalformedEntry(f"The body is a JSON {type(fields).__name__}, not an object.")
-    event_id, project_id, kind, actor = (fields.get(n) for n in ("event_id", "project_id", "type", "actor"))
-    payload, metadata = fields.get("payload", {}), fields.get("metadata", {})
-    causation_id, pointer = fields.get("causation_id"), fields.get("blackboard_pointer")
-    correlation_id = correlation_id or fields.get("correlation_id")
+    get = fields.get
+    event_id, project_id, kind, actor = get("event_id"), get("project_id"), get("type"), get("actor")
+    payload, metadata = get("payload", {}), get("metadata", {})
+    causation_id, pointer = get("causation_id"), get("blackboard_pointer")
+    correlation_id = correlation_id or get("correlation_id")
     if not (
         isinstance(event_id, str)
         and isinstance(project_id, str)
@@ -289,18 +288,38 @@ def decode(body: bytes | str, correlation_id: str | None = None) -> Event:
         timestamp = _in_utc(datetime.fromisoformat(fields["timestamp"]))
     except (KeyError, TypeError, ValueError, OverflowError):
         raise MalformedEntry("The body is JSON but not an event: its timestamp is missing or not ISO 8601.") from None
-    return Event.model_construct(
-        event_id=event_id,
-        project_id=project_id,
-        type=named(kind),
-        actor=actor,
-        causation_id=causation_id or None,
-        correlation_id=correlation_id or None,
-        timestamp=timestamp,
-        payload=payload,
-        blackboard_pointer=pointer or None,
-        metadata=metadata,
+    return constructed(
+        {
+            "event_id": event_id,
+            "project_id": project_id,
+            "type": named(kind),
+            "actor": actor,
+            "causation_id": causation_id or None,
+            "correlation_id": correlation_id or None,
+            "timestamp": timestamp,
+            "payload": payload,
+            "blackboard_pointer": pointer or None,
+            "metadata": metadata,
+        }
     )
+
+
+def constructed(fields: dict[str, Any]) -> Event:
+    """Return an event of fields that were valid before; as `model_construct` does, which takes four times as long.
+
+    Args:
+        fields: all of them, in their order.
+    """
+    event = Event.__new__(Event)
+    event.__setstate__(
+        {
+            "__dict__": fields,
+            "__pydantic_fields_set__": set(fields),
+            "__pydantic_extra__": None,
+            "__pydantic_private__": None,
+        }
+    )
+    return event
 
 
 def digest(event: Event) -> str:
@@ -319,6 +338,22 @@ def digest(event: Event) -> str:
     ]
     text = json.dumps(said, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _slowly(body: bytes | str) -> Any:
+    """Read JSON that the quick reader refuses: nested deeper than it goes, or wrong.
+
+    Raises:
+        MalformedEntry: saying what is wrong.
+    """
+    try:
+        text = body.decode() if isinstance(body, bytes) else body
+        fields = _STRICT.decode(text)
+        if "\\ud" in text or "\\uD" in text:  # encode writes no such escapes; half a pair cannot be written again
+            json.dumps(fields, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise MalformedEntry(f"The body is not JSON ({_shown(error)}).") from None
+    return fields
 
 
 def _refuse_constant(name: str) -> Any:

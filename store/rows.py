@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
-from events.event import MAX_NAME_CHARS, Event
+from events.event import MAX_NAME_CHARS, Event, constructed
 from events.records import OPEN, Outcome, RecordedEvent, Rejected
 from events.types import named
 
@@ -85,17 +85,19 @@ def measures_of(event: Event) -> tuple[int | None, str | None, int | None]:
 def recorded_event(row: RowMapping | Mapping[str, Any]) -> RecordedEvent:
     """Return the event that a row of `events` holds."""
     written = json.loads(row["exact"]) if row["exact"] is not None else row
-    event = Event.model_construct(
-        event_id=row["event_id"],
-        project_id=row["project_id"],
-        type=named(row["type"]),
-        actor=row["actor"],
-        causation_id=row["causation_id"],
-        correlation_id=row["correlation_id"],
-        timestamp=row["timestamp"],
-        payload=written["payload"],
-        blackboard_pointer=row["blackboard_pointer"],
-        metadata=written["metadata"],
+    event = constructed(
+        {
+            "event_id": row["event_id"],
+            "project_id": row["project_id"],
+            "type": named(row["type"]),
+            "actor": row["actor"],
+            "causation_id": row["causation_id"],
+            "correlation_id": row["correlation_id"],
+            "timestamp": row["timestamp"],
+            "payload": written["payload"],
+            "blackboard_pointer": row["blackboard_pointer"],
+            "metadata": written["metadata"],
+        }
     )
     return RecordedEvent(row["position"], event, row["depth"], tuple(row["deliveries"]), row["origin"])
 

@@ -46,12 +46,10 @@ def go_on(engine: Engine, attempt: Attempt) -> None:
 def declare_actors(broker: dramatiq.Broker, subscriptions: Iterable[Subscription]) -> None:
     """Declare on the broker an actor for each type of each subscriber."""
 
-    ours = len(broker.middleware)
-
     def run(attempt: Attempt) -> None:
         engine = broker.engine  # type: ignore[attr-defined]
         engine.run(attempt)
-        if len(broker.middleware) == ours:  # an application's own may look at each message
+        if engine.goes_on:
             go_on(engine, attempt)
 
     for subscription in subscriptions:

@@ -57,10 +57,16 @@ class StreamsBroker(Broker):
         lifecycle = Lifecycle(make_engine, keep_waiting)
         super().__init__(middleware=[lifecycle, CurrentMessage(), *middleware])
         self.engine: Engine = _NotBooted()  # type: ignore[assignment]
+        self._own_middleware = len(self.middleware)
         self.grace_s = grace_s
         self.subscriptions = {subscription.name: subscription for subscription in subscriptions}
         self.actor_options |= {"max_retries", "time_limit"}
         declare_actors(self, subscriptions)
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether deliveries may run without a message of their own: an application's middleware looks at each."""
+        return len(self.middleware) == self._own_middleware
 
     def declare_queue(self, queue_name: str) -> None:
         """Note a subscriber's queue; in Redis it is declared with the subscriber."""
@@ -168,6 +174,7 @@ class Lifecycle(Middleware):
         threads = worker.worker_threads - 1 if is_mixed else worker.worker_threads
         try:
             broker.engine = self._opened(threads)
+            broker.engine.goes_on = broker.may_go_on
         except EventBusError as error:
             refused = isinstance(error, (Unavailable, ScriptFailed, EmbeddedServerError))
             raise (BootRefused if refused else BootFailed)(f"The worker cannot start: {error}") from error

@@ -199,6 +199,15 @@ class Engine:
         return None if following is None else self._attempt(following)
 
     @property
+    def goes_on(self) -> bool:
+        """Whether who ends a delivery goes on with the next of its subscriber that waits here, past Dramatiq."""
+        return self.receiver.quick.is_on
+
+    @goes_on.setter
+    def goes_on(self, is_on: bool) -> None:
+        self.receiver.quick.is_on = is_on
+
+    @property
     def hangs(self) -> str:
         """What is held by handlers that neither end nor can be interrupted, "Every thread"; empty when nothing is."""
         return self._hanging.what
@@ -299,7 +308,14 @@ class Engine:
         return True
 
     def _finish_on_loop(self, attempt: Attempt) -> None:
-        self.finish(attempt)
+        following = self.finish(attempt, goes_on=self.goes_on)
+        while following is not None and not following.deferred:
+            try:
+                self.run(following)  # asks Redis nothing, see Receiver.finished
+            except BaseException as error:
+                following.error = error
+            if not following.deferred:
+                following = self.finish(following, goes_on=True)
 
     def _begin_on_loop(self, attempt: Attempt) -> bool:
         self.receiver.began(attempt.lease)

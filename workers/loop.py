@@ -80,7 +80,10 @@ class AsyncHandlers:
         Raises:
             RuntimeError: when the loop is closed.
         """
-        self._loop.call_soon_threadsafe(self._start, attempt, begun)
+        if asyncio._get_running_loop() is self._loop:
+            self._start(attempt, begun)
+        else:
+            self._loop.call_soon_threadsafe(self._start, attempt, begun)
 
     def cancel(self, attempt: Attempt) -> None:
         """Cancel the attempt's task until it ends, if it runs; from any thread."""

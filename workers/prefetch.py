@@ -92,6 +92,11 @@ class Prefetch:
         """How many deliveries of a subscriber have a credit."""
         return len(self._running[name])
 
+    def oldest_s(self, name: str) -> float | None:
+        """How long the oldest of them has had it, seconds; None when none has one."""
+        oldest = next(iter(self._running[name].values()), None)
+        return None if oldest is None else self._clock() - oldest
+
     def is_turn(self, name: str, rivals: Iterable[str]) -> bool:
         """Whether a free credit is this subscriber's, although the rivals could start something too."""
         subscription = self._subscriptions[name]
@@ -170,6 +175,4 @@ class Prefetch:
 
     def _soon(self, name: str) -> int:
         """How many deliveries of a subscriber would end within a moment, as long as they take now."""
-        oldest = next(iter(self._running[name].values()), None)
-        age_s = self._clock() - oldest if oldest is not None else 0.0
-        return self._credits.soon(self._subscriptions[name], age_s)
+        return self._credits.soon(self._subscriptions[name], self.oldest_s(name) or 0.0)
