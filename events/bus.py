@@ -20,8 +20,9 @@ from events.asking import Asking
 from events.backend import Backend
 from events.context import handling
 from events.due import read_due
+from events.encoding import encode
 from events.errors import EventBusError, InvalidSchedule, InvalidSubscription
-from events.event import Event, encode
+from events.event import Event
 from events.joining import Join
 from events.link import Link
 from events.loop_sender import LoopSenders

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from events.connection import mapped
+from events.encoding import decode
 from events.errors import MalformedEntry
-from events.event import Event, decode
+from events.event import Event
 from events.frame import UNREADABLE, Frame, parse_frame
 from events.namespace import Namespace
 from events.publisher import order_key_of

@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from events.connection import exchange, mapped
+from events.encoding import decode
 from events.errors import EventBusError, MalformedEntry
-from events.event import Event, decode
+from events.event import Event
 from events.frame import Lease, lease_of, parse_frame
 from events.joining import Joined
 from events.keys import GROUP

@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+from events.encoding import decode
 from events.errors import MalformedEntry
-from events.event import Event, decode
+from events.event import Event
 
 SURE = 0.8  # of a lease: what is left covers clocks that run apart and a reply on its way
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from events.due import Due, Scheduled, moment
+from events.encoding import digest, encoded
 from events.errors import (
     EventBusError,
     EventIdConflict,
@@ -22,7 +23,7 @@ from events.errors import (
     RedisUnavailable,
     TooManyRoutes,
 )
-from events.event import Event, digest, encoded
+from events.event import Event
 from events.namespace import Namespace
 from events.scripts import Argument
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from events.connection import mapped
+from events.encoding import decode
 from events.errors import MalformedEntry
-from events.event import decode
 from events.namespace import Namespace
 from events.ports import TailPage
 from events.records import AttemptState, Outcome, RecordedEvent, Rejected

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, Engine
 
+from events.encoding import digest
 from events.errors import EventIdConflict, HistoryReset, InvalidEvent
-from events.event import Event, digest
+from events.event import Event
 from events.ports import PositionClock
 from events.records import RecordedEvent
 from store import cursors, inserts

@@ -16,8 +16,9 @@ from functools import cache
 
 from sqlalchemy import Connection, Engine
 
+from events.encoding import decode, digest, encode
 from events.errors import InvalidEvent
-from events.event import Event, decode, digest, encode
+from events.event import Event
 from events.records import RecordedEvent
 from store import cursors, inserts
 from store.counting import EventCounts

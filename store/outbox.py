@@ -18,8 +18,9 @@ from typing import Any
 from sqlalchemy import Connection, exists, literal, select
 
 from events.context import handling
+from events.encoding import decode, digest, encoded
 from events.errors import EventIdConflict, InvalidEvent, MalformedEntry
-from events.event import Event, decode, digest, encoded
+from events.event import Event
 from events.records import RecordedEvent
 from events.settings import Settings
 from store.cursors import insert

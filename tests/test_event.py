@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from events.context import Handling, handling
+from events.encoding import decode, digest, encode
 from events.errors import EventBusError, InvalidEvent, MalformedEntry
-from events.event import MAX_DEPTH, Event, decode, digest, encode, new_event_id
+from events.event import MAX_DEPTH, Event, new_event_id
 from events.frame import UNREADABLE, lease_of, parse_frame
 from events.types import EventType, TypeName, is_well_formed, named
 

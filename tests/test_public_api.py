@@ -26,7 +26,8 @@ import store.persistence
 from events.bus import EventBus
 from events.context import Handling
 from events.due import Scheduled
-from events.event import Event, decode, digest, encode, new_event_id
+from events.encoding import decode, digest, encode
+from events.event import Event, new_event_id
 from events.keys import GROUP, SUFFIX, Keys
 from events.publisher import Receipt
 from events.records import AttemptState, DeadLetter, Outcome, RecordedEvent

@@ -18,6 +18,7 @@ import events.backend
 from events.bus import EventBus
 from events.connection import connect
 from events.context import handling
+from events.encoding import encode
 from events.errors import (
     EventBusError,
     EventIdConflict,
@@ -28,7 +29,7 @@ from events.errors import (
     ScriptFailed,
     TooManyRoutes,
 )
-from events.event import Event, encode
+from events.event import Event
 from events.frame import Frame, parse_frame
 from events.keys import Keys
 from events.publisher import Receipt

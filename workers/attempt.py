@@ -23,8 +23,9 @@ from dramatiq.middleware import Interrupt
 
 from events.context import Handling
 from events.deliveries import Settlement
+from events.encoding import encode
 from events.errors import Discard, EventBusError, EventTooLarge, Retry
-from events.event import Event, encode
+from events.event import Event
 from events.frame import Lease
 from events.joining import Joined
 from events.publisher import event_arguments

@@ -174,7 +174,7 @@ class Lifecycle(Middleware):
         threads = worker.worker_threads - 1 if is_mixed else worker.worker_threads
         try:
             broker.engine = self._opened(threads)
-            broker.engine.goes_on = broker.may_go_on
+            broker.engine.receiver.quick.is_on = broker.may_go_on
         except EventBusError as error:
             refused = isinstance(error, (Unavailable, ScriptFailed, EmbeddedServerError))
             raise (BootRefused if refused else BootFailed)(f"The worker cannot start: {error}") from error

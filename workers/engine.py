@@ -19,6 +19,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from dramatiq.middleware import SkipMessage
 
@@ -42,6 +43,7 @@ from workers.beforehand import has_joined, may_start
 from workers.busy import Process, long_running
 from workers.credits import Credits
 from workers.eviction import warn_of_eviction
+from workers.going_on import go_on
 from workers.hanging import Hanging
 from workers.held import Held
 from workers.keeper import LeaseKeeper
@@ -109,7 +111,7 @@ class Engine:
         self.loop = self._own_loop.loop if self._own_loop else loop
         assert self.loop is not None
         patience_s = min(CANCEL_AGAIN_S, settings.lease_s / 2)  # to end before the handler counts as hanging
-        self._async = AsyncHandlers(self.loop, self._begin_on_loop, self._finish_on_loop, patience_s)
+        self._async = AsyncHandlers(self.loop, self._begin_on_loop, partial(go_on, self), patience_s)
         self._running: dict[int, Attempt] = {}
         self._idle = threading.Condition()
         self._hanging = Hanging(self._attempts, self.loop, settings.lease_s, threads)
@@ -197,15 +199,6 @@ class Engine:
                 if self.draining:
                     self._idle.notify_all()
         return None if following is None else self._attempt(following)
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether who ends a delivery goes on with the next of its subscriber that waits here, past Dramatiq."""
-        return self.receiver.quick.is_on
-
-    @goes_on.setter
-    def goes_on(self, is_on: bool) -> None:
-        self.receiver.quick.is_on = is_on
 
     @property
     def hangs(self) -> str:
@@ -306,16 +299,6 @@ class Engine:
                 return False
             attempt.started_at = time.monotonic()
         return True
-
-    def _finish_on_loop(self, attempt: Attempt) -> None:
-        following = self.finish(attempt, goes_on=self.goes_on)
-        while following is not None and not following.deferred:
-            try:
-                self.run(following)  # asks Redis nothing, see Receiver.finished
-            except BaseException as error:
-                following.error = error
-            if not following.deferred:
-                following = self.finish(following, goes_on=True)
 
     def _begin_on_loop(self, attempt: Attempt) -> bool:
         self.receiver.began(attempt.lease)

@@ -17,6 +17,7 @@ from events.frame import Lease
 from events.subscriptions import Subscription
 from workers.buffer import Buffer
 from workers.credits import MAX_READY, Credits
+from workers.quick import Quick
 
 LOW_READY = MAX_READY * 3 // 4
 MAX_BLOCK_MS = 900
@@ -61,6 +62,9 @@ class Prefetch:
     Args:
         buffers: what was read of each and not taken; only looked at.
         clock: monotonic seconds.
+
+    Attributes:
+        quick: whose handlers are so quick that one is enough to go through them.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class Prefetch:
         self._running: dict[str, dict[int, float]] = {name: {} for name in subscriptions}
         self._served: dict[str, int] = dict.fromkeys(subscriptions, 0)
         self._turn = 0
+        self.quick = Quick()
 
     def took(self, lease: Lease) -> None:
         """Note that a delivery got a credit."""
@@ -84,9 +89,10 @@ class Prefetch:
         self._served[lease.subscriber] = self._turn
         self._running[lease.subscriber][id(lease)] = self._clock()
 
-    def ended(self, lease: Lease) -> None:
-        """Note that it has given its credit back."""
+    def ended(self, lease: Lease, elapsed_s: float = 0.0) -> None:
+        """Note that it has given its credit back, and how long it ran; 0 when it was not started."""
         self._running[lease.subscriber].pop(id(lease), None)
+        self.quick.ended(lease.subscriber, elapsed_s)
 
     def running(self, name: str) -> int:
         """How many deliveries of a subscriber have a credit."""
@@ -96,6 +102,10 @@ class Prefetch:
         """How long the oldest of them has had it, seconds; None when none has one."""
         oldest = next(iter(self._running[name].values()), None)
         return None if oldest is None else self._clock() - oldest
+
+    def is_enough(self, name: str) -> bool:
+        """Whether nobody has to begin a delivery of the subscriber: who runs one goes on with the next."""
+        return self.quick.is_enough(name, self.oldest_s(name))
 
     def is_turn(self, name: str, rivals: Iterable[str]) -> bool:
         """Whether a free credit is this subscriber's, although the rivals could start something too."""

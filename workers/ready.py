@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 
 from events.frame import Lease
+from events.subscriptions import Subscription
 from workers.buffer import Buffer
 
 
@@ -41,6 +42,11 @@ class Ready:
         if self._alone[name] and self._runs_alone is None:
             return self._alone[name][0]
         return self.buffers[name].next() if self.buffers[name] else None
+
+    def asks_first(self, subscription: Subscription) -> bool:
+        """Whether the loop, which must not wait, would have to ask Redis before it starts what `next` returns."""
+        lease = self.next(subscription.name) if subscription.is_async else None
+        return lease is not None and (lease.suspect or subscription.options.join is not None)
 
     def take(self, name: str) -> None:
         """Remove what `next` returned."""

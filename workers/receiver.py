@@ -27,7 +27,7 @@ from workers.credits import READY_S, Credits
 from workers.damage import Damage
 from workers.held import Held
 from workers.prefetch import LOW_READY, MAX_BLOCK_MS, Prefetch, longest_block_ms
-from workers.quick import LOOK_AGAIN_S, Quick
+from workers.quick import LOOK_AGAIN_S
 from workers.ready import Ready
 from workers.starting import MAX_STARTING, Starting
 from workers.telling import Telling
@@ -93,14 +93,13 @@ class Receiver:
         self._names: list[str] = []
         self._here = Ready(subscriptions)
         self._prefetch = Prefetch(subscriptions, credits, self._here.buffers)
-        self.quick = Quick()
+        self.quick = self._prefetch.quick
         self._starting = Starting()
         self._on_the_loop = frozenset(name for name, one in subscriptions.items() if one.is_async)
         self._lock = threading.Lock()
         self._ready = {name: threading.Condition(self._lock) for name in subscriptions}
         self._room = threading.Condition(self._lock)
-        self._waiting: set[str] = set()
-        self._looking: set[str] = set()  # of these, who will look again in a moment
+        self._waiting: dict[str, bool] = {}  # consumers; true of those who will look again in a moment
         self.reads = False
         """Whether every queue is read: Redis has answered a tick for all of them."""
         self._thread = threading.Thread(target=self._run, name="eventbus-receiver", daemon=True)
@@ -124,21 +123,15 @@ class Receiver:
         deadline = time.monotonic() + timeout_s
         subscription = self._subscriptions[name]
         with self._lock:
-            self._waiting.add(name)
             try:
                 while not self._stopping:
-                    is_enough = self._is_enough(name)
+                    self._waiting[name] = is_enough = self._prefetch.is_enough(name)
                     lease = None if is_enough else self._next(name, subscription)
-                    if lease is not None:
+                    if lease is not None or (left := deadline - time.monotonic()) <= 0:
                         return lease
-                    left = deadline - time.monotonic()
-                    if left <= 0:
-                        return None
-                    self._looking.update({name} if is_enough else ())
                     self._ready[name].wait(min(left, LOOK_AGAIN_S) if is_enough else left)
-                    self._looking.discard(name)
             finally:
-                self._waiting.discard(name)
+                self._waiting.pop(name, None)
         return None
 
     def asks(self, lease: Lease) -> None:
@@ -164,8 +157,7 @@ class Receiver:
         """Take back the credit of a delivery that `take` gave.
 
         Args:
-            goes_on: whether the caller starts another one of its subscriber; an async one that Redis has to be
-                asked about first is not given so.
+            goes_on: whether the caller starts another one of its subscriber, and on the loop asks Redis nothing.
 
         Returns:
             That one, with the credit; None when none is here, or it is another subscriber's turn.
@@ -173,15 +165,14 @@ class Receiver:
         subscription = self._subscriptions[lease.subscriber]
         with self._lock:
             self._credits.give_back(subscription, elapsed_s)
-            self.quick.ended(subscription.name, elapsed_s)
             self._changed_at = time.monotonic()
-            self._prefetch.ended(lease)
+            self._prefetch.ended(lease, elapsed_s)
             self._starting.ended(lease)
             self._telling.ended(lease.subscriber)
             if lease.suspect and not self._here.alone:
                 self._next_tick = min(self._next_tick, time.monotonic() + 0.05)
-            goes_on = goes_on and not self._stopping and not self._asks_first(subscription)
-            following = self._next(subscription.name, subscription) if goes_on else None
+            may_follow = goes_on and not self._here.asks_first(subscription)
+            following = self._next(subscription.name, subscription) if may_follow else None
             if following is None:
                 if self._credits.free(subscription) > len(self._here.buffers[subscription.name]):
                     self._room.notify_all()
@@ -371,7 +362,7 @@ class Receiver:
     def _candidate(self, name: str) -> Lease | None:
         """The delivery of a subscriber that would start next, if there is one that may."""
         lease = self._here.next(name)
-        if lease is None or name in self._closed():
+        if lease is None or self._stopping or name in self._closed():
             return None
         if name in self._on_the_loop and len(self._starting) >= MAX_STARTING:
             return None
@@ -389,14 +380,6 @@ class Receiver:
             self._room.notify_all()
         return lease
 
-    def _asks_first(self, subscription: Subscription) -> bool:
-        """Whether the loop, which must not wait, would have to ask Redis before it starts the next one."""
-        following = self._here.next(subscription.name) if subscription.is_async else None
-        return following is not None and (following.suspect or subscription.options.join is not None)
-
-    def _is_enough(self, name: str) -> bool:
-        return self.quick.is_enough(name, self._prefetch.oldest_s(name))
-
     def _is_turn(self, name: str) -> bool:
         if self._credits.free(self._subscriptions[name]) >= len(self._waiting):
             return True
@@ -413,5 +396,5 @@ class Receiver:
 
     def _wake_consumers(self) -> None:
         for name, ready in self._ready.items():
-            if self._here.has(name) and not (name in self._looking and self._is_enough(name)):
+            if self._here.has(name) and not (self._waiting.get(name) and self._prefetch.is_enough(name)):
                 ready.notify()

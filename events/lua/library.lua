@@ -332,6 +332,32 @@ local function admit_head(r, lane)
   end
 end
 
+-- Takes up to `count` deliveries off the heads of each of these lanes, which are all that may move, and moves them
+-- into the window: one of each, then the next of each, as if each lane had its turn for every single one. Returns how
+-- many and how many bytes that were, and the lanes that may move on; what could not be moved is at its head again.
+local function admit_rounds(r, lanes, count)
+  local taken, again, moved, size = {}, {}, 0, 0
+  for n, lane in ipairs(lanes) do
+    local list = lane_key(r, lane.name)
+    local is_left = size >= MAX_WRITTEN
+    local frames = not is_left and redis.call('LPOP', list, count) or {}
+    for _, frame in ipairs(frames) do size = size + string.len(frame) end
+    taken[n] = { name = lane.name, frames = frames, next = 1 }
+    r.listed[lane.name] = nil
+    if is_left or (#frames == count and redis.call('EXISTS', list) == 1) then again[#again + 1] = lane.name end
+  end
+  for _ = 1, count do
+    for _, lane in ipairs(taken) do
+      local frame = lane.frames[lane.next]
+      if frame and r.window > 0 and into_window(r, frame) then lane.next, moved = lane.next + 1, moved + 1 end
+    end
+  end
+  for _, lane in ipairs(taken) do
+    for n = #lane.frames, lane.next, -1 do come_back(r, lane.frames[n], lane.name) end
+  end
+  return moved, size, again
+end
+
 -- The one door. Moves heads of lanes, by urgency and turn, into the window while there is room.
 -- Invariants: XLEN(queue) <= window; an ordered lane has at most one delivery in the window, and
 -- `held` names it; moved deliveries of one lane keep their order; no more enter than the rate allows. A call
@@ -342,7 +368,15 @@ local function admit(r)
   open_rate(r)
   while is_open and r.used < r.window and r.waiting > 0 and moved < ADMIT_LIMIT and size < MAX_WRITTEN do
     local lanes, urgency = next_lanes(r, math.min(r.window - r.used, LANES_AT_ONCE))
-    local again = {}
+    local again, rounds = {}, 1
+    if #lanes > 0 and r.waiting == 0 and not (r.ordered or r.rate or r.has_suspects) then
+      rounds = math.min(math.floor((r.window - r.used) / #lanes), READ_AT_ONCE)
+    end
+    if rounds > 1 then
+      local count, bytes
+      count, bytes, again = admit_rounds(r, lanes, rounds)
+      moved, size, lanes = moved + count, size + bytes, {}
+    end
     for _, lane in ipairs(lanes) do
       is_open = is_open and r.used < r.window and size < MAX_WRITTEN and may_pass(r)
       if is_open then

@@ -86,7 +86,7 @@ for n, item in ipairs(items) do
   local position, redelivery = ARGV[at + 3], ARGV[at + 4]
   local verdict = 'settled'
   local count = leases[S][item.entry]
-  local mine = count and whole(count) == ARGV[at + 2] -- fence
+  local mine = count and count == tonumber(ARGV[at + 2]) -- fence
   if not mine then
     verdict = 'refused'
   else
@@ -97,7 +97,7 @@ for n, item in ipairs(items) do
       said[S] = tonumber(redis.call('HGET', key('running', S), consumer) or '0')
     end
     if item.action == 'dead' then check_stream(r.dead) end
-    scopes_in(item.scopes)
+    if item.scopes then scopes_in(item.scopes) end
     if r.join_of or redelivery ~= '0' then redis.call('ZCARD', key('joins', S)) end
     if item.count and item.count > 0 then verdict = events_refused(item, position, redelivery) or verdict end
     if verdict == 'settled' then
@@ -158,7 +158,7 @@ for n, item in ipairs(items) do
     if item.action == 'again' then
       bring_back(r, item, lane, line == '')
     else
-      leave_scopes(item.scopes, item.action == 'dead')
+      if item.scopes then leave_scopes(item.scopes, item.action == 'dead') end
       if item.action == 'end' then forget_join(r, ARGV[at + 3], ARGV[at + 4] ~= '0') end
       if item.action == 'end' or r.dead_policy ~= 'block' then let_go(r, lane, name) end
     end

@@ -14,7 +14,7 @@ class Edit(NamedTuple):
     new: str
 
 
-_FENCE = "count and whole(count) == ARGV[at + 2] -- fence"
+_FENCE = "count and count == tonumber(ARGV[at + 2]) -- fence"
 
 MUTATIONS: dict[str, tuple[Edit, ...]] = {
     "no_holder": (
@@ -58,6 +58,10 @@ MUTATIONS: dict[str, tuple[Edit, ...]] = {
         Edit("math.min(r.window - r.used, LANES_AT_ONCE)", "LANES_AT_ONCE"),
     ),
     "twice_in_one_batch": (Edit("leases[S][item.entry] = nil -- an item", "-- an item"),),
+    "lane_forgotten_after_rounds": (Edit("(#frames == count and redis.call('EXISTS', list) == 1)", "false"),),
+    "rounds_take_what_does_not_fit": (
+        Edit("math.floor((r.window - r.used) / #lanes), READ_AT_ONCE)", "READ_AT_ONCE, READ_AT_ONCE)"),
+    ),
     "lane_forgotten": (Edit("not r.ordered and redis.call('EXISTS', list) == 1", "false"),),
     "next_in_lane_forgotten": (
         Edit("\n    local head = redis.call('LINDEX', lane_key(r, lane), 0)", "\n    local head"),

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
 
-from events.event import Event, digest, encode
+from events.encoding import digest, encode
+from events.event import Event
 
 TYPES = ("A", "B", "C")
 PROJECTS = ("p1", "p2", "p3")

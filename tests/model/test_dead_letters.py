@@ -12,8 +12,8 @@ import redis
 
 from events.dead_letters import DeadLetters
 from events.dropping import drop_step
+from events.encoding import encode
 from events.errors import HistoryReset, ScriptFailed
-from events.event import encode
 from events.frame import Lease
 from events.joining import Join
 from events.namespace import Declared

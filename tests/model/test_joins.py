@@ -427,7 +427,7 @@ FAULTS = {
         "  local frame = next_frame(item)\n",
         "  local frame = next_frame(item)\n  leave_scopes(item.scopes, false)\n",
     ),
-    "never_left": ("      leave_scopes(item.scopes, item.action == 'dead')\n", ""),
+    "never_left": ("      if item.scopes then leave_scopes(item.scopes, item.action == 'dead') end\n", ""),
     "left_before_what_it_returned": (
         "      for _, e in ipairs(item.events) do publish(e) end\n",
         "    if item.action == 'end' then\n      leave_scopes(item.scopes, false)\n      keep_scopes()\n"

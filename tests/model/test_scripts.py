@@ -234,6 +234,22 @@ def test_projects_take_turns_where_the_window_is_small(bench: Bench) -> None:
     assert order == ["a0", "a1", "b0", "a2", "b1", "a3", "b2", "a4"]
 
 
+@pytest.mark.parametrize("room", [2, 5, 11, 12, 13, 30])
+def test_projects_take_turns_where_many_are_let_in_at_once(bench: Bench, room: int) -> None:
+    bench.declare("S", window=30)
+    steer(bench.namespace, "S", paused=True)
+    waiting = {"busy": 20, "quiet": 3, "lone": 1}
+    for project, count in waiting.items():
+        bench.publish(*(event(f"{project}{n}", project=project) for n in range(count)))
+
+    steer(bench.namespace, "S", paused=False, concurrency=room)
+    order = [lease.event.event_id for lease in bench.read("S", 100)]
+
+    turns = [f"{project}{n}" for n in range(20) for project, count in waiting.items() if n < count]
+    assert order == turns[:room]
+    assert bench.client.zcard(bench.keys("lanes", "S")) == (room < 24) + (room < 7) + (room < 3)
+
+
 def test_the_urgent_goes_first_while_it_waits_and_the_equally_urgent_take_turns(bench: Bench) -> None:
     bench.declare("S", window=1)
     bench.publish(event("running"))

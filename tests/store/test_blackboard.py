@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
 from events.context import Handling, handling
+from events.encoding import encode
 from events.errors import (
     EventIdConflict,
     InvalidEvent,
@@ -22,7 +23,7 @@ from events.errors import (
     ValueNotFound,
     VersionConflict,
 )
-from events.event import Event, encode
+from events.event import Event
 from store import state as state_module
 from store.blackboard import Blackboard
 from store.engine import writing

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
+from events.encoding import digest
 from events.errors import InvalidImport, StoreUnavailable
-from events.event import digest
 from events.records import RecordedEvent
 from store import importing
 from store.archive import Archive
