@@ -1,0 +1,212 @@
+"""Whoever ends a delivery goes on with the next: few change threads, and none waits for one that hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import dramatiq
+import pytest
+
+from events.event import Event
+from events.namespace import Declared, Namespace, Remembered
+from events.publisher import Publisher
+from events.routes import declare
+from events.settings import Settings
+from events.subscriptions import SubscriberOptions, Subscription
+from tests.valkey_servers import ValkeyServer
+from tests.waiting import wait_until
+from workers.broker import StreamsBroker
+from workers.engine import Engine
+from workers.going_on import go_on
+from workers.quick import QUICK_S, SLOW_S, Quick
+
+EVENTS = 2000
+
+
+@pytest.fixture
+def namespace() -> Iterator[Namespace]:
+    with ValkeyServer() as server, server.client() as client:
+        yield Namespace(client, f"test-{secrets.token_hex(6)}", lambda: Remembered(0, ()), may_restore=True)
+
+
+class House:
+    """An engine, and threads that take deliveries from it as Dramatiq's do."""
+
+    def __init__(self, namespace: Namespace, subscription: Subscription, threads: int) -> None:
+        self.namespace = namespace
+        name = subscription.name
+        self.engine = Engine(namespace, Settings(), {name: subscription}, threads=threads, declare=lambda: None)
+        self.engine.receiver.quick.is_on = True
+        self.handed = 0
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(name,)) for _ in range(threads)]
+        self.engine.open()
+        self.engine.receiver.attend(name)
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def _run(self, name: str) -> None:
+        while not self._stop.is_set():
+            attempt = self.engine.take(name, 0.2)
+            if attempt is None:
+                continue
+            with self._lock:
+                self.handed += 1
+            try:
+                self.engine.run(attempt)
+            except BaseException as error:
+                attempt.error = error
+            if not attempt.deferred:
+                go_on(self.engine, attempt)
+
+    def close(self) -> None:
+        if not self.engine.draining:
+            self.engine.drain(5)
+        self._stop.set()
+        for thread in self._threads:
+            if thread.ident:
+                thread.join(30)
+        self.engine.close()
+
+    def left(self) -> int:
+        """How many deliveries are anywhere."""
+        client, keys = self.namespace.client, self.namespace.keys
+        lanes = sum(client.llen(key) for key in client.scan_iter(f"{keys.prefix}lane:*"))
+        return int(client.xlen(keys("queue", "Painter"))) + lanes
+
+
+@contextmanager
+def painting(namespace: Namespace, handler: Callable[[Event], object], *, threads: int = 4) -> Iterator[House]:
+    """A house whose painter has `EVENTS` events before it, of a few projects."""
+    painter = Subscription("Painter", ("SHOT",), handler, asyncio.iscoroutinefunction(handler), SubscriberOptions())
+    declare(namespace, Declared("Painter", ("SHOT",), painter.options.record()), 100)
+    events = [Event(type="SHOT", project_id=f"p{n % 7}", actor="a", payload={"n": n}) for n in range(EVENTS)]
+    Publisher(namespace, 1 << 20, 100).publish_many(events)
+    house = House(namespace, painter, threads)
+    try:
+        yield house
+    finally:
+        house.close()
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_quick_handlers_are_gone_through_without_being_handed_over_one_by_one(
+    namespace: Namespace, is_async: bool
+) -> None:
+    ran: Counter[object] = Counter()
+
+    def plain(event: Event) -> None:
+        ran[event.payload["n"]] += 1
+
+    async def awaiting(event: Event) -> None:
+        plain(event)
+
+    with painting(namespace, awaiting if is_async else plain) as house:
+        house.start()
+        wait_until(lambda: len(ran) == EVENTS and house.left() == 0, 60, "everything to be handled and settled")
+
+    assert set(ran.values()) == {1}
+    assert house.handed < EVENTS / 2
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_the_others_go_on_while_one_of_many_quick_handlers_hangs(namespace: Namespace, is_async: bool) -> None:
+    ran: Counter[object] = Counter()
+    hangs, release = threading.Event(), threading.Event()
+
+    def plain(event: Event) -> None:
+        ran[event.payload["n"]] += 1
+        if event.payload["n"] == EVENTS // 2:
+            hangs.set()
+            release.wait(90)
+
+    async def awaiting(event: Event) -> None:
+        ran[event.payload["n"]] += 1
+        if event.payload["n"] == EVENTS // 2:
+            hangs.set()
+            while not release.is_set():
+                await asyncio.sleep(0.01)
+
+    with painting(namespace, awaiting if is_async else plain, threads=2) as house:
+        house.start()
+        try:
+            assert hangs.wait(60)
+            wait_until(lambda: len(ran) == EVENTS, 60, "the others to be handled meanwhile")
+            wait_until(lambda: house.left() == 1, 30, "them to be settled")
+        finally:
+            release.set()
+        wait_until(lambda: house.left() == 0, 30, "the last to be settled")
+
+    assert set(ran.values()) == {1}
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_drain_in_the_middle_settles_what_ran_and_hands_back_the_rest(namespace: Namespace, is_async: bool) -> None:
+    ran: Counter[object] = Counter()
+
+    def plain(event: Event) -> None:
+        ran[event.payload["n"]] += 1
+
+    async def awaiting(event: Event) -> None:
+        plain(event)
+
+    with painting(namespace, awaiting if is_async else plain) as house:
+        house.start()
+        wait_until(lambda: len(ran) > 100, 60, "the first hundred")
+        house.engine.drain(20)
+        pending = namespace.client.xpending(namespace.keys("queue", "Painter"), "fleet")["pending"]
+
+        assert set(ran.values()) == {1}
+        assert pending == 0 and house.left() == EVENTS - len(ran)
+
+
+def test_a_handler_that_fails_fails_alone(namespace: Namespace) -> None:
+    ran: Counter[object] = Counter()
+
+    def plain(event: Event) -> None:
+        ran[event.payload["n"]] += 1
+        if event.payload["n"] % 10 == 3:
+            raise ValueError("no brush")
+
+    with painting(namespace, plain) as house:
+        house.start()
+        wait_until(lambda: len(ran) == EVENTS and house.left() == 0, 60, "everything to be handled")
+        retried = namespace.client.zcard(namespace.keys("delayed", "Painter"))
+
+    assert set(ran.values()) == {1} and retried == EVENTS / 10
+
+
+def test_a_single_slow_one_does_not_make_a_handler_slow_and_several_do() -> None:
+    quick = Quick()
+    quick.ended("S", 0.00005)
+
+    assert not quick.is_enough("S", 0.0), "nobody goes on"
+    quick.is_on = True
+    assert quick.is_enough("S", 0.0) and not quick.is_enough("S", None) and not quick.is_enough("S", SLOW_S)
+    assert not quick.is_enough("Unknown", 0.0)
+    quick.ended("S", 5.0)
+    quick.ended("S", 0.0)
+    assert quick.is_enough("S", 0.0)
+    for _ in range(20):
+        quick.ended("S", 10 * QUICK_S)
+    assert not quick.is_enough("S", 0.0)
+
+
+def test_where_an_application_has_middleware_of_its_own_each_delivery_is_a_message() -> None:
+    broker = StreamsBroker([], lambda threads: None, grace_s=1)  # type: ignore[arg-type,return-value]
+    assert broker.may_go_on
+
+    broker.add_middleware(dramatiq.middleware.Middleware())
+
+    assert not broker.may_go_on
+    with contextlib.suppress(Exception):
+        broker.close()
