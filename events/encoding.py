@@ -11,7 +11,7 @@ import json
 from datetime import datetime
 from typing import Any
 
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from events.errors import EventTooLarge, MalformedEntry
 from events.event import Event, in_utc
@@ -31,7 +31,7 @@ def encode(event: Event) -> bytes:
         value = getattr(event, name)
         if value:
             body[name] = value
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    return to_json(body)
 
 
 def encoded(event: Event, max_event_bytes: int) -> bytes:
@@ -139,8 +139,7 @@ def digest(event: Event) -> str:
         event.payload,
         event.blackboard_pointer,
     ]
-    text = json.dumps(said, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(_CANONICAL.encode(said).encode(), digest_size=16).hexdigest()
 
 
 def _slowly(body: bytes | str) -> Any:
@@ -163,6 +162,8 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
+# What a digest is taken over: another text would make every event that is published again another one.
+_CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 _STRICT = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
