@@ -26,7 +26,7 @@ def copy(connection: Connection, table: Table, rows: Sequence[dict[str, Any]], i
     names = list(rows[0])
     columns = ", ".join(f'"{table.c[name].name}"' for name in names)
     statement = f"COPY {into or table.name} ({columns}) FROM STDIN"
-    text = StringIO("".join("\t".join(_written(row[name]) for name in names) + "\n" for row in rows))
+    text = StringIO("".join(["\t".join([_written(row[name]) for name in names]) + "\n" for row in rows]))
     raw: Any = connection.connection
     driver = connection.dialect.dbapi
     assert driver is not None
@@ -38,9 +38,14 @@ def copy(connection: Connection, table: Table, rows: Sequence[dict[str, Any]], i
 
 
 def _written(value: Any) -> str:
-    """Return a value in COPY's text format."""
+    """Return a value in COPY's text format; looking for what is to be escaped takes less than escaping nothing."""
     if value is None:
         return "\\N"
+    if type(value) is int:
+        return str(value)
     if isinstance(value, datetime):
         return value.isoformat()
-    return str(value).translate(_ESCAPED)
+    text = str(value)
+    if "\\" in text or "\t" in text or "\n" in text or "\r" in text:
+        return text.translate(_ESCAPED)
+    return text

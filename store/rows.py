@@ -26,6 +26,7 @@ _BIGGEST_INTEGER = 2**31 - 1
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 # Numbers that jsonb does not give back as they were written: with an exponent, and minus zero.
 _INEXACT = re.compile(r"[0-9][eE][-+0-9]|-0(?:\.0*)?(?![.0-9])")
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _NAMES = ("event_id", "project_id", "type", "actor", "causation_id", "correlation_id", "blackboard_pointer")
 
 
@@ -177,7 +178,7 @@ def json_text(name: str, value: Any) -> str:
         Unstorable: NaN, infinity, U+0000, a lone surrogate, or nested too deeply.
     """
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _JSON.encode(value)
     except (ValueError, TypeError, RecursionError) as error:
         raise Unstorable(f"Its {name} is not JSON that a database can keep: {error}.") from None
     if "\\u0000" in text and _NUL.search(text):
@@ -207,6 +208,8 @@ def is_storable(text: str) -> bool:
     """Tell whether a database can keep a text: it holds neither U+0000 nor a lone surrogate."""
     if "\0" in text:
         return False
+    if text.isascii():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:
