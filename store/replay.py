@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import starmap
 
-from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, func, select
 
 from events.errors import InvalidFilter
 from events.ports import HistoryTail, TailPage
@@ -21,7 +22,7 @@ from store import inserts
 from store.engine import reading
 from store.filter import EventFilter
 from store.planning import hidden
-from store.rows import recorded_event
+from store.rows import RECORDED, recorded
 from store.seam import MovedOn, Seam
 from store.tables import events
 
@@ -125,30 +126,29 @@ class Replay:
             archived = self.seam.archived(connection)
             rows = self._rows(connection, filter, after, limit)
         full = len(rows) == limit
-        if full and rows[-1]["position"] <= archived:
-            return Page(tuple(map(recorded_event, rows)), rows[-1]["position"], False)
+        if full and rows[-1].position <= archived:
+            return Page(tuple(rows), rows[-1].position, False)
         try:
             tail = self.seam.page(max(after, archived), _TAIL_LOOK)
         except MovedOn:
             if archived <= after:
                 raise
             # What SQL had is right as far as it goes; the rest is in SQL by now, for the next page.
-            rows = [row for row in rows if row["position"] <= archived]
-            return Page(tuple(map(recorded_event, rows)), archived, False)
+            return Page(tuple(row for row in rows if row.position <= archived), archived, False)
         return _joined(rows, full, tail, filter, limit)
 
-    def _rows(self, connection: Connection, filter: EventFilter, after: int, limit: int) -> list[RowMapping]:
+    def _rows(self, connection: Connection, filter: EventFilter, after: int, limit: int) -> list[RecordedEvent]:
         dialect = connection.dialect.name
         place: ColumnElement[int] = events.c.position
         if dialect == "sqlite" and self._is_short(connection, filter):
             place = hidden(events.c.position, dialect)
         query = (
-            select(events)
+            select(*(events.c[name] for name in RECORDED))
             .where(*filter.conditions(self._namespace, dialect), place > after)
             .order_by(events.c.position)
             .limit(limit)
         )
-        return list(connection.execute(query).mappings())
+        return list(starmap(recorded, connection.execute(query)))
 
     def _is_short(self, connection: Connection, filter: EventFilter) -> bool:
         """Tell whether a filter's time range holds few events, so that reading all of them for each page is best.
@@ -181,14 +181,14 @@ class Replay:
         return stored + sum(r.position > after and filter.matches(r.event) for r in self.seam.events(archived))
 
 
-def _joined(rows: list[RowMapping], full: bool, tail: TailPage, filter: EventFilter, limit: int) -> Page:
+def _joined(rows: list[RecordedEvent], full: bool, tail: TailPage, filter: EventFilter, limit: int) -> Page:
     """Merge rows and a page of the tail by position, up to where both are known.
 
     Rows beyond W were stored without being published and lie among the tail's events. A full set of
     rows is known up to its last; an incomplete tail up to its last.
     """
-    horizon = min(rows[-1]["position"] if full else _NO_END, _NO_END if tail.complete else tail.last_position)
-    found = [recorded_event(row) for row in rows if row["position"] <= horizon]
+    horizon = min(rows[-1].position if full else _NO_END, _NO_END if tail.complete else tail.last_position)
+    found = [row for row in rows if row.position <= horizon]
     found += [r for r in tail.events if r.position <= horizon and filter.matches(r.event)]
     found.sort(key=lambda recorded: recorded.position)
     if len(found) > limit:

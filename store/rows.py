@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from datetime import UTC
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import RowMapping
@@ -17,6 +17,7 @@ from events.encoding import constructed
 from events.event import MAX_NAME_CHARS, Event
 from events.records import OPEN, Outcome, RecordedEvent, Rejected
 from events.types import named
+from store.tables import read_json
 
 RAW_CHARS = 65_536
 REDACTED = "[redacted]"
@@ -27,6 +28,11 @@ _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 # Numbers that jsonb does not give back as they were written: with an exponent, and minus zero.
 _INEXACT = re.compile(r"[0-9][eE][-+0-9]|-0(?:\.0*)?(?![.0-9])")
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+# The columns that an event is made of, in the order in which `recorded` takes them.
+RECORDED = (
+    "position", "depth", "deliveries", "origin", "exact", "event_id", "project_id", "type", "actor", "causation_id",
+    "correlation_id", "timestamp", "payload", "blackboard_pointer", "metadata",
+)  # fmt: skip
 _NAMES = ("event_id", "project_id", "type", "actor", "causation_id", "correlation_id", "blackboard_pointer")
 
 
@@ -86,22 +92,45 @@ def measures_of(event: Event) -> tuple[int | None, str | None, int | None]:
 
 def recorded_event(row: RowMapping | Mapping[str, Any]) -> RecordedEvent:
     """Return the event that a row of `events` holds."""
-    written = json.loads(row["exact"]) if row["exact"] is not None else row
+    return recorded(*(row[name] for name in RECORDED))
+
+
+def recorded(
+    position: int,
+    depth: int,
+    deliveries: Iterable[str],
+    origin: str,
+    exact: str | None,
+    event_id: str,
+    project_id: str,
+    kind: str,
+    actor: str,
+    causation_id: str | None,
+    correlation_id: str,
+    timestamp: datetime,
+    payload: dict[str, Any],
+    blackboard_pointer: str | None,
+    metadata: dict[str, Any],
+) -> RecordedEvent:
+    """Return the event of which these are the columns `RECORDED`."""
+    if exact is not None:
+        written = read_json(exact)
+        payload, metadata = written["payload"], written["metadata"]
     event = constructed(
         {
-            "event_id": row["event_id"],
-            "project_id": row["project_id"],
-            "type": named(row["type"]),
-            "actor": row["actor"],
-            "causation_id": row["causation_id"],
-            "correlation_id": row["correlation_id"],
-            "timestamp": row["timestamp"],
-            "payload": written["payload"],
-            "blackboard_pointer": row["blackboard_pointer"],
-            "metadata": written["metadata"],
+            "event_id": event_id,
+            "project_id": project_id,
+            "type": named(kind),
+            "actor": actor,
+            "causation_id": causation_id,
+            "correlation_id": correlation_id,
+            "timestamp": timestamp,
+            "payload": payload,
+            "blackboard_pointer": blackboard_pointer,
+            "metadata": metadata,
         }
     )
-    return RecordedEvent(row["position"], event, row["depth"], tuple(row["deliveries"]), row["origin"])
+    return RecordedEvent(position, event, depth, tuple(deliveries), origin)
 
 
 def outcome_row(namespace: str, outcome: Outcome) -> dict[str, Any]:

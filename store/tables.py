@@ -29,6 +29,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from pydantic_core import from_json
 from sqlalchemy import BigInteger, Column, Identity, Index, Integer, LargeBinary, MetaData, Numeric, Table, Text, text
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 from sqlalchemy.engine import Dialect
@@ -93,7 +94,15 @@ class JsonText(TypeDecorator[Any]):
         return dialect.type_descriptor(_PostgresJson() if dialect.name == "postgresql" else Text())
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
-        return json.loads(value) if isinstance(value, str) else value
+        return read_json(value) if isinstance(value, str) else value
+
+
+def read_json(text: str) -> Any:
+    """Return the value of JSON that was stored."""
+    try:
+        return from_json(text, allow_inf_nan=False)
+    except ValueError:  # nested deeper than the quick reader goes
+        return json.loads(text)
 
 
 def microseconds(moment: datetime) -> int:
