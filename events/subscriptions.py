@@ -16,6 +16,7 @@ from events.joining import Join
 from events.namespace import Declared
 from events.types import is_well_formed
 
+MAX_BATCH = 1000
 ORDERINGS = ("", "project", "correlation", "order_key")
 Exceptions = tuple[type[BaseException], ...]
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,99}\Z")
@@ -46,6 +47,9 @@ class SubscriberOptions:
             as many as the fleet's workers have room for.
         rate_limit: deliveries a second that may begin across the fleet, e.g. 0.5; a tenth of a second's
             worth, and one at least, may begin ahead of the even pace. By default there is no limit.
+        batch: the handler is called with a list of events instead of one: as many as are ready, at most so many, 2 to
+            1000; see `workers.batches` for what it may return. The time limit is that of the call; each event is
+            retried, dead or done by itself.
         join: get an event only when nothing is under way any more of what it set off.
         start: from where a subscriber gets events that nobody has declared before: `now`; `beginning`, all of
             history; a datetime; or a position, exclusive. One that exists goes on where it is.
@@ -62,6 +66,7 @@ class SubscriberOptions:
     time_limit: float = 600.0
     concurrency: int | None = None
     rate_limit: float | None = None
+    batch: int | None = None
     join: Join | None = None
     start: Start = "now"
 
@@ -78,6 +83,10 @@ class SubscriberOptions:
             check_concurrency(self.concurrency)
         if self.rate_limit is not None:
             check_rate(self.rate_limit)
+        if self.batch is not None and not (_is_whole(self.batch) and 2 <= self.batch <= MAX_BATCH):
+            raise InvalidSubscription(f"batch must be a whole number from 2 to {MAX_BATCH}, not {self.batch!r}.")
+        if self.batch is not None and self.join is not None:
+            raise InvalidSubscription("A join gets one event at a time: leave batch out, or the join.")
         if self.join is not None and not isinstance(self.join, Join):
             raise InvalidSubscription(f"join must be a Join, not {self.join!r:.80}.")
         if cursor_of(self.start) is not None and self.join is not None:

@@ -290,6 +290,7 @@ def test_a_subscriber_has_these_options() -> None:
         "time_limit": 600.0,
         "concurrency": None,
         "rate_limit": None,
+        "batch": None,
         "join": None,
         "start": "now",
     }

@@ -19,9 +19,9 @@ import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from dramatiq.middleware import Interrupt
+from dramatiq.middleware import Interrupt, SkipMessage
 
-from events.context import Handling
+from events.context import Handling, handling
 from events.deliveries import Settlement
 from events.encoding import encode
 from events.errors import Discard, EventBusError, EventTooLarge, Retry
@@ -71,6 +71,7 @@ class Attempt:
         finished: its settlement is on its way.
         task: the running task of an async handler.
         joined: what a join has seen; None of a subscriber that joins nothing.
+        others: where this one leads a batch, its other attempts.
     """
 
     lease: Lease
@@ -87,6 +88,7 @@ class Attempt:
     finished: bool = False
     task: asyncio.Task[None] | None = None
     joined: Joined | None = None
+    others: Sequence[Attempt] = ()
     handling: Handling = field(init=False)
 
     def __post_init__(self) -> None:
@@ -96,12 +98,32 @@ class Attempt:
     def __repr__(self) -> str:
         return repr(self.lease)
 
+    @property
+    def batch(self) -> tuple[Attempt, ...]:
+        """This one and those that it leads."""
+        return (self, *self.others)
+
+    @property
+    def context(self) -> Handling | None:
+        """What the handler's context shows; of a batch nothing, because it handles no single event."""
+        return None if self.subscription.options.batch else self.handling
+
     def call(self) -> object:
         """Call the handler."""
-        event = self.lease.event
-        return (
-            self.subscription.handler(event) if self.joined is None else self.subscription.handler(event, self.joined)
-        )
+        handler, event = self.subscription.handler, self.lease.event
+        if self.subscription.options.batch:
+            return handler([attempt.lease.event for attempt in self.batch if attempt.started_at])
+        return handler(event) if self.joined is None else handler(event, self.joined)
+
+    def call_in_context(self) -> object:
+        """Call a plain handler with its context set."""
+        token = handling.set(self.context)
+        try:
+            return materialized(self.call())
+        except SkipMessage as error:  # Dramatiq would take a message that was skipped for one that went well
+            raise Discard(f"{type(error).__name__}: {error}") from error
+        finally:
+            handling.reset(token)
 
     @property
     def elapsed_us(self) -> int:

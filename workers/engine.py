@@ -21,11 +21,8 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from dramatiq.middleware import SkipMessage
-
-from events.context import handling
 from events.deliveries import Deliveries, Settlement
-from events.errors import Discard
+from events.errors import EventBusError
 from events.frame import Lease
 from events.namespace import Namespace
 from events.settings import Settings
@@ -37,8 +34,8 @@ from workers.attempt import (
     dead,
     failed,
     hand_back,
-    materialized,
 )
+from workers.batches import share_out
 from workers.beforehand import has_joined, may_start
 from workers.busy import Process, long_running
 from workers.credits import Credits
@@ -143,9 +140,13 @@ class Engine:
         return None if lease is None else self._attempt(lease)
 
     def _attempt(self, lease: Lease) -> Attempt:
-        attempt = Attempt(lease, self.subscriptions[lease.subscriber], self.namespace.keys.namespace)
+        subscription, namespace = self.subscriptions[lease.subscriber], self.namespace.keys.namespace
+        attempt = Attempt(lease, subscription, namespace)
+        if subscription.options.batch and not lease.suspect:
+            more = self.receiver.take_more(lease.subscriber, subscription.options.batch - 1)
+            attempt.others = [Attempt(one, subscription, namespace) for one in more]
         with self._idle:
-            self._running[id(attempt)] = attempt
+            self._running |= {id(one): one for one in attempt.batch}
         return attempt
 
     def run(self, attempt: Attempt) -> None:
@@ -167,7 +168,7 @@ class Engine:
             self.receiver.asks(attempt.lease)
             self._defer(attempt)
             return
-        result = self._interrupter.call(attempt, subscription.options.time_limit, lambda: _call(attempt))
+        result = self._interrupter.call(attempt, subscription.options.time_limit, attempt.call_in_context)
         if hasattr(result, "__await__") or hasattr(result, "__aiter__"):
             self._defer(attempt, result)
         else:
@@ -184,21 +185,28 @@ class Engine:
                 return None
             attempt.finished = True
         elapsed_s = time.monotonic() - attempt.started_at if attempt.started_at else 0.0
+        share_out(attempt)
         try:
-            if attempt.abandoned:
-                self._gone(attempt.lease)
-            elif not self.receiver.has_let_go(attempt.lease):
-                settlement = self._conclusion(attempt)
-                self._settler.put(settlement)
-                say(attempt, settlement)
+            for one in attempt.batch:
+                self._end(one)
         finally:
-            following = self.receiver.finished(attempt.lease, elapsed_s, goes_on=goes_on)
+            following = self.receiver.finished(attempt.lease, elapsed_s, len(attempt.others), goes_on=goes_on)
             with self._idle:
-                self._running.pop(id(attempt), None)
-                self.handled += attempt.started_at > 0
+                for one in attempt.batch:
+                    self._running.pop(id(one), None)
+                    self.handled += one.started_at > 0
                 if self.draining:
                     self._idle.notify_all()
         return None if following is None else self._attempt(following)
+
+    def _end(self, attempt: Attempt) -> None:
+        attempt.finished = True
+        if attempt.abandoned:
+            self._gone(attempt.lease)
+        elif not self.receiver.has_let_go(attempt.lease):
+            settlement = self._conclusion(attempt)
+            self._settler.put(settlement)
+            say(attempt, settlement)
 
     @property
     def hangs(self) -> str:
@@ -297,7 +305,9 @@ class Engine:
         with self._idle:
             if not self._is_wanted(attempt):
                 return False
-            attempt.started_at = time.monotonic()
+            for one in attempt.batch:
+                one.started_at = time.monotonic() if self._is_wanted(one) else 0.0
+                one.cancelled = not one.started_at
         return True
 
     def _begin_on_loop(self, attempt: Attempt) -> bool:
@@ -324,8 +334,11 @@ class Engine:
         self.receiver.settled(lease)
 
     def _reopen(self) -> None:
-        self.namespace.forget()
-        self._declare()
+        try:
+            self.namespace.forget()
+            self._declare()
+        except EventBusError as error:
+            log.error("The subscribers could not be declared again: %s", error)
 
     def _lost(self, lease: Lease) -> None:
         self._gone(lease)
@@ -382,14 +395,3 @@ class Engine:
                     return False
                 self._idle.wait(left)
         return True
-
-
-def _call(attempt: Attempt) -> object:
-    """Call a plain handler with its context set."""
-    token = handling.set(attempt.handling)
-    try:
-        return materialized(attempt.call())
-    except SkipMessage as error:  # Dramatiq would take a message that was skipped for one that went well
-        raise Discard(f"{type(error).__name__}: {error}") from error
-    finally:
-        handling.reset(token)

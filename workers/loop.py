@@ -113,7 +113,7 @@ class AsyncHandlers:
 
     def _start(self, attempt: Attempt, begun: object) -> None:
         context = contextvars.copy_context()
-        context.run(handling.set, attempt.handling)
+        context.run(handling.set, attempt.context)
         self._loop.create_task(self._run(attempt, begun), context=context)
 
     async def _run(self, attempt: Attempt, begun: object) -> None:

@@ -148,8 +148,9 @@ class Prefetch:
         surplus = {}
         for name in sorted((name for name, buffer in self._buffers.items() if buffer), key=self._served.__getitem__):
             is_async, held = self._subscriptions[name].is_async, len(self._buffers[name])
-            keep = 0 if name in closed else max(left[is_async], self._soon(name), self._next_one(name, kinds[is_async]))
-            left[is_async] = max(0, left[is_async] - held)
+            start = left[is_async] * self._batch(name)
+            keep = 0 if name in closed else max(start, self._soon(name), self._next_one(name, kinds[is_async]))
+            left[is_async] = max(0, left[is_async] - -(-held // self._batch(name)))
             if held > keep:
                 surplus[name] = held - keep
         return surplus
@@ -177,7 +178,7 @@ class Prefetch:
         if held > LOW_READY:
             return 0
         ready = max(1, soon // kind.active) if soon else 0
-        return max(0, min(max(kind.share, ready - held), MAX_READY - held))
+        return max(0, min(max(kind.share * self._batch(name), ready - held), MAX_READY - held))
 
     def _next_one(self, name: str, kind: _Kind) -> int:
         """1 where a subscriber has its turn within a moment, however much others hold; else 0."""
@@ -185,4 +186,9 @@ class Prefetch:
 
     def _soon(self, name: str) -> int:
         """How many deliveries of a subscriber would end within a moment, as long as they take now."""
-        return self._credits.soon(self._subscriptions[name], self.oldest_s(name) or 0.0)
+        soon = self._credits.soon(self._subscriptions[name], self.oldest_s(name) or 0.0)
+        return min(MAX_READY, soon * self._batch(name))
+
+    def _batch(self, name: str) -> int:
+        """How many deliveries of a subscriber one credit starts."""
+        return self._subscriptions[name].options.batch or 1

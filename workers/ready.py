@@ -7,7 +7,7 @@ should it kill this worker as well, nothing else that ran here is blamed.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from events.frame import Lease
 from events.subscriptions import Subscription
@@ -54,6 +54,14 @@ class Ready:
             self._runs_alone = self._alone[name].popleft()
         else:
             self.buffers[name].take()
+
+    def take_while(self, name: str, count: int, candidate: Callable[[], Lease | None]) -> list[Lease]:
+        """Remove and return at most so many, as long as a candidate is there that is no suspect."""
+        found: list[Lease] = []
+        while len(found) < count and (lease := candidate()) and not lease.suspect:
+            self.take(name)
+            found.append(lease)
+        return found
 
     def settled(self, lease: Lease) -> bool:
         """Let the next one run alone, if it was this one that did; return whether it was."""

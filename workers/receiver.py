@@ -100,8 +100,7 @@ class Receiver:
         self._ready = {name: threading.Condition(self._lock) for name in subscriptions}
         self._room = threading.Condition(self._lock)
         self._waiting: dict[str, bool] = {}  # consumers; true of those who will look again in a moment
-        self.reads = False
-        """Whether every queue is read: Redis has answered a tick for all of them."""
+        self.reads = False  # whether every queue is read: Redis has answered a tick for all of them
         self._thread = threading.Thread(target=self._run, name="eventbus-receiver", daemon=True)
 
     # what consumers call
@@ -153,10 +152,17 @@ class Receiver:
         """Whether a delivery that `take` gave was handed back, because the loop stood still; never to be started."""
         return self._starting.has_let_go(lease)
 
-    def finished(self, lease: Lease, elapsed_s: float, *, goes_on: bool = False) -> Lease | None:
+    def take_more(self, name: str, count: int) -> list[Lease]:
+        """Return deliveries that wait here, at most so many, for one that `take` gave to lead."""
+        with self._lock:
+            self._room.notify_all()
+            return self._here.take_while(name, count, lambda: self._candidate(name))
+
+    def finished(self, lease: Lease, elapsed_s: float, led: int = 0, *, goes_on: bool = False) -> Lease | None:
         """Take back the credit of a delivery that `take` gave.
 
         Args:
+            led: how many it led.
             goes_on: whether the caller starts another one of its subscriber, and on the loop asks Redis nothing.
 
         Returns:
@@ -168,9 +174,9 @@ class Receiver:
             self._changed_at = time.monotonic()
             self._prefetch.ended(lease, elapsed_s)
             self._starting.ended(lease)
-            self._telling.ended(lease.subscriber)
+            self._telling.ended(lease.subscriber, 1 + led)
             if lease.suspect and not self._here.alone:
-                self._next_tick = min(self._next_tick, time.monotonic() + 0.05)
+                self._next_tick = min(self._next_tick, self._changed_at + 0.05)
             may_follow = goes_on and not self._here.asks_first(subscription)
             following = self._next(subscription.name, subscription) if may_follow else None
             if following is None:
@@ -223,7 +229,7 @@ class Receiver:
             except ScriptFailed as error:
                 log.warning("%s", error)
                 if error.code == "NOGROUP":
-                    self._declare_again()
+                    self._reopen()
             except EventBusError as error:
                 log.error("%s", error)
             except Exception:
@@ -231,12 +237,6 @@ class Receiver:
             with self._lock:
                 self._room.wait_for(lambda: self._stopping, pause)
             pause = min(pause * 2, 1.0)
-
-    def _declare_again(self) -> None:
-        try:
-            self._reopen()
-        except EventBusError as error:
-            log.error("The subscribers could not be declared again: %s", error)
 
     def _tend(self) -> None:
         now = time.monotonic()

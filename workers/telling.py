@@ -31,9 +31,9 @@ class Telling:
         self._told_at = time.monotonic()
         self._held_back = held_back
 
-    def ended(self, name: str) -> None:
-        """Note that one less runs, as settle.lua does."""
-        self._told[name] = max(0, self._told[name] - 1)
+    def ended(self, name: str, count: int = 1) -> None:
+        """Note that so many less run, as settle.lua does."""
+        self._told[name] = max(0, self._told[name] - count)
 
     def is_held_back(self, name: str, running: int) -> bool:
         """Whether its window may be what keeps deliveries away from one that has room: more runs than was told."""
