@@ -9,7 +9,7 @@ from console.bench.ledger import VARIABLE, marks
 from events.bus import EventBus
 from events.event import Event
 
-PLAIN, AWAITING, UNHEARD = "BENCH_PLAIN", "BENCH_ASYNC", "BENCH_UNHEARD"
+PLAIN, AWAITING, BATCHED, UNHEARD = "BENCH_PLAIN", "BENCH_ASYNC", "BENCH_BATCH", "BENCH_UNHEARD"
 
 bus = EventBus()
 _handled = marks() if VARIABLE in os.environ else bytearray()
@@ -25,6 +25,13 @@ def plain(event: Event) -> None:
 async def awaiting(event: Event) -> None:
     """Mark the event, on the loop."""
     _mark(event)
+
+
+@bus.subscriber("BenchBatch", [BATCHED], batch=100)
+def batched(events: list[Event]) -> None:
+    """Mark events, many at a time, on a thread."""
+    for event in events:
+        _mark(event)
 
 
 def _mark(event: Event) -> None:

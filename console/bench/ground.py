@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from console.bench import meter
-from console.bench.app import AWAITING, PLAIN, event
+from console.bench.app import AWAITING, BATCHED, PLAIN, event
 from console.bench.ledger import VARIABLE, Ledger
 from events.backend import Backend
 from events.connection import mapped
@@ -70,7 +70,7 @@ class Ground:
             )  # fmt: skip
         inspection = Inspection(self.backend.namespace)
         self._wait_for(lambda: len(inspection.workers()) >= processes, "Worker processes did not start")
-        for kind in (PLAIN, AWAITING):
+        for kind in (PLAIN, AWAITING, BATCHED):
             self._warm_up(kind, 50 * processes)
 
     def _warm_up(self, kind: str, count: int) -> None:

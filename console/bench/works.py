@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from console.bench import meter
-from console.bench.app import AWAITING, PLAIN, UNHEARD, event
+from console.bench.app import AWAITING, BATCHED, PLAIN, UNHEARD, event
 from console.bench.ground import Ground
 from events.bus import EventBus
 from events.errors import EventBusError
@@ -71,6 +71,11 @@ def drain_async(ground: Ground, count: int) -> Figures:
     return _drain(ground, count, AWAITING)
 
 
+def drain_batches(ground: Ground, count: int) -> Figures:
+    """The same with a plain handler that takes up to a hundred events in a call."""
+    return _drain(ground, count, BATCHED)
+
+
 def idle(ground: Ground, count: int) -> Figures:
     """An event comes when nothing else is under way: how long until its handler has run."""
     return asyncio.run(_idle(ground, count))
@@ -107,6 +112,7 @@ WORKS = (
     Work("publish_many", 1, publish_many),
     Work("drain, plain handlers", 1, drain_plain),
     Work("drain, async handlers", 1, drain_async),
+    Work("drain, handlers of batches", 1, drain_batches),
     Work("idle to handled", 0.02, idle),
     Work("archive, events and outcomes", 0, archive),
     Work("replay", 0, replay),

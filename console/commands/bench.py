@@ -70,7 +70,7 @@ def _measure(settings: Settings, count: int, rounds: int, processes: int) -> Tak
     from console.bench.works import WORKS
 
     taken: Taken = {work.title: [] for work in WORKS}
-    with ground(settings, 100 * processes + 3 * rounds * count) as at:
+    with ground(settings, 150 * processes + 4 * rounds * count) as at:
         at.backend.registry.require_current()
         at.start_workers(processes)
         for number in range(rounds):

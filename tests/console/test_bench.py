@@ -13,7 +13,7 @@ from tests.servers import migrate
 
 RATES = (
     "publish, one awaited after another", "publish, a hundred at once", "publish_many", "drain, plain handlers",
-    "drain, async handlers", "archive, events and outcomes", "replay",
+    "drain, async handlers", "drain, handlers of batches", "archive, events and outcomes", "replay",
 )  # fmt: skip
 SMALL = ("bench", "--events", "100", "--rounds", "2", "--processes", "1")
 
@@ -46,7 +46,7 @@ def test_it_asks_before_it_loads_named_servers_and_removes_what_it_made(
     assert refused.code == 2 and f"Load {redis_url} and {database_url} with 100 events" in refused.sentence()
     lines = done.out.splitlines()
     assert done.code == 0 and "EVENTS/S" in lines[0] and [line.split("  ")[0] for line in lines[1:]] == [
-        *RATES[:5], "idle to handled", *RATES[5:],
+        *RATES[:6], "idle to handled", *RATES[6:],
     ]  # fmt: skip
     with redis.Redis.from_url(redis_url) as client:
         assert not client.keys("*")
