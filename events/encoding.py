@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from binascii import b2a_base64
 from datetime import datetime
 from typing import Any
 
@@ -55,7 +56,7 @@ def decode(body: bytes | str, correlation_id: str | None = None) -> Event:
     """Read an event that `encode` wrote; what its publisher validated is not validated again.
 
     Args:
-        correlation_id: the root that publish found, which the body need not carry.
+        correlation_id: the root that publish found, which the body need not carry; empty where it is the event.
 
     Raises:
         MalformedEntry: when the bytes are not such an event. The sentence never shows payloads.
@@ -70,7 +71,7 @@ def decode(body: bytes | str, correlation_id: str | None = None) -> Event:
     event_id, project_id, kind, actor = get("event_id"), get("project_id"), get("type"), get("actor")
     payload, metadata = get("payload", {}), get("metadata", {})
     causation_id, pointer = get("causation_id"), get("blackboard_pointer")
-    correlation_id = correlation_id or get("correlation_id")
+    correlation_id = event_id if correlation_id == "" else correlation_id or get("correlation_id")
     if not (
         isinstance(event_id, str)
         and isinstance(project_id, str)
@@ -126,7 +127,7 @@ def constructed(fields: dict[str, Any]) -> Event:
 
 
 def digest(event: Event) -> str:
-    """Return 32 hexadecimal digits over what the event says.
+    """Return 22 characters over what the event says: base64 of 128 bits.
 
     Covers project, type, actor, causation, payload and pointer; not the timestamp, correlation or
     metadata, which differ when the same fact is measured or published a second time.
@@ -139,7 +140,8 @@ def digest(event: Event) -> str:
         event.payload,
         event.blackboard_pointer,
     ]
-    return hashlib.blake2b(_CANONICAL.encode(said).encode(), digest_size=16).hexdigest()
+    bits = hashlib.blake2b(_CANONICAL.encode(said).encode(), digest_size=16).digest()
+    return b2a_base64(bits, newline=False)[:22].decode()
 
 
 def _slowly(body: bytes | str) -> Any:

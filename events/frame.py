@@ -25,7 +25,7 @@ class Frame:
         redelivery: 0 of what publish delivered; counted up each time somebody asks for it again. A back-fill
             begins with a number that no earlier subscriber of that name has used.
         attempts: tries that ended before this lease.
-        depth: the event's depth. type: the event's type. root: its correlation id.
+        depth: the event's depth. type: the event's type. root: its correlation id; empty where that is its own.
         lane: the lane it waits in. priority: how urgent it is there, -9 to 9.
         scopes: the joins that wait for what it causes, comma-separated.
         body: the encoded event.

@@ -7,13 +7,13 @@ that every script begins with.
     meta              hash     epoch (random, one life of the namespace), format version
     clock             string   last position given, integer microseconds
     history           stream   every event once, in order; id `<position>-0`; fields
-                               e body, r root, d depth, s subscribers (tab-separated), o origin; while a
-                               subscriber of its type is back-filled, b what filling needs (tab-separated):
-                               event id, type, project, order key, priority
+                               e body, r root (empty: itself), d depth, s subscribers (tab-separated), o origin
+                               (empty: publish); while a subscriber of its type is back-filled, b what filling
+                               needs (tab-separated): event id, type, project, order key, priority
     archived          string   position up to which SQL has everything
-    id:<event_id>     string   position, root, depth, digest, origin, the joins that wait for what it
-                               causes (comma-separated); expires `dedupe_s` after the event is archived and
-                               the last of these joins is over
+    id:<event_id>     string   position, root, depth, digest, origin (root and origin empty likewise), the joins
+                               that wait for what it causes (comma-separated); expires `dedupe_s` after the
+                               event is archived and the last of these joins is over
     routes:<TYPE>     set      subscribers of a type; `routes:*` those of every type
     subscribers       set      every declared subscriber
     sub:<S>           hash     a subscriber's record. Declared: types, ordering, concurrency, rate, dead,

@@ -177,7 +177,7 @@ def read_event(entry_id: bytes, fields: dict[bytes, bytes]) -> RecordedEvent | R
     """Read a history entry."""
     try:
         position = _position(entry_id, "publish writes history")
-        body, root, origin = fields[b"e"], fields[b"r"].decode(), fields[b"o"].decode()
+        body, root, origin = fields[b"e"], fields[b"r"].decode(), fields[b"o"].decode() or "publish"
         event = decode(body, root)
         subscribers = tuple(filter(None, fields[b"s"].decode().split("\t")))
         return RecordedEvent(position, event, int(fields[b"d"]), subscribers, origin)

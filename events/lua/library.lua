@@ -194,6 +194,11 @@ local function waits_in(frame)
   return lane or '', tonumber(priority) or 0
 end
 
+-- What most events have in common is not written: that they are roots themselves, and were published by nobody's
+-- handler. It is most of what a header has.
+local function rooted(root, id) return root ~= id and root or '' end
+local function by_handler(origin) return origin ~= 'publish' and origin or '' end
+
 local function framed(header, body) return table.concat(header, '\t') .. '\n' .. body end
 
 local function takes(r, kind)
@@ -665,7 +670,7 @@ local function remember(id)
       local position, root, depth, digest, origin, within =
         string.match(value, '^(%d+)\t([^\t]*)\t(%d+)\t([^\t]*)\t([^\t]*)\t?([^\t]*)$')
       known[id] = { position = position, root = root ~= '' and root or id, depth = tonumber(depth) or 0,
-                    digest = digest, origin = origin, scopes = within }
+                    digest = digest, origin = origin ~= '' and origin or 'publish', scopes = within }
     else
       known[id] = false
     end
@@ -773,8 +778,8 @@ end
 
 -- The frame of an event's first delivery. `tokens` are the scopes in which it counts.
 local function frame_of(r, e, position, root, depth, tokens, redelivery)
-  return framed({ position, redelivery or '0', '0', whole(depth), e.type, root, lane_of(r, e, root), e.priority,
-                  table.concat(tokens, ',') }, e.body)
+  return framed({ position, redelivery or '0', '0', whole(depth), e.type, rooted(root, e.id), lane_of(r, e, root),
+                  e.priority, table.concat(tokens, ',') }, e.body)
 end
 
 -- What the last step of a back-fill needs to know of an event, since it cannot look into bodies.
@@ -793,7 +798,8 @@ local function publish(e)
   for _, S in ipairs(subscribers) do
     if record(S).state ~= 'backfill' then deliveries[#deliveries + 1] = S end
   end
-  local fields = { 'e', e.body, 'r', root, 'd', whole(depth), 's', table.concat(deliveries, '\t'), 'o', e.origin }
+  local fields = { 'e', e.body, 'r', rooted(root, e.id), 'd', whole(depth), 's', table.concat(deliveries, '\t'),
+                   'o', by_handler(e.origin) }
   if #deliveries < #subscribers then
     fields[#fields + 1] = 'b'
     fields[#fields + 1] = filling_header(e)
@@ -809,11 +815,12 @@ local function publish(e)
     end
   end
   if from_cause[1] then
-    join_event(from_cause, e.type, { position, '0', '0', whole(depth), e.type, root, '', e.priority, '' }, e.body)
+    local header = { position, '0', '0', whole(depth), e.type, rooted(root, e.id), '', e.priority, '' }
+    join_event(from_cause, e.type, header, e.body)
   end
   local scopes_text = table.concat(within, ',')
   redis.call('SET', key('id', e.id), table.concat(
-    { position, root ~= e.id and root or '', whole(depth), e.digest, e.origin, scopes_text }, '\t'))
+    { position, rooted(root, e.id), whole(depth), e.digest, by_handler(e.origin), scopes_text }, '\t'))
   known[e.id] = {
     position = position, root = root, depth = depth, digest = e.digest, origin = e.origin, scopes = scopes_text,
   }

@@ -57,7 +57,7 @@ local function obstacle(item)
   item.holds = r.ordered and redis.call('HGET', r.held, item.lane) == item.name
   if not item.holds and item.id ~= '' and decision == 'redelivered' then
     item.lane = lane_of(r, { id = item.id, project = item.project, order_key = item.order_key,
-                             priority = item.priority }, item.root)
+                             priority = item.priority }, item.root ~= '' and item.root or item.id)
   end
   check_lane(r, item.lane)
   scopes_in(item.scopes)

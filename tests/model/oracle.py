@@ -387,8 +387,9 @@ def reason_of(item: Item) -> str:
 def frame_of(fact: Fact, delivery: Delivery) -> bytes:
     """Return the bytes in which the delivery waits."""
     spec = fact.spec
+    root = fact.root if fact.root != spec.id else ""
     header = (
-        fact.position, delivery.redelivery, delivery.attempts, fact.depth, spec.type, fact.root, delivery.lane,
+        fact.position, delivery.redelivery, delivery.attempts, fact.depth, spec.type, root, delivery.lane,
         spec.priority, "",
     )  # fmt: skip
     return "\t".join(map(str, header)).encode() + b"\n" + body_of(fact.spec)

@@ -122,7 +122,8 @@ class Observer:
         fact = expected[0]
         position = _position(entry_id)
         says = (raw[1], fields["r"], fields["d"], fields["s"], fields["o"])
-        wanted = (body_of(fact.spec), fact.root, str(fact.depth), "\t".join(fact.subscribers), fact.origin)
+        root, origin = fact.root if fact.root != fact.spec.id else "", fact.origin if fact.origin != "publish" else ""
+        wanted = (body_of(fact.spec), root, str(fact.depth), "\t".join(fact.subscribers), origin)
         demand(says == wanted, f"history says {says}, the model {wanted}")
         fact.position = position
         for name in fact.subscribers:

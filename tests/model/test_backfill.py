@@ -80,6 +80,22 @@ def test_what_is_published_after_the_page_was_read_is_delivered_by_the_step_that
     assert all(b"b" in fields for _, fields in frames[4:]) and b"b" not in frames[0][1]
 
 
+def test_roots_lie_in_lanes_of_their_own_wherever_a_back_fill_reads_them(bench: Bench) -> None:
+    bench.publish(2)
+    bench.archive()
+    bench.publish(2)
+    bench.declare("S", "A", ordering="correlation", steering=FROM_THE_BEGINNING)
+    place = look(bench.namespace, "S")
+    page = bench.page(place)
+    bench.publish(2)
+
+    assert fill(bench.namespace, "S", place, page.last, page.events, is_end=True).verdict == "live"
+
+    held = {lane.decode() for lane in bench.client.hkeys(bench.keys("held", "S"))}
+    assert held == {f"e{n}" for n in range(6)}
+    assert bench.handled("S") == [f"e{n}" for n in range(6)]
+
+
 def test_more_than_one_step_reads_from_history_takes_several(bench: Bench) -> None:
     bench.declare("S", "A", steering=FROM_THE_BEGINNING)
     place, page = look(bench.namespace, "S"), Page((), 0, True)

@@ -86,6 +86,16 @@ def desk(client: redis.Redis) -> Desk:
     return Desk(client, f"test-{secrets.token_hex(6)}")
 
 
+def test_a_root_that_is_delivered_again_lies_in_its_own_lane(desk: Desk) -> None:
+    desk.declare("S", ordering="correlation", window=None)
+    letters = desk.bury("S", event("e1"), event("e2"))
+
+    assert desk.decide("redelivered", *letters) == ["settled", "settled"]
+
+    assert {lane.decode() for lane in desk.client.hkeys(desk.keys("held", "S"))} == {"e1", "e2"}
+    assert desk.order("S") == ["e1:1", "e2:1"]
+
+
 # what is kept
 
 
