@@ -61,6 +61,52 @@ def connect(url: str, timeout_s: float) -> Client:
     return client
 
 
+class Sent:
+    """A command on its way; its reply has to be taken, once."""
+
+    def __init__(self, pool: Any, connection: Any) -> None:
+        self._pool = pool
+        self._connection = connection
+
+    def give_up(self) -> None:
+        """Take no reply: the connection is not used again."""
+        self._connection.disconnect()
+        self._pool.release(self._connection)
+
+    def reply(self) -> Any:
+        """Wait for the reply and return it as it came.
+
+        Raises:
+            redis.RedisError, OSError: as `exchange` does.
+        """
+        try:
+            return self._connection.read_response()
+        except redis.ResponseError:
+            raise
+        except BaseException:
+            self._connection.disconnect()
+            raise
+        finally:
+            self._pool.release(self._connection)
+
+
+def send(client: Client, *command: str | bytes | int) -> Sent:
+    """Send one command; the caller does something else until it takes the reply.
+
+    Raises:
+        redis.RedisError, OSError: as `exchange` does.
+    """
+    pool = client.connection_pool
+    connection: Any = pool.get_connection()
+    try:
+        connection.send_command(*command)
+    except BaseException:
+        connection.disconnect()
+        pool.release(connection)
+        raise
+    return Sent(pool, connection)
+
+
 def exchange(client: Client, *command: str | bytes | int) -> Any:
     """Send one command and return its reply as it came.
 
@@ -69,18 +115,7 @@ def exchange(client: Client, *command: str | bytes | int) -> Any:
     Raises:
         redis.RedisError, OSError: as redis-py raises them, see `mapped`; a connection that failed is not used again.
     """
-    pool = client.connection_pool
-    connection: Any = pool.get_connection()
-    try:
-        connection.send_command(*command)
-        return connection.read_response()
-    except redis.ResponseError:
-        raise
-    except BaseException:
-        connection.disconnect()
-        raise
-    finally:
-        pool.release(connection)
+    return send(client, *command).reply()
 
 
 def reachable_name(client: Client) -> str:

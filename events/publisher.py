@@ -7,10 +7,12 @@ or in none of these. Publishing again after any error is safe: the id makes it i
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from events.connection import Sent, mapped, send
 from events.due import Due, Scheduled, moment
 from events.encoding import digest, encoded
 from events.errors import (
@@ -21,6 +23,7 @@ from events.errors import (
     InvalidEvent,
     PublishRefused,
     RedisUnavailable,
+    ScriptFailed,
     TooManyRoutes,
 )
 from events.event import Event
@@ -108,14 +111,31 @@ class Publisher:
             server that cannot be reached is the answer of every event of the batch it failed for: those
             may have arrived.
         """
-        prepared = self.prepare(events, origin, dues)
-        for call in prepared.calls:
-            self._send(prepared, call)
+        prepared = Prepared([None] * len(events))
+        under_way: tuple[Call, Sent | None] | None = None
+        try:
+            for call in self._calls(prepared, events, origin, dues):
+                before, under_way = under_way, None
+                if before:
+                    self._finish(prepared, *before)
+                under_way = call, self._begin(call)  # Redis works on it while the next one is encoded
+            before, under_way = under_way, None
+            if before:
+                self._finish(prepared, *before)
+        finally:
+            if under_way and under_way[1]:
+                under_way[1].give_up()
         return prepared.result()
 
     def prepare(self, events: Sequence[Event], origin: str = "publish", dues: Sequence[Due] | None = None) -> Prepared:
         """Encode events, and cut them into script calls of a size that Redis answers soon."""
         prepared = Prepared([None] * len(events))
+        prepared.calls += self._calls(prepared, events, origin, dues)
+        return prepared
+
+    def _calls(
+        self, prepared: Prepared, events: Sequence[Event], origin: str, dues: Sequence[Due] | None
+    ) -> Iterator[Call]:
         script = "schedule" if dues else "publish"
         call = Call(script, origin)
         for number, event in enumerate(events):
@@ -130,13 +150,12 @@ class Publisher:
                 continue
             size = len(arguments[-1])  # type: ignore[arg-type]
             if call.requests and (len(call.requests) == MAX_BATCH_EVENTS or call.size + size > MAX_BATCH_BYTES):
-                prepared.calls.append(call)
+                yield call
                 call = Call(script, origin)
             call.requests.append((number, event, [dues[number].text, *arguments] if dues else arguments))
             call.size += size
         if call.requests:
-            prepared.calls.append(call)
-        return prepared
+            yield call
 
     def command(self, call: Call) -> tuple[Argument, ...]:
         """Return a call as a command for whoever has a connection; the namespace is open."""
@@ -161,32 +180,49 @@ class Publisher:
                 prepared.answers[number] = _answer(event, reply, self._max_routes)
         return later
 
-    def _send(self, prepared: Prepared, call: Call) -> None:
+    def _begin(self, call: Call) -> Sent | None:
+        """Send a call whose replies are taken later; None when it has to be sent otherwise."""
+        if not self.is_ready():
+            return None
+        client = self._namespace.client
+        with suppress(RedisUnavailable), mapped(client):
+            return send(client, *self.command(call))
+        return None
+
+    def _finish(self, prepared: Prepared, call: Call, sent: Sent | None = None) -> None:
         try:
-            later = self.read(prepared, call, self._call(call))
+            later = self.read(prepared, call, self._replies(call, sent))
         except EventBusError as error:
             for number, _, _ in call.requests:
                 prepared.answers[number] = error
             return
         if later:
-            self._send(prepared, Call(call.script, call.origin, later))
+            self._finish(prepared, Call(call.script, call.origin, later))
 
-    def _call(self, call: Call) -> list[bytes]:
+    def _replies(self, call: Call, sent: Sent | None) -> list[bytes]:
+        """Return a call's replies; it is sent, and again when they are lost, which is harmless."""
         deadline = time.monotonic() + self._resend_s
         pause = 0.02
         while True:
             try:
-                replies: list[bytes] = self._namespace.call(
-                    call.script, self._max_routes, call.origin, *call.arguments()
-                )
-                return replies
+                replies = self._taken(sent) if sent else None
+                if isinstance(replies, list):
+                    return replies
+                replies = self._namespace.call(call.script, self._max_routes, call.origin, *call.arguments())
+                return list(replies)
             except HistoryReset:
                 raise
             except RedisUnavailable as error:
                 if time.monotonic() + pause > deadline:
                     raise RedisUnavailable(f"{error} Publishing again after this error is safe.") from None
+            sent = None
             time.sleep(pause)
             pause = min(pause * 2, 0.5)
+
+    def _taken(self, sent: Sent) -> Any:
+        """Return what Redis replied; nothing where it refused, because it did not know the script or is full."""
+        with suppress(ScriptFailed), mapped(self._namespace.client):
+            return sent.reply()
 
 
 def order_key_of(event: Event) -> str:

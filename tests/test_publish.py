@@ -424,6 +424,23 @@ def test_a_batch_whose_reply_is_lost_arrives_once(make_bus: MakeBus, proxy: Faul
     assert [recorded.event.payload["n"] for recorded in history(bus)] == list(range(1001))
 
 
+def test_a_batch_that_is_given_up_between_two_calls_leaves_no_reply_for_others_to_read(bus: EventBus) -> None:
+    publisher = bus.backend.publisher
+    bus.publish_sync(make_event(0))
+
+    class Broken(list):  # type: ignore[type-arg]
+        def __iter__(self) -> Any:
+            yield from (make_event(number) for number in range(1, 600))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        publisher.publish_many(Broken([None] * 1000))
+    (answer,) = publisher.publish_many([make_event(7000)])
+
+    assert isinstance(answer, Receipt) and answer.event_id == make_event(7000).event_id
+    assert bus.backend.client.ping() is True
+
+
 def test_connections_cut_between_publishes_are_made_again(make_bus: MakeBus, proxy: FaultProxy) -> None:
     bus = make_bus(redis_url=proxy.url)
     for number in range(5):
