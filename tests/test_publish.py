@@ -435,9 +435,11 @@ def test_a_batch_that_is_given_up_between_two_calls_leaves_no_reply_for_others_t
 
     with pytest.raises(KeyboardInterrupt):
         publisher.publish_many(Broken([None] * 1000))
-    (answer,) = publisher.publish_many([make_event(7000)])
+    event = make_event(7000)
+    (answer,) = publisher.publish_many([event])
 
-    assert isinstance(answer, Receipt) and answer.event_id == make_event(7000).event_id
+    assert isinstance(answer, Receipt) and answer.event_id == event.event_id and answer.is_new
+    assert bus.backend.history.clock() == answer.position, "it is the reply to this one"
     assert bus.backend.client.ping() is True
 
 
