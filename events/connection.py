@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import hiredis
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -99,7 +100,7 @@ def send(client: Client, *command: str | bytes | int) -> Sent:
     pool = client.connection_pool
     connection: Any = pool.get_connection()
     try:
-        connection.send_command(*command)
+        connection.send_packed_command((hiredis.pack_command(command),))  # type: ignore[arg-type]
     except BaseException:
         connection.disconnect()
         pool.release(connection)
