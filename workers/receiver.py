@@ -39,6 +39,7 @@ MAX_ALONE = 2
 MAX_PROMOTED = 200
 MIN_DUE_S = 0.02
 SWEEP_EVERY_TICKS = 60
+LONG_LEASE_S = 10.0  # of which it is soon enough to look for silent workers every other tick
 
 log = logging.getLogger("eventbus.receiver")
 
@@ -79,7 +80,7 @@ class Receiver:
         self._reopen = reopen
         self._beat = beat
         self._busy = busy
-        self._tick_s = min(1.0, lease_s / 4)
+        self._tick_s = min(MAX_BLOCK_MS / 1000, lease_s / 4)
         self._next_tick, self._next_due, self._ticks, self._turns = 0.0, math.inf, 0, 0
         self._changed_at = self._owed_at = 0.0
         self._has_news = self._stopping = False
@@ -102,8 +103,6 @@ class Receiver:
         self._waiting: dict[str, bool] = {}  # consumers; true of those who will look again in a moment
         self.reads = False  # whether every queue is read: Redis has answered a tick for all of them
         self._thread = threading.Thread(target=self._run, name="eventbus-receiver", daemon=True)
-
-    # what consumers call
 
     def start(self) -> None:
         """Start the thread; it says that the process lives even where there is nobody to attend to."""
@@ -212,8 +211,6 @@ class Receiver:
         with self._lock:
             return self._here.empty()
 
-    # what the thread does
-
     def _run(self) -> None:
         pause = 0.1
         while not self._stopping:
@@ -249,7 +246,8 @@ class Receiver:
             return
         self._next_tick = now + self._tick_s
         self._ticks += 1
-        self._take_over([name for name in names if name not in self._untended])
+        if self._ticks % 2 or self._lease_s < LONG_LEASE_S:
+            self._take_over([name for name in names if name not in self._untended])
         self.reads = len(names) == len(self._subscriptions)
 
     def _take_over(self, names: list[str]) -> None:
@@ -263,7 +261,7 @@ class Receiver:
             alone = max(0, MAX_ALONE - self._here.alone)  # none of them is of a closed one: that was spared
             limit = min(MAX_TAKEN_OVER, max(could_start - self._here.buffered, room))
         held = self._held.unrenewed(self._lease_s / 2)
-        sweep = self._ticks % SWEEP_EVERY_TICKS == 0
+        sweep = self._ticks % SWEEP_EVERY_TICKS == 1
         lease_ms = int(self._lease_s * 1000)
 
         def reap(some: list[str]) -> None:
