@@ -114,6 +114,7 @@ class Tended(NamedTuple):
     Attributes:
         promoted: retries brought back.
         wait_s: seconds until a retry is due or a rate lets the next delivery in; None when neither waits.
+        scheduled_s: seconds until an event is due that was scheduled; None when none is.
         paused: subscribers whose deliveries are not to be started.
         filling: subscribers that are being back-filled.
         held_back: subscribers of whom more waits than their unlimited window lets in, until it is told
@@ -122,6 +123,7 @@ class Tended(NamedTuple):
 
     promoted: int
     wait_s: float | None
+    scheduled_s: float | None
     paused: frozenset[str]
     filling: frozenset[str]
     held_back: frozenset[str]
@@ -242,9 +244,9 @@ class Deliveries:
             beat: what this consumer says of itself, JSON; the empty text leaves what it said before.
         """
         flat = [part for pair in running.items() for part in pair]
-        promoted, wait_us, *names = self.namespace.call("promote", self.consumer, limit, beat, *flat)
-        wait_s = int(wait_us) / 1e6 if int(wait_us) >= 0 else None
-        return Tended(int(promoted), wait_s, *(frozenset(name.decode() for name in some) for some in names))
+        promoted, wait_us, due_us, *names = self.namespace.call("promote", self.consumer, limit, beat, *flat)
+        wait_s, due_s = (int(us) / 1e6 if int(us) >= 0 else None for us in (wait_us, due_us))
+        return Tended(int(promoted), wait_s, due_s, *(frozenset(name.decode() for name in some) for some in names))
 
     def leave(self, subscribers: Iterable[str] = ()) -> None:
         """Be no longer counted among the workers that live; call when nothing is held."""

@@ -91,6 +91,7 @@ class Receiver:
         self.filling: frozenset[str] = frozenset()
         """Subscribers that are being back-filled, likewise."""
         self._telling = Telling(subscriptions, self._tick_s)
+        self.announce: Callable[[float | None], None] = lambda due_s: None  # when the next scheduled event is due
         self._names: list[str] = []
         self._here = Ready(subscriptions)
         self._prefetch = Prefetch(subscriptions, credits, self._here.buffers)
@@ -286,6 +287,7 @@ class Receiver:
         now = time.monotonic()
         is_full = any(reply.promoted >= MAX_PROMOTED for reply in replies)
         wait_s = min((reply.wait_s for reply in replies if reply.wait_s is not None), default=math.inf)
+        self.announce(min((reply.scheduled_s for reply in replies if reply.scheduled_s is not None), default=None))
         self._next_due = now + (0.0 if is_full else max(wait_s, MIN_DUE_S))
         paused = self.paused & self._untended.names()
         with self._lock:

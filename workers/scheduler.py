@@ -2,12 +2,14 @@
 
 Every worker process has one, and every archiver, so that any process that lives releases what is due;
 Redis holds what waits, and lets each event out once. The thread knows from the last answer when the next
-one is due, and asks at least once a tick, because others schedule too.
+one is due. Others schedule too: in a worker the receiver, which asks Redis about other things once a second, is told
+when the next one is due, and says so; elsewhere the thread asks at least once a tick.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 import time
@@ -24,6 +26,8 @@ from workers.timetable import Timetable
 
 MAX_RELEASED = 200
 TICK_S = 0.7
+TOLD_TICK_S = 5.0
+"""How often to ask where nobody says what is due, and where somebody does."""
 SPREAD_S = 0.1
 """All processes learn when the next event is due; each asks within this time of it, at a moment of its own."""
 OUTAGE_S = 1.0
@@ -43,7 +47,10 @@ class Scheduler:
         self._scheduled = scheduled
         self._timetable = timetable
         self._trouble = ""
-        self._stop = threading.Event()
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._tick_s = TICK_S
+        self._due_at = math.inf
         self._thread = threading.Thread(target=self._run, name="eventbus-scheduler", daemon=True)
 
     def start(self) -> None:
@@ -51,16 +58,34 @@ class Scheduler:
 
     def stop(self) -> None:
         """End the thread; what is due from now on is others', or waits. A second stop does nothing."""
-        self._stop.set()
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
         deadline = time.monotonic() + LAST_WORDS_S
         if self._thread.is_alive():
             self._thread.join(LAST_WORDS_S)
         if self._timetable is not None:
             self._timetable.stop(deadline)
 
+    def announce(self, due_s: float | None) -> None:
+        """Hear from somebody who asks once a second in how many seconds the next event is due; None: none is."""
+        with self._wake:
+            self._tick_s = TOLD_TICK_S
+            self._due_at = math.inf if due_s is None else time.monotonic() + due_s + random.uniform(0, SPREAD_S)
+            self._wake.notify()
+
+    def _wait(self, wait_s: float) -> bool:
+        """Wait so long, or until something is due; False when it is to end."""
+        until = time.monotonic() + wait_s
+        with self._wake:
+            while not self._stopping and (left := min(until, self._due_at) - time.monotonic()) > 0:
+                self._wake.wait(left)
+            self._due_at = math.inf
+            return not self._stopping
+
     def _run(self) -> None:
         wait_s = random.uniform(0, SPREAD_S)
-        while not self._stop.wait(wait_s):
+        while self._wait(wait_s):
             wait_s = self._release()
             try:
                 if self._timetable is not None:
@@ -81,7 +106,7 @@ class Scheduler:
         _report(released)
         if released.wait_s == 0.0:
             return 0.0
-        until_due_s = TICK_S if released.wait_s is None else min(released.wait_s, TICK_S)
+        until_due_s = self._tick_s if released.wait_s is None else min(released.wait_s, self._tick_s)
         return until_due_s + random.uniform(0, SPREAD_S)
 
     def _say(self, error: Exception) -> None:
@@ -110,6 +135,7 @@ class Schedulers(Middleware):
 
     def after_worker_boot(self, broker: Broker, worker: dramatiq.Worker) -> None:
         self._scheduler = self._make(broker)
+        broker.engine.receiver.announce = self._scheduler.announce  # type: ignore[attr-defined]
         self._scheduler.start()
 
     def before_worker_shutdown(self, broker: Broker, worker: dramatiq.Worker) -> None:

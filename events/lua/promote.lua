@@ -5,9 +5,9 @@
 --       itself (JSON, opaque here; the empty text leaves what it said before), then pairs of a subscriber and
 --       how many of its handlers have been running in the caller for a while. Who is not declared is left out.
 -- Reply: 'EPOCH', or the number of retries brought back; microseconds until something is due that
---        nobody else announces, a retry or a rate (-1: nothing); the subscribers that are paused; those that
---        are being back-filled; those of whom more waits than their unlimited window lets in until more of
---        them runs.
+--        nobody else announces, a retry or a rate (-1: nothing); likewise until an event is due that was
+--        scheduled (see release); the subscribers that are paused; those that are being back-filled; those
+--        of whom more waits than their unlimited window lets in until more of them runs.
 --
 -- An unlimited window follows what runs: the sum of what the fleet's workers said last, less what has
 -- settled since, kept in the record. So slow handlers fill every worker, and what waits unstarted stays
@@ -29,6 +29,8 @@ for _, name in ipairs(redis.call('ZRANGEBYSCORE', key('workers'), whole(now - LI
   live[name] = true
 end
 redis.call('HLEN', key('beats'))
+local scheduled = redis.pcall('ZRANGE', key('scheduled'), 0, 0, 'WITHSCORES') -- a wrong type is release's affair
+local due_in = scheduled[2] and math.max(0, math.floor(tonumber(scheduled[2]) - now)) or -1
 local found, tended = {}, {}
 for i = 5, #ARGV, 2 do
   if record(ARGV[i]).declared then tended[#tended + 1] = i end -- one that was dropped comes not back by a beat
@@ -101,4 +103,4 @@ redis.call('ZADD', key('workers'), whole(now), consumer)
 if beat ~= '' then redis.call('HSET', key('beats'), consumer, beat) end
 -- The last digits of the time keep workers apart that began together.
 if soonest then soonest = math.max(soonest, EVERY_US * workers * (0.5 + now % 1000 / 1000)) end
-return { promoted, soonest and math.floor(soonest) or -1, paused, filling, held_back }
+return { promoted, soonest and math.floor(soonest) or -1, due_in, paused, filling, held_back }
