@@ -69,8 +69,8 @@ class Round:
         """Publish, and return what the producer says: `took_s`, `cpu_s`."""
         return finish(go(self.producer(way, first, count)))
 
-    def start_workers(self) -> None:
-        """Start them, and wait until they have handled the first events."""
+    def launch(self) -> None:
+        """Start workers."""
         with open(self.home / "workers.log", "ab") as log:
             for command in self.contestant.module.workers(self.contestant.python, self.server.url, PROCESSES):
                 self._workers.append(
@@ -78,6 +78,10 @@ class Round:
                         command, env=self.environment, cwd=ROOT, stdout=log, stderr=log, start_new_session=True
                     )
                 )
+
+    def start_workers(self) -> None:
+        """Start them, and wait until they have handled the first events."""
+        self.launch()
         self.publish("bulk", 0, WARM)
         self.ledger.wait(WARM, 60)
         time.sleep(1.0)  # until what starts late has started

@@ -37,7 +37,7 @@ bus = make()
 
 def event(n: int) -> Event:
     """Return event number n: some 300 bytes of JSON, as those of peers."""
-    payload = {"n": n, "text": body(n)["text"][:60]}
+    payload = {"n": n, "text": body(n)["text"][:108]}
     return Event(project_id=project(n), type="SHOT_PLANNED", actor="ShotDirector", payload=payload)
 
 
@@ -88,12 +88,11 @@ async def publish_bulk(url: str) -> AsyncIterator[Send]:
 
 def prepare(url: str) -> None:
     """Declare the subscriber, as a worker's start does."""
-    settings = Settings.from_env().with_(redis_url=url)
-    declaring = make(settings)
-    asyncio.run(_first(declaring))
+    asyncio.run(declared(make(Settings.from_env().with_(redis_url=url))))
 
 
-async def _first(declaring: EventBus) -> None:
+async def declared(declaring: EventBus) -> None:
+    """Write the subscribers of a bus, and end it."""
     await declaring.publish(Event(project_id="warm", type="WARM_UP", actor="bench"))
     await declaring.disconnect()
 

@@ -1,0 +1,87 @@
+"""A chain, a tree and a project's statistics in a large history, against the same SQL by the raw driver."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg2
+from sqlalchemy import Engine
+
+from benchmarks.limits.limit import Limit, Sides
+from benchmarks.limits.rows import database
+from store.causation import Causation
+from store.statistics import Statistics
+from tests.store.dataset import CHAIN, NAMESPACE, TREE, fill, history
+
+_UP = """
+    WITH RECURSIVE up (event_id, causation_id, n) AS (
+        SELECT event_id, causation_id, 0 FROM events WHERE namespace = '{ns}' AND position =
+            (SELECT position FROM event_index WHERE namespace = '{ns}' AND event_id = '{id}')
+      UNION ALL
+        SELECT e.event_id, e.causation_id, up.n + 1 FROM up
+        JOIN event_index i ON i.namespace = '{ns}' AND i.event_id = up.causation_id
+        JOIN events e ON e.namespace = '{ns}' AND e.position = i.position
+    ) SELECT * FROM up"""
+_DOWN = """
+    WITH RECURSIVE down (event_id, cost_micros, latency_us) AS (
+        SELECT event_id, cost_micros, latency_us FROM events WHERE namespace = '{ns}' AND position =
+            (SELECT position FROM event_index WHERE namespace = '{ns}' AND event_id = '{id}')
+      UNION ALL
+        SELECT e.event_id, e.cost_micros, e.latency_us FROM down
+        JOIN events e ON e.namespace = '{ns}' AND e.causation_id = down.event_id
+    ) SELECT * FROM down"""
+_SUMS = "SELECT * FROM event_statistics WHERE namespace = '{ns}' AND grain = 'total' AND project_id = '{id}'"
+
+
+def _asking(kind: str, which: str) -> Callable[[int], Any]:
+    @contextmanager
+    def sides(size: int) -> Iterator[Sides]:
+        size = max(size, 10 * TREE)
+        with database(kind) as engine:
+            fill(engine, history(size))
+            last, first = f"EV-{(CHAIN - 1) * (size // CHAIN) + 1:09d}", f"EV-{2:09d}"
+            causation = Causation(engine, NAMESPACE, None)
+            asked: dict[str, tuple[Callable[[], object], str, str]] = {
+                "chain": (lambda: causation.chain(last), _UP, last),
+                "tree": (lambda: causation.tree(first), _DOWN, first),
+                "statistics": (lambda: Statistics(engine, NAMESPACE, None).project("WIDE"), _SUMS, "WIDE"),
+            }
+            ask, sql, name = asked[which]
+            yield {"ours": lambda: _ms(ask), "raw SQL": _raw(engine, sql.format(ns=NAMESPACE, id=name))}
+
+    return sides
+
+
+def _raw(engine: Engine, sql: str) -> Callable[[], float]:
+    url = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    is_sqlite = engine.dialect.name == "sqlite"
+    connection: Any = sqlite3.connect(str(engine.url.database)) if is_sqlite else psycopg2.connect(url)
+
+    def ask() -> None:
+        cursor = connection.cursor()
+        cursor.execute(sql)
+        cursor.fetchall()
+        connection.rollback()
+
+    return lambda: _ms(ask)
+
+
+def _ms(ask: Callable[[], object]) -> float:
+    began = time.monotonic()
+    ask()
+    return (time.monotonic() - began) * 1e3
+
+
+LIMITS = tuple(
+    Limit(f"{which}-{kind}", f"{title}, {kind}", "ms", _asking(kind, which))
+    for kind in ("postgresql", "sqlite")
+    for which, title in (
+        ("chain", f"A chain of {CHAIN}"),
+        ("tree", f"A tree of {TREE:,} with totals"),
+        ("statistics", "A project's statistics"),
+    )
+)

@@ -1,0 +1,81 @@
+"""What waits: handlers that await, and events in Redis's memory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.limits.limit import Limit, Sides
+from benchmarks.peers.eventbus import event
+from benchmarks.server import Server
+from events.bus import EventBus
+from events.encoding import encode
+from events.event import Event
+from events.settings import Settings
+
+PAUSE_S = 0.05
+AT_ONCE = 400
+
+
+@contextmanager
+def _awaiting(size: int) -> Iterator[Sides]:
+    def ours() -> float:
+        return asyncio.run(_handled(size))
+
+    yield {"events handled": ours, f"{AT_ONCE} at once, each {PAUSE_S * 1000:.0f} ms": lambda: AT_ONCE / PAUSE_S}
+
+
+async def _handled(size: int) -> float:
+    """Handle events that wait already, in this process; return how many a second."""
+    with tempfile.TemporaryDirectory(prefix="eventbus-bench-") as home, Server() as server:
+        bus = EventBus(Settings(redis_url=server.url, home=home, concurrency=AT_ONCE))
+        done, first, last = 0, 0.0, 0.0
+
+        @bus.subscriber("Waits", ["SHOT_PLANNED"])
+        async def wait(event: Event) -> None:
+            nonlocal done, first, last
+            first = first or time.monotonic()
+            await asyncio.sleep(PAUSE_S)
+            done, last = done + 1, time.monotonic()
+
+        await bus.publish_many([event(n) for n in range(size)])
+        await bus.start_consuming()
+        while done < size:
+            await asyncio.sleep(0.05)
+        await bus.disconnect()
+        return size / (last - first)
+
+
+@contextmanager
+def _memory(size: int) -> Iterator[Sides]:
+    yield {
+        "bytes of a waiting event, one subscriber": lambda: _bytes(size, 1),
+        "two subscribers": lambda: _bytes(size, 2),
+        "its JSON": lambda: float(len(encode(event(size)))),
+    }
+
+
+def _bytes(size: int, subscribers: int) -> float:
+    with tempfile.TemporaryDirectory(prefix="eventbus-bench-") as home, Server() as server:
+        client: Any = server.client
+        bus = EventBus(Settings(redis_url=server.url, home=str(Path(home) / str(os.getpid()))))
+        for number in range(subscribers):
+            bus.subscriber(f"S{number}", ["SHOT_PLANNED"])(print)
+        bus.publish_sync(event(0))
+        before = client.info("memory")["used_memory"]
+        bus.publish_many_sync([event(n) for n in range(1, size + 1)])
+        used: int = client.info("memory")["used_memory"] - before
+        bus.close()
+        return used / size
+
+
+LIMITS = (
+    Limit("awaiting", f"Async handlers that await {PAUSE_S * 1000:.0f} ms", "events/s", _awaiting),
+    Limit("memory", "Redis's memory", "bytes", _memory),
+)
