@@ -50,8 +50,15 @@ class Durations:
     def merge(self, other: Durations) -> None:
         """Add everything that another one has."""
         self.total_us += other.total_us
+        bins = self.bins
+        if not bins:
+            bins.update(other.bins)
+            return
         for number, times in other.bins.items():
-            self._count(number, times)
+            if count := bins.get(number, 0) + times:
+                bins[number] = count
+            else:
+                bins.pop(number, None)
 
     @property
     def count(self) -> int:
@@ -66,8 +73,9 @@ class Durations:
     def percentile_ms(self, percent: int) -> float | None:
         """Return the nearest-rank percentile in milliseconds, less than 1/128 off; None when there are none."""
         rank = -(-self.count * percent // 100)
-        for number in sorted(self.bins):
-            rank -= self.bins[number]
+        bins = self.bins
+        for number in sorted(bins):
+            rank -= bins[number]
             if rank <= 0:
                 return middle_of(number) / 1e3
         return None
