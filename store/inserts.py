@@ -148,9 +148,7 @@ def chunks(values: Collection[Any]) -> Iterator[list[Any]]:
         yield every[start : start + _CHUNK]
 
 
-def _at(
-    connection: Connection, namespace: str, positions: Collection[int], *columns: Column[str]
-) -> Iterator[Any]:
+def _at(connection: Connection, namespace: str, positions: Collection[int], *columns: Column[str]) -> Iterator[Any]:
     for chunk in chunks(positions):
         query = select(events.c.position, *columns).where(events.c.namespace == namespace, events.c.position.in_(chunk))
         yield from connection.execute(query)
