@@ -96,9 +96,11 @@ def test_three_schedulers_fire_every_second_once_while_they_are_killed(
 
 def test_an_archiver_alone_publishes_what_is_due(world: World) -> None:
     world.run([sys.executable, "-m", "console.main", "archive"], "archiver")
-    world.bus.publish_sync(timed(1), delay=0.2)
+    event = timed(1)
+    world.bus.publish_sync(event, delay=0.2)
 
-    wait_until(lambda: world.backend.history.after(0, 10).events, 30, f"the event; {world.log('archiver')}")
+    # in the store, if it is not in Redis any more
+    wait_until(lambda: world.backend.replay.find(event.event_id), 30, f"the event; {world.log('archiver')}")
 
     assert world.redis.zcard(world.keys("scheduled")) == 0
 
