@@ -27,7 +27,7 @@ def main(log: str) -> None:
         assert sound.getnframes() / sound.getframerate() > 1, "the soundtrack is shorter than a second"
     assert json.loads(found["storyboard.json"].read_text()), "the edit list is empty"
     assert "PROJECT_FINALIZED" in text and "PROJECT_CREATED" in text, "the causation tree was not printed"
-    commands = re.findall(r"^\s*\$?\s*((?:\S+=\S+ )*\S*eventbus (?:chain|replay|stats)\b.*)$", text, re.MULTILINE)
+    commands = re.findall(r"^\s*\$?\s*((?:\S+=\S+ )*\S*eventbus (?:chain|tree|replay|stats)\b.*)$", text, re.MULTILINE)
     assert len(commands) >= 3, f"the output names {len(commands)} commands to look further"
     for command in commands:
         words = [f"./.venv/bin/{w}" if w == "eventbus" else w for w in shlex.split(command.split("  #")[0])]

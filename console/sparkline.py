@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from console import wording
 
 if TYPE_CHECKING:
-    from store.statistics import BucketStatistics, EventNumbers, Grain
+    from store.numbers import BucketStatistics, EventNumbers
+    from store.statistics import Grain
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _NOTHING = "·"

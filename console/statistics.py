@@ -16,15 +16,18 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from store.statistics import BucketStatistics, DeliveryStatistics, EventNumbers, Grain, ProjectStatistics
+    from store.numbers import BucketStatistics, DeliveryStatistics, EventNumbers, ProjectNumbers, ProjectStatistics
+    from store.statistics import Grain
 
     Named = Sequence[tuple[str, EventNumbers]]
 
-_TEXT = ("TYPE", "ACTOR", "FIRST (UTC)", "LAST (UTC)", "DAY (UTC)", "HOUR (UTC)")
+_TEXT = ("TYPE", "ACTOR", "PROJECT", "FIRST (UTC)", "LAST (UTC)", "DAY (UTC)", "HOUR (UTC)")
 # What a narrow terminal goes without, and a narrower one.
 _MOMENTS = ("FIRST (UTC)", "LAST (UTC)")
 _AVERAGES = (*_MOMENTS, "AVG COST", "AVG LATENCY")
+_ATTEMPTS = (*_AVERAGES, "ATTEMPTS", "FAILURES")
 _COUNTS = ("waiting", "done", "dead", "discarded", "dropped", "attempts", "failures")
+_OF_HANDLED = ("attempts", "failures", "dead")
 _TIMES = ("elapsed_p50_ms", "elapsed_p95_ms", "elapsed_p99_ms")
 
 
@@ -36,6 +39,11 @@ def print_types(out: Console, found: ProjectStatistics) -> None:
 def print_actors(out: Console, found: ProjectStatistics) -> None:
     """Print a table of actors with a total."""
     _print_events(out, "ACTOR", [(one.actor, one) for one in found.actors], found)
+
+
+def print_projects(out: Console, projects: Sequence[ProjectNumbers], found: ProjectStatistics) -> None:
+    """Print a table of projects, and the total of all projects."""
+    _print_events(out, "PROJECT", [(one.project_id, one) for one in projects], found)
 
 
 def print_timeline(out: Console, buckets: Sequence[BucketStatistics], grain: Grain) -> None:
@@ -60,13 +68,13 @@ def print_deliveries(out: Console, deliveries: Sequence[DeliveryStatistics]) -> 
 
 def print_delivery_buckets(out: Console, deliveries: Sequence[DeliveryStatistics], grain: Grain) -> None:
     """Print a table of what came of the deliveries of each day or hour, all subscribers together, with a total."""
-    from store.statistics import DeliveryStatistics
+    from store.numbers import DeliveryStatistics
 
     buckets = []
     for start, group in groupby(deliveries, lambda one: one.start):
         these = list(group)
         counts = {name: sum(getattr(one, name) for one in these) for name in _COUNTS}
-        buckets.append(DeliveryStatistics(_bucket(start, grain), **counts))
+        buckets.append(DeliveryStatistics(subscriber=_bucket(start, grain), **counts))
     print_fitting(out, _deliveries_table(f"{grain.upper()} (UTC)", buckets, _TIMES))
 
 
@@ -80,8 +88,13 @@ def _print_events(out: Console, heading: str, named: Named, found: ProjectStatis
     if not named:
         out.print(nothing_of(found.project_id), soft_wrap=True)
         return
-    narrower = ((), _MOMENTS, _AVERAGES)
-    print_fitting(out, *(_events_table(heading, named, found.total, without=without) for without in narrower))
+    of_all = found.total.deliveries
+    untold = [] if of_all.failures else ["ATTEMPTS", "FAILURES"]
+    untold += [] if of_all.dead else ["DEAD"]
+    narrower = ((), _MOMENTS, _AVERAGES, _ATTEMPTS)
+    print_fitting(
+        out, *(_events_table(heading, named, found.total, without=[*untold, *without]) for without in narrower)
+    )
 
 
 def _events_table(
@@ -103,7 +116,10 @@ def _events_table(
 
 
 def _cells(heading: str, name: str, numbers: EventNumbers) -> dict[str, str]:
+    from store.numbers import HandledNumbers
+
     costs = numbers.cost_by_currency
+    handled = numbers.deliveries if isinstance(numbers, HandledNumbers) else None
     return {
         heading: name,
         "EVENTS": f"{numbers.count:,}",
@@ -113,6 +129,7 @@ def _cells(heading: str, name: str, numbers: EventNumbers) -> dict[str, str]:
         "P50": wording.duration(numbers.latency_p50_ms),
         "P95": wording.duration(numbers.latency_p95_ms),
         "P99": wording.duration(numbers.latency_p99_ms),
+        **({name.upper(): f"{getattr(handled, name):,}" for name in _OF_HANDLED} if handled else {}),
         "FIRST (UTC)": wording.moment(numbers.first_time),
         "LAST (UTC)": wording.moment(numbers.last_time),
     }

@@ -178,6 +178,12 @@ class _HistoryOnDemand:
         """See `events.ports.HistoryTail.after`."""
         return self._backend.history.after(position, limit)
 
+    def needed_from(self, stored: int) -> int:
+        """See `events.ports.HistoryTail.needed_from`."""
+        from events.needed import needed_from
+
+        return needed_from(self._backend.namespace, stored)
+
     def next_position(self) -> int:
         """See `events.ports.PositionClock.next_position`."""
         return self._backend.history.next_position()

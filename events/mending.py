@@ -21,6 +21,7 @@ from events.scripts import Argument
 MAX_AT_ONCE = 200
 _NAMES_AT_ONCE = 1000
 _ANY_SIZE = 2**63
+_UNSETTLED = ("queue", "delayed", "joins")
 Key = tuple[int, int]
 """A delivery within its subscriber: the event's position, the redelivery."""
 
@@ -89,13 +90,12 @@ def holds(namespace: Namespace, name: str) -> dict[str, Key]:
 
 def present(namespace: Namespace, name: str, known_lanes: Iterable[str]) -> set[Key]:
     """Return every delivery of a subscriber that is anywhere in Redis: waiting, leased, to be retried, parked, dead."""
-    found: set[Key] = set()
-    for _ in range(2):
-        for lane in sorted({*known_lanes, *_moving_lanes(namespace, name)}):
-            found.update(_names(namespace, name, "lane", lane))
-        for place in ("queue", "delayed", "joins", "dead"):
-            found.update(_names(namespace, name, place))
-    return found
+    return _found(namespace, name, known_lanes, (*_UNSETTLED, "dead"))
+
+
+def unsettled(namespace: Namespace, name: str, known_lanes: Iterable[str]) -> set[Key]:
+    """Return every delivery of a subscriber that waits in Redis, is leased, to be retried, or parked."""
+    return _found(namespace, name, known_lanes, _UNSETTLED)
 
 
 def unlisted(namespace: Namespace, name: str, known_lanes: Iterable[str]) -> list[str]:
@@ -142,6 +142,16 @@ def mend(
         flat += [redelivery, recorded.position, root, recorded.depth, *event_arguments(recorded.event, _ANY_SIZE)]
     verdict, now, count, _waiting = namespace.call("mend", name, mends, ENOUGH, *flat)
     return Mended(int(count), now.decode(), verdict == b"STALE")
+
+
+def _found(namespace: Namespace, name: str, known_lanes: Iterable[str], places: Sequence[str]) -> set[Key]:
+    found: set[Key] = set()
+    for _ in range(2):
+        for lane in sorted({*known_lanes, *_moving_lanes(namespace, name)}):
+            found.update(_names(namespace, name, "lane", lane))
+        for place in places:
+            found.update(_names(namespace, name, place))
+    return found
 
 
 def _first(lost: Sequence[tuple[int, RecordedEvent]]) -> Iterator[tuple[int, RecordedEvent]]:

@@ -1,6 +1,6 @@
 """What the floors ask of each other, where a call would point upwards.
 
-Each port has a few methods and a contract in prose. `events.stream` implements both over Redis;
+Each port has a few methods and a contract in prose. `events.backend` joins them to Redis;
 `store` uses them without knowing Redis.
 """
 
@@ -43,6 +43,19 @@ class HistoryTail(Protocol):
 
         Raises:
             RedisUnavailable: when Redis cannot be reached.
+        """
+        ...
+
+    def needed_from(self, stored: int) -> int:
+        """Return the first position that something in Redis needs from SQL, or may need; `records.END` when none is.
+
+        What is older may be pruned, if SQL itself knows of nothing that keeps it.
+
+        Args:
+            stored: how far SQL has history.
+
+        Raises:
+            RedisUnavailable, ScriptFailed, HistoryReset.
         """
         ...
 

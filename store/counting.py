@@ -8,15 +8,15 @@ which these rows have one writer, so sums are read, added to, and written back.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Connection, Table, text
+from sqlalchemy import Connection, RowMapping, Table, text
 
 from store.cursors import insert
 from store.inserts import upsert
 from store.tables import event_statistics, microseconds
-from store.tally import DeliveryTally, EventTally
+from store.tally import DeliveryTally, EventTally, Labels
 
 ALL_PROJECTS = ""
 TOTAL, DAY, HOUR = "total", "day", "hour"
@@ -24,7 +24,7 @@ WIDTHS_US = {TOTAL: 0, DAY: 86_400_000_000, HOUR: 3_600_000_000}
 
 Tally = TypeVar("Tally", EventTally, DeliveryTally)
 Key = tuple[Any, ...]
-"""A row's, without the namespace: project, grain, start; then type and actor, or the subscriber."""
+"""A row's, without the namespace: grain, project, start; then type and actor, or subscriber, type and actor."""
 
 # The rows of many keys in one statement, each looked up in the primary key. CROSS tells SQLite to begin with the
 # keys; PostgreSQL takes it for a plain join.
@@ -55,14 +55,14 @@ class Changes(Generic[Tally]):
         self._make: Callable[[], Tally] = make
         self._by_hour: dict[Key, Tally] = {}
 
-    def at(self, project_id: str | None, moment_us: int, *names: str) -> Tally:
+    def at(self, moment_us: int, of: Labels, *subscriber: str) -> Tally:
         """Return the tally to add to.
 
         Args:
-            project_id: None when it is not known; it is counted for all projects then.
-            names: type and actor, or the subscriber.
+            of: the event's; `UNKNOWN` is counted for all projects together only.
+            subscriber: of the delivery, when it is deliveries that are counted.
         """
-        key: Key = (project_id or ALL_PROJECTS, start_of(HOUR, moment_us), *names)
+        key: Key = (of.project_id, start_of(HOUR, moment_us), *subscriber, of.type, of.actor)
         return self._by_hour.get(key) or self._by_hour.setdefault(key, self._make())
 
     def spread(self) -> dict[Key, Tally]:
@@ -71,7 +71,7 @@ class Changes(Generic[Tally]):
         for (project, hour, *names), tally in self._by_hour.items():
             for of in {project, ALL_PROJECTS}:
                 for grain in WIDTHS_US:
-                    key = (of, grain, start_of(grain, hour), *names)
+                    key = (grain, of, start_of(grain, hour), *names)
                     rows.setdefault(key, self._make()).merge(tally)
         nothing = self._make()
         return {key: tally for key, tally in rows.items() if tally != nothing}
@@ -86,8 +86,8 @@ class EventCounts:
 
     def inserted(self, row: Mapping[Any, Any]) -> None:
         """Count a row of `events` that was not there before."""
-        changed = self._changes.at(row["project_id"], microseconds(row["timestamp"]), row["type"], row["actor"])
-        changed.add(row)
+        labels = Labels(row["project_id"], row["type"], row["actor"])
+        self._changes.at(microseconds(row["timestamp"]), labels).add(row)
 
     def spread(self) -> dict[Key, EventTally]:
         """Return what they come to, by row of `event_statistics`."""
@@ -114,6 +114,15 @@ def add(connection: Connection, namespace: str, table: Table, kind: type[Tally],
         upsert(connection, statement.on_conflict_do_update(index_elements=keys, set_=values), rows)
 
 
+def tallies(table: Table, kind: type[Tally], rows: Iterable[RowMapping]) -> Iterator[tuple[Key, Tally]]:
+    """Iterate over what rows of a table hold, by key; a row that has come to nothing is as good as none."""
+    names, nothing = key_names(table), kind()
+    for row in rows:
+        tally = kind.of(row)
+        if tally != nothing:
+            yield tuple(row[name] for name in names), tally
+
+
 def key_names(table: Table) -> list[str]:
     """Return the columns of a table's keys, the namespace left out."""
     return [column.name for column in table.primary_key if column.name != "namespace"]
@@ -131,5 +140,4 @@ def _stored(
     query = text(sql).columns(*table.c)
     # Not as escapes, which PostgreSQL reads in a database in UTF-8 only.
     asked = json.dumps(sorted(keys), ensure_ascii=False)
-    for row in connection.execute(query, {"namespace": namespace, "keys": asked}).mappings():
-        yield tuple(row[name] for name in names), kind.of(row)
+    yield from tallies(table, kind, connection.execute(query, {"namespace": namespace, "keys": asked}).mappings())

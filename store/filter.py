@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement
 
 from events.errors import InvalidFilter
 from events.event import Event
+from events.records import END
 from store import paths
 from store.rows import is_storable
 from store.tables import events
@@ -47,8 +48,8 @@ class EventFilter:
     metadata: paths.Given = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        if isinstance(self.types, str):
-            raise InvalidFilter(f"The types of a filter are a sequence of names, not the string {self.types!r}.")
+        if isinstance(self.types, str) or not isinstance(self.types, Iterable):
+            raise InvalidFilter(f"The types of a filter are a sequence of names, not {self.types!r:.80}.")
         object.__setattr__(self, "types", tuple(str(getattr(name, "value", name)) for name in self.types))
         for name in ("project_id", "actor", "correlation_id"):
             check_text(name, getattr(self, name))
@@ -119,8 +120,8 @@ def event_filter(
     Raises:
         InvalidFilter: as `EventFilter` does.
     """
-    if isinstance(event_types, str):
-        raise InvalidFilter(f"event_types must be a list of event types, not the string {event_types!r}.")
+    if isinstance(event_types, str) or not isinstance(event_types, Iterable | None):
+        raise InvalidFilter(f"event_types must be a list of event types, not {event_types!r:.80}.")
     names = tuple(str(getattr(kind, "value", kind)) for kind in event_types or ())
     return EventFilter(
         project_id=project_id,
@@ -146,6 +147,18 @@ def check_text(name: str, value: object) -> None:
         raise InvalidFilter(
             f"{name} of a filter holds U+0000 or a lone surrogate, which no event holds: {value!r:.200}."
         )
+
+
+def check_position(position: object) -> None:
+    """Refuse what is no position in history; what is before its beginning is its beginning.
+
+    Raises:
+        InvalidFilter: it is no whole number, or a later one than any event has.
+    """
+    if isinstance(position, bool) or not isinstance(position, int):
+        raise InvalidFilter(f"A position is a whole number of microseconds, not {position!r:.80}.")
+    if position > END:
+        raise InvalidFilter(f"A position is at most {END}, not {position}.")
 
 
 def _utc(name: str, moment: datetime | None) -> datetime | None:

@@ -6,7 +6,7 @@ event. Four rules make the result independent of the order:
     an event adds the row, waiting, if it is not there
     attempts is the highest attempt seen
     the first outcome that ends a delivery ends it; nothing changes its state afterwards
-    the project is that of the event which is stored at the position; unknown until one is
+    project, type and actor are those of the event which is stored at the position; unknown until one is
 
     waiting --done--> done    waiting --dead--> dead    waiting --discarded--> discarded
                               waiting --dropped--> dropped
@@ -31,10 +31,11 @@ from events.records import AttemptState, Outcome, RecordedEvent
 from store import counting, cursors, inserts, partitions
 from store.counting import Changes
 from store.tables import deliveries, delivery_statistics, outcomes
-from store.tally import DeliveryTally
+from store.tally import UNKNOWN, DeliveryTally, Labels
 
 WAITING = "waiting"
 DEAD = AttemptState.DEAD.value
+_LEARNED = ("state", "attempts", "settled_position", *Labels._fields)
 FINAL = (AttemptState.DONE, AttemptState.DEAD, AttemptState.DISCARDED, AttemptState.DROPPED)
 
 Row = dict[str, Any]
@@ -54,7 +55,7 @@ class Fold:
     def __init__(self, namespace: str) -> None:
         self._namespace = namespace
         self._changed: dict[Key, _Delivery] = {}
-        self._projects: dict[int, str] = {}
+        self._labels: dict[int, Labels] = {}
         self._inserted: list[Row] = []
 
     def delivered(self, recorded: RecordedEvent) -> None:
@@ -63,8 +64,8 @@ class Fold:
             self._changed.setdefault((recorded.position, subscriber, 0), _Delivery())
 
     def inserted_event(self, row: Row) -> None:
-        """Note a row of `events` that was not there before: its deliveries have its project from now on."""
-        self._projects[row["position"]] = row["project_id"]
+        """Note a row of `events` that was not there before: its deliveries are counted by its labels from now on."""
+        self._labels[row["position"]] = Labels(row["project_id"], row["type"], row["actor"])
 
     def ended(self, outcome: Outcome) -> None:
         """Note the end of an attempt; one of a malformed entry belongs to no delivery, and its position may be any."""
@@ -85,18 +86,18 @@ class Fold:
 
     def write(self, connection: Connection) -> None:
         """Merge what was learned into the table, and the differences into the statistics."""
-        if not (self._changed or self._projects):
+        if not (self._changed or self._labels):
             return
         # before the lock: others make partitions first, and take it then
         partitions.ensure(connection, "deliveries", [position for position, _, _ in self._changed])
         _hold(connection, self._namespace)
-        new_events = set(self._projects)
+        new_events = set(self._labels)
         old = self._stored(connection, new_events)
-        self._learn_projects(connection, old)
+        self._learn_labels(connection, old)
         changes = Changes(DeliveryTally)
         self._write_rows(connection, old, changes)
         self._count_outcomes(self._inserted, changes)
-        orphans = {position for (position, _, _), row in old.items() if row["project_id"] is None} & new_events
+        orphans = {position for (position, _, _), row in old.items() if _labels_of(row) is UNKNOWN} & new_events
         self._count_again(self._outcomes_of(connection, orphans), changes)
         counting.add(connection, self._namespace, delivery_statistics, DeliveryTally, changes.spread())
 
@@ -119,13 +120,13 @@ class Fold:
             )
             yield from map(dict, connection.execute(query).mappings())
 
-    def _learn_projects(self, connection: Connection, old: dict[Key, Row]) -> None:
-        """Find the projects of what changes: a row has it, or the event at its position."""
+    def _learn_labels(self, connection: Connection, old: dict[Key, Row]) -> None:
+        """Find the labels of what changes: a row has them, or the event at its position."""
         for (position, _, _), row in old.items():
-            if row["project_id"] is not None:
-                self._projects[position] = row["project_id"]
-        unknown = {position for position, _, _ in self._changed} - self._projects.keys()
-        self._projects |= inserts.projects_at(connection, self._namespace, unknown)
+            if (labels := _labels_of(row)) is not UNKNOWN:
+                self._labels[position] = labels
+        unknown = {position for position, _, _ in self._changed} - self._labels.keys()
+        self._labels |= inserts.labels_at(connection, self._namespace, unknown)
 
     def _write_rows(self, connection: Connection, old: dict[Key, Row], changes: Changes[DeliveryTally]) -> None:
         rows = []
@@ -135,15 +136,13 @@ class Fold:
                 continue
             rows.append(after)
             if before:
-                self._at(changes, before, before["project_id"]).add_delivery(before, -1)
-            self._at(changes, after, after["project_id"]).add_delivery(after)
+                _tally(changes, before, _labels_of(before)).add_delivery(before, -1)
+            _tally(changes, after, _labels_of(after)).add_delivery(after)
         if rows:
             column, statement = deliveries.c, cursors.insert(connection, deliveries)
             merged = statement.on_conflict_do_update(
                 index_elements=[column.namespace, column.event_position, column.subscriber, column.redelivery],
-                set_={
-                    name: statement.excluded[name] for name in ("state", "attempts", "settled_position", "project_id")
-                },
+                set_={name: statement.excluded[name] for name in _LEARNED},
             )
             inserts.upsert(connection, merged, rows)
 
@@ -159,21 +158,23 @@ class Fold:
             "state": new.state,
             "attempts": max(new.attempts, old["attempts"]) if old else new.attempts,
             "settled_position": new.settled_position,
-            "project_id": self._projects.get(position),
+            **dict.fromkeys(Labels._fields),
         }
+        if position in self._labels:
+            row |= self._labels[position]._asdict()
         if old and old["settled_position"] is not None:
             row |= {"state": old["state"], "settled_position": old["settled_position"]}
         return row
 
     def _count_outcomes(self, rows: Iterable[Row], changes: Changes[DeliveryTally]) -> None:
         for row in rows:
-            self._at(changes, row, self._projects.get(row["event_position"])).add_outcome(row)
+            _tally(changes, row, self._labels.get(row["event_position"], UNKNOWN)).add_outcome(row)
 
     def _count_again(self, rows: Iterable[Row], changes: Changes[DeliveryTally]) -> None:
-        """Count for their project what was counted for all projects only."""
+        """Count by their labels what was counted without."""
         for row in rows:
-            self._at(changes, row, None).add_outcome(row, -1)
-            self._at(changes, row, self._projects[row["event_position"]]).add_outcome(row)
+            _tally(changes, row, UNKNOWN).add_outcome(row, -1)
+            _tally(changes, row, self._labels[row["event_position"]]).add_outcome(row)
 
     def _outcomes_of(self, connection: Connection, positions: set[int]) -> Iterator[Row]:
         """Iterate over the outcomes of events that earlier transactions inserted."""
@@ -184,9 +185,14 @@ class Fold:
             )
             yield from (dict(row) for row in connection.execute(query).mappings() if row["position"] not in ours)
 
-    @staticmethod
-    def _at(changes: Changes[DeliveryTally], row: Row, project_id: str | None) -> DeliveryTally:
-        return changes.at(project_id, row["event_position"], row["subscriber"])
+
+def _tally(changes: Changes[DeliveryTally], row: Row, of: Labels) -> DeliveryTally:
+    return changes.at(row["event_position"], of, row["subscriber"])
+
+
+def _labels_of(row: Row) -> Labels:
+    """Return the labels that a delivery's row has learned."""
+    return UNKNOWN if row["type"] is None else Labels(row["project_id"], row["type"], row["actor"])
 
 
 def _hold(connection: Connection, namespace: str) -> None:

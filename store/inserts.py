@@ -19,6 +19,7 @@ from store.copying import FEW, copy
 from store.cursors import Insert, insert
 from store.rows import is_storable, recorded_event
 from store.tables import dead_letters, event_index, events, outcomes
+from store.tally import Labels
 
 PURGED = AttemptState.PURGED.value
 # SQLite allows 32,766 parameters in one statement, older ones 999.
@@ -121,12 +122,14 @@ def at_positions(connection: Connection, namespace: str, positions: Collection[i
 
 def ids_at(connection: Connection, namespace: str, positions: Collection[int]) -> dict[int, str]:
     """Return the ids of the events that are stored at those positions, by position."""
-    return _column_at(connection, namespace, positions, events.c.event_id)
+    return {row[0]: row[1] for row in _at(connection, namespace, positions, events.c.event_id)}
 
 
-def projects_at(connection: Connection, namespace: str, positions: Collection[int]) -> dict[int, str]:
-    """Return the projects of the events that are stored at those positions, by position."""
-    return _column_at(connection, namespace, positions, events.c.project_id)
+def labels_at(connection: Connection, namespace: str, positions: Collection[int]) -> dict[int, Labels]:
+    """Return by what the events that are stored at those positions are counted, by position."""
+    column = events.c
+    rows = _at(connection, namespace, positions, *(column[name] for name in Labels._fields))
+    return {row[0]: Labels(*row[1:]) for row in rows}
 
 
 def outcomes_at(connection: Connection, namespace: str, positions: Collection[int]) -> dict[int, dict[str, Any]]:
@@ -145,11 +148,7 @@ def chunks(values: Collection[Any]) -> Iterator[list[Any]]:
         yield every[start : start + _CHUNK]
 
 
-def _column_at(
-    connection: Connection, namespace: str, positions: Collection[int], column: Column[str]
-) -> dict[int, str]:
-    found: dict[int, str] = {}
+def _at(connection: Connection, namespace: str, positions: Collection[int], *columns: Column[str]) -> Iterator[Any]:
     for chunk in chunks(positions):
-        query = select(events.c.position, column).where(events.c.namespace == namespace, events.c.position.in_(chunk))
-        found.update((position, value) for position, value in connection.execute(query))
-    return found
+        query = select(events.c.position, *columns).where(events.c.namespace == namespace, events.c.position.in_(chunk))
+        yield from connection.execute(query)

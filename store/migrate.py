@@ -12,17 +12,18 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, exc, text
 
-from events.errors import NotMigrated
+from events.errors import NotMigrated, StoreUnavailable
 from store import partitions
 from store.engine import reading, writing
 from store.failures import is_missing_schema, name_of, not_migrated
 
-HEAD = "0007"
+HEAD = "0008"
 VERSION_TABLE = "eventbus_version"  # not Alembic's default: an application in the same database has its own
 
 _SCRIPTS = Path(__file__).parent / "migrations"
 _LOCK = 0x6576656E74627573  # b"eventbus", the key of PostgreSQL's advisory lock
 _LOCK_WAIT_S = 60.0
+_ANY_TEXT = ("UTF8", "SQL_ASCII")
 
 
 def upgrade(engine: Engine) -> list[str]:
@@ -32,12 +33,15 @@ def upgrade(engine: Engine) -> list[str]:
         The revisions applied, in order; empty when it was current.
 
     Raises:
-        StoreUnavailable: the database cannot be reached or written.
+        StoreUnavailable: the database cannot be reached or written; or it is new, and could not keep any text.
         NotMigrated: it is at a revision that this version does not know.
 
     Guarantee: all or nothing, and safe when several processes run it at once.
     """
-    done = [] if current(engine) == HEAD else _run(engine, "upgrade", "head")
+    before = current(engine)
+    if before is None:
+        _refuse_few_letters(engine)
+    done = [] if before == HEAD else _run(engine, "upgrade", "head")
     if engine.dialect.name == "postgresql":
         with writing(engine) as connection:
             partitions.ensure_ahead(connection, datetime.now(UTC))
@@ -117,6 +121,19 @@ def _run(engine: Engine, direction: str, revision: str) -> list[str]:
                 f"{HEAD}: {error}. Install the version of the event bus that made it, or name a known revision."
             ) from None
     return done
+
+
+def _refuse_few_letters(engine: Engine) -> None:
+    """Refuse a PostgreSQL that lacks letters: the first event with one would stop its archivers."""
+    if engine.dialect.name != "postgresql":
+        return
+    with reading(engine) as connection:
+        encoding = connection.exec_driver_sql("SHOW server_encoding").scalar()
+    if encoding not in _ANY_TEXT:
+        raise StoreUnavailable(
+            f"The database {name_of(engine)} has the encoding {encoding}, in which most of the world's letters cannot "
+            f"be stored: make one with `CREATE DATABASE ... TEMPLATE template0 ENCODING 'UTF8'`."
+        )
 
 
 def _only_one(connection: Connection) -> None:

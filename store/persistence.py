@@ -8,6 +8,7 @@ gives its connection back. Everything may be repeated.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from itertools import islice
 from typing import Any, TypeVar
@@ -17,8 +18,9 @@ from events.records import RecordedEvent
 from events.types import EventType, TypeName
 from store.blackboard import Blackboard
 from store.filter import event_filter
+from store.numbers import BucketStatistics, DeliveryStatistics, HandledNumbers, ProjectNumbers
 from store.paths import Given
-from store.statistics import BucketStatistics, DeliveryStatistics, EventNumbers, Grain
+from store.statistics import Grain
 
 T = TypeVar("T")
 _PAGE = 500
@@ -130,9 +132,12 @@ class EventPersistence:
         Returns:
             `{"project_id", "total_events", "total_cost", "average_cost", "cost_by_currency",
             "average_latency_ms", "p50_latency_ms", "p95_latency_ms", "p99_latency_ms", "first_event",
-            "last_event", "by_type": {TYPE: the same without project_id and these two}, "by_actor": {ACTOR:
-            likewise}}`. Times are aware datetimes; averages and percentiles are over the events that have
+            "last_event", "deliveries", "by_type": {TYPE: the same without project_id and these two}, "by_actor":
+            {ACTOR: likewise}}`. Times are aware datetimes; averages and percentiles are over the events that have
             the measure, and None when none has. A percentile is less than 1/128 off, the rest exact.
+            "deliveries" is what came of those events, as far as archived: `{"waiting", "done", "dead",
+            "discarded", "dropped", "attempts", "failures", "elapsed_average_ms", "elapsed_p50_ms",
+            "elapsed_p95_ms", "elapsed_p99_ms"}`.
 
         Raises:
             InvalidFilter: the project's id holds U+0000 or a lone surrogate, which no event holds.
@@ -142,6 +147,14 @@ class EventPersistence:
         by_type = {one.type: _numbers(one) for one in found.types}
         by_actor = {one.actor: _numbers(one) for one in found.actors}
         return {"project_id": project_id, **_numbers(found.total), "by_type": by_type, "by_actor": by_actor}
+
+    async def get_project_statistics(self, limit: int = 20) -> list[ProjectNumbers]:
+        """Return the numbers of the projects that cost most; as `Statistics.projects`.
+
+        Raises:
+            StoreUnavailable, NotMigrated, RedisUnavailable.
+        """
+        return await self._hop(lambda: self._blackboard.statistics.projects(limit))
 
     async def get_event_series(
         self,
@@ -170,7 +183,7 @@ class EventPersistence:
         return await self._blackboard.run(call)
 
 
-def _numbers(one: EventNumbers) -> dict[str, Any]:
+def _numbers(one: HandledNumbers) -> dict[str, Any]:
     return {
         "total_events": one.count,
         "total_cost": one.cost_total,
@@ -182,4 +195,5 @@ def _numbers(one: EventNumbers) -> dict[str, Any]:
         "p99_latency_ms": one.latency_p99_ms,
         "first_event": one.first_time,
         "last_event": one.last_time,
+        "deliveries": asdict(one.deliveries),
     }

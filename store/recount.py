@@ -17,7 +17,7 @@ from store.counting import Changes, EventCounts, Key, Tally
 from store.engine import reading, writing
 from store.partitions import LATEST
 from store.tables import archive, deliveries, delivery_statistics, event_statistics, events, outcomes
-from store.tally import DeliveryTally, EventTally
+from store.tally import UNKNOWN, DeliveryTally, EventTally, Labels
 
 _PAGE = 1000
 _OF_DELIVERIES = and_(outcomes.c.event_position > 0, outcomes.c.event_position < LATEST)
@@ -30,7 +30,7 @@ class Difference:
 
     Attributes:
         table: its table.
-        key: project (empty: all), grain, start; then type and actor, or the subscriber.
+        key: grain, project (empty: all), start; then type and actor, or subscriber, type and actor.
         kept: what it holds; None when there is no such row.
         counted: what it ought to hold; None when there ought to be none.
     """
@@ -71,7 +71,7 @@ def recount(engine: Engine, namespace: str) -> None:
     with writing(engine) as connection:
         for stream in ("history", "outcomes", cursors.DIRECT, cursors.DELIVERIES):
             cursors.lock(connection, namespace, stream)
-        _write_projects(connection, namespace)
+        _write_labels(connection, namespace)
         connection.execute(
             archive.delete().where(
                 archive.c.namespace == namespace,
@@ -94,19 +94,26 @@ def _events(connection: Connection, namespace: str) -> dict[Key, EventTally]:
 
 def _deliveries(connection: Connection, namespace: str) -> dict[Key, DeliveryTally]:
     changes = Changes(DeliveryTally)
-    for row in _rows(connection, _with_project(deliveries, namespace)):
-        changes.at(row["of_project"], row["event_position"], row["subscriber"]).add_delivery(row)
-    for row in _rows(connection, _with_project(outcomes, namespace).where(_OF_DELIVERIES)):
-        changes.at(row["of_project"], row["event_position"], row["subscriber"]).add_outcome(row)
+    for row in _rows(connection, _with_labels(deliveries, namespace)):
+        changes.at(row["event_position"], _labels_of(row), row["subscriber"]).add_delivery(row)
+    for row in _rows(connection, _with_labels(outcomes, namespace).where(_OF_DELIVERIES)):
+        changes.at(row["event_position"], _labels_of(row), row["subscriber"]).add_outcome(row)
     return changes.spread()
 
 
-def _with_project(table: Table, namespace: str) -> Select[Any]:
-    """Select rows with the project of the event at their position, null when none is stored."""
+def _with_labels(table: Table, namespace: str) -> Select[Any]:
+    """Select rows with the labels of the event at their position, nulls when none is stored."""
     event = events.c
     is_its_event = and_(event.namespace == table.c.namespace, event.position == table.c.event_position)
     joined = table.outerjoin(events, is_its_event)
-    return select(table, event.project_id.label("of_project")).select_from(joined).where(table.c.namespace == namespace)
+    labels = (event[name].label(f"event_{name}") for name in Labels._fields)
+    return select(table, *labels).select_from(joined).where(table.c.namespace == namespace)
+
+
+def _labels_of(row: RowMapping) -> Labels:
+    if row["event_type"] is None:
+        return UNKNOWN
+    return Labels(*(row[f"event_{name}"] for name in Labels._fields))
 
 
 def _rows(connection: Connection, query: Select[Any]) -> Iterator[RowMapping]:
@@ -114,9 +121,8 @@ def _rows(connection: Connection, query: Select[Any]) -> Iterator[RowMapping]:
 
 
 def _kept(connection: Connection, namespace: str, table: Table, kind: type[Tally]) -> dict[Key, Tally]:
-    names = counting.key_names(table)
     rows = _rows(connection, select(table).where(table.c.namespace == namespace))
-    return {tuple(row[name] for name in names): kind.of(row) for row in rows}
+    return dict(counting.tallies(table, kind, rows))
 
 
 def _differing(table: Table, kept: dict[Key, Tally], counted: dict[Key, Tally]) -> list[Difference]:
@@ -127,14 +133,11 @@ def _differing(table: Table, kept: dict[Key, Tally], counted: dict[Key, Tally]) 
     ]
 
 
-def _write_projects(connection: Connection, namespace: str) -> None:
-    """Give deliveries their projects that an archiver of an older version did not give them."""
+def _write_labels(connection: Connection, namespace: str) -> None:
+    """Give deliveries their labels that an archiver of an older version did not give them."""
     event, delivery = events.c, deliveries.c
-    project = select(event.project_id).where(
-        event.namespace == delivery.namespace, event.position == delivery.event_position
-    )
+    is_its_event = and_(event.namespace == delivery.namespace, event.position == delivery.event_position)
+    labels = {name: select(event[name]).where(is_its_event).scalar_subquery() for name in Labels._fields}
     connection.execute(
-        deliveries.update()
-        .where(delivery.namespace == namespace, delivery.project_id.is_(None))
-        .values(project_id=project.scalar_subquery())
+        deliveries.update().where(delivery.namespace == namespace, delivery.type.is_(None)).values(labels)
     )

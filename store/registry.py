@@ -98,9 +98,9 @@ class Registry:
             if made and "cursor" in kept:
                 kept["first_redelivery"] = str(MOST_REDELIVERIES * next_life(connection, self._namespace))
             values = {
-                "types": _json(set(row.types) | {str(name) for name in types}),
-                "options": json.dumps(dict(options), sort_keys=True),
-                "steering": json.dumps(kept, sort_keys=True),
+                "types": _json(sorted(set(row.types) | {str(name) for name in types})),
+                "options": _json(dict(options)),
+                "steering": _json(kept),
             }
             connection.execute(subscriptions.update().where(*self._is(subscriber)).values(values))
             return kept
@@ -141,7 +141,7 @@ class Registry:
             if held.removed:
                 connection.execute(subscriptions.delete().where(*self._is(subscriber)))
                 return
-            steering = json.dumps(held.steering, sort_keys=True)
+            steering = _json(held.steering)
             connection.execute(subscriptions.update().where(*self._is(subscriber)).values(steering=steering))
 
     def remove(self, subscriber: str, types: Iterable[str] | None = None) -> None:
@@ -158,11 +158,13 @@ class Registry:
             if types is None or not left:
                 connection.execute(subscriptions.delete().where(*self._is(subscriber)))
             else:
-                connection.execute(subscriptions.update().where(*self._is(subscriber)).values(types=_json(left)))
+                connection.execute(
+                    subscriptions.update().where(*self._is(subscriber)).values(types=_json(sorted(left)))
+                )
 
     def _make(self, connection: Connection, subscriber: str, steering: Mapping[str, str]) -> bool:
         """Insert the row if it is missing; return whether it was."""
-        row = {"types": "[]", "options": "{}", "steering": json.dumps(dict(steering), sort_keys=True)}
+        row = {"types": "[]", "options": "{}", "steering": _json(dict(steering))}
         made = insert(connection, subscriptions).on_conflict_do_nothing()
         where = {"namespace": self._namespace, "subscriber": subscriber}
         return connection.execute(made, {**where, **row}).rowcount == 1
@@ -176,5 +178,6 @@ class Registry:
         return subscriptions.c.namespace == self._namespace, subscriptions.c.subscriber == subscriber
 
 
-def _json(types: set[str]) -> str:
-    return json.dumps(sorted(types))
+def _json(value: list[str] | dict[str, str]) -> str:
+    # Not as escapes, which a PostgreSQL without an encoding refuses.
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)

@@ -15,12 +15,11 @@ from itertools import starmap
 
 from sqlalchemy import ColumnElement, Connection, Engine, func, select
 
-from events.errors import InvalidFilter
 from events.ports import HistoryTail, TailPage
-from events.records import END, RecordedEvent
+from events.records import RecordedEvent
 from store import inserts
 from store.engine import reading
-from store.filter import EventFilter
+from store.filter import EventFilter, check_position
 from store.planning import hidden
 from store.rows import RECORDED, recorded
 from store.seam import MovedOn, Seam
@@ -79,8 +78,7 @@ class Replay:
         """
         if limit < 1:
             raise ValueError(f"The limit of a page must be at least 1, not {limit}.")
-        if after > END:
-            raise InvalidFilter(f"A position is at most {END}, not {after}.")
+        check_position(after)
         return self.seam.steadily(lambda: self._page(filter, after, limit))
 
     def iterate(self, filter: EventFilter = _EVERYTHING, after: int = 0, *, page: int = 500) -> Iterator[RecordedEvent]:
@@ -117,8 +115,10 @@ class Replay:
         """Count the events after a position that match, archived or not.
 
         Raises:
+            InvalidFilter: there is no such position.
             StoreUnavailable, NotMigrated, RedisUnavailable.
         """
+        check_position(after)
         return self.seam.steadily(lambda: self._count(filter, after))
 
     def _page(self, filter: EventFilter, after: int, limit: int) -> Page:

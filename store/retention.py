@@ -2,6 +2,7 @@
 
     an event stays    while a delivery of it waits
                       while a dead letter of it is open, or the outbox has a row of it
+                      while something in Redis needs it, or an earlier one: a back-fill, a redelivery, an archiver
                       (what only Redis has is not here yet, and cannot be removed here)
     with it go        its id, deliveries, outcomes, decided dead letters, and the payload that lies on the blackboard
     what stays        the archive's cursors, subscriptions, shared state, and the statistics
@@ -76,11 +77,13 @@ class Pruned:
     """What was removed, or in a rehearsal would be.
 
     Attributes:
+        before: a position: nothing from there on; earlier than was asked for, if Redis needs what follows.
         events: how many. rows: of each other table, by its name; empty in a rehearsal.
         months: of partitions that go as a whole, `2026_12`.
         kept: how many events of that age stay, by reason.
     """
 
+    before: int = 0
     events: int = 0
     rows: Counter[str] = field(default_factory=Counter)
     months: list[str] = field(default_factory=list)
@@ -91,7 +94,7 @@ class Retention:
     """Prunes one namespace. Several processes may prune at once, while archivers and readers go on.
 
     Args:
-        seam: counts what is not archived yet.
+        seam: says what Redis needs, and counts what is not archived yet; one without a tail knows of neither.
     """
 
     def __init__(self, engine: Engine, namespace: str, seam: Seam) -> None:
@@ -106,9 +109,10 @@ class Retention:
         Raises:
             StoreUnavailable, NotMigrated, RedisUnavailable.
         """
+        before = min(before, self._seam.needed_from())
         old = self._old(before, project_id)
         with reading(self._engine) as connection:
-            found = Pruned(events=self._count(connection, *old, *_SETTLED))
+            found = Pruned(before, self._count(connection, *old, *_SETTLED))
         if project_id is None:
             found.months = self._months.droppable(before)
         found.kept = self._kept(before, project_id)
@@ -131,7 +135,8 @@ class Retention:
         Guarantee: an event goes with all that belongs to it or not at all; where a month goes as a whole, what
             belongs to its events goes after them, and the next call ends what an interrupted one has begun.
         """
-        done = Pruned()
+        before = min(before, self._seam.needed_from())
+        done = Pruned(before)
         if project_id is None:
             for month, page in self._months.drop(before):
                 with writing(self._engine) as connection:

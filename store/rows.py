@@ -233,9 +233,9 @@ def exact_of(payload: str, metadata: str) -> str | None:
     return None
 
 
-def is_storable(text: str) -> bool:
-    """Tell whether a database can keep a text: it holds neither U+0000 nor a lone surrogate."""
-    if "\0" in text:
+def is_storable(text: object) -> bool:
+    """Tell whether it is a text that a database can keep: it holds neither U+0000 nor a lone surrogate."""
+    if not isinstance(text, str) or "\0" in text:
         return False
     if text.isascii():
         return True

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine
 
 from events.errors import StoreUnavailable
 from events.ports import HistoryTail, TailPage
-from events.records import RecordedEvent
+from events.records import END, RecordedEvent
 from store import cursors, inserts
 from store.engine import reading
 from store.failures import name_of
@@ -90,6 +90,18 @@ class Seam:
                     f"The archive in {name_of(self._engine)} is more than {TAIL_BOUND:,} events behind history: "
                     f"start `eventbus archive`, and ask again when it has caught up."
                 )
+
+    def needed_from(self) -> int:
+        """Return the first position that something in Redis needs from SQL; `END` when none is, or nobody can say.
+
+        Raises:
+            RedisUnavailable, ScriptFailed, HistoryReset, StoreUnavailable.
+        """
+        if self._tail is None:
+            return END
+        with reading(self._engine) as connection:
+            stored = self.archived(connection)
+        return self._tail.needed_from(stored)
 
     def steadily(self, read: Callable[[], T]) -> T:
         """Do a read that joins SQL and tail, again as often as the archive moves on meanwhile.

@@ -1,4 +1,4 @@
-"""Numbers about events and deliveries: per type, actor, subscriber, day, hour; of a project or of all.
+"""Numbers about events and deliveries: per project, type, actor, subscriber, day, hour; of a project or of all.
 
 Read from two small tables that are kept in the transactions that store events and outcomes, so an answer
 costs a few rows whatever the history; docs/statistics.md says what they hold. Events that are not archived
@@ -7,122 +7,50 @@ yet are added from Redis.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+import heapq
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Engine, Table, select
+from sqlalchemy import ColumnElement, Connection, Engine, Table, false, select
 
 from events.errors import InvalidFilter
 from events.ports import HistoryTail
 from events.records import RecordedEvent
-from store.counting import ALL_PROJECTS, TOTAL, WIDTHS_US, EventCounts, Key, Tally, key_names, start_of
+from store.counting import ALL_PROJECTS, TOTAL, WIDTHS_US, EventCounts, Key, Tally, start_of, tallies
 from store.engine import reading
 from store.filter import EventFilter, check_text
+from store.inserts import chunks
+from store.numbers import (
+    ALL_TYPES,
+    ActorStatistics,
+    BucketStatistics,
+    DeliveryStatistics,
+    ProjectNumbers,
+    ProjectStatistics,
+    TypeStatistics,
+    delivery_numbers,
+    event_numbers,
+    handled_numbers,
+)
 from store.rows import Unstorable, event_row
 from store.seam import Seam
 from store.tables import delivery_statistics, event_statistics, microseconds
 from store.tally import DeliveryTally, EventTally
 
-ALL_TYPES = "*"
 Grain = Literal["day", "hour"]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_PAGE = 1000
 _LAST_START_US = 253_402_300_799_999_999  # no datetime is later
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventNumbers:
-    """What some events amount to.
-
-    Attributes:
-        count: how many events.
-        cost_total: the sum of their costs, whatever the currencies; 0 when none has a cost.
-        cost_average: over the events that have a cost; None when none has.
-        cost_by_currency: the sum of the costs in each currency, `USD` where an event names none.
-        latency_average_ms: exact, over the events that have a latency; None when none has.
-        latency_p50_ms, latency_p95_ms, latency_p99_ms: nearest-rank percentiles of the same, less than 1/128
-            (0.8 percent) off; None when none has.
-        first_time, last_time: the earliest and latest timestamp; None when there are no events.
-    """
-
-    count: int = 0
-    cost_total: float = 0.0
-    cost_average: float | None = None
-    cost_by_currency: dict[str, float] = field(default_factory=dict)
-    latency_average_ms: float | None = None
-    latency_p50_ms: float | None = None
-    latency_p95_ms: float | None = None
-    latency_p99_ms: float | None = None
-    first_time: datetime | None = None
-    last_time: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TypeStatistics(EventNumbers):
-    """What one event type amounts to; `type` is its name, `*` for all types together."""
-
-    type: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActorStatistics(EventNumbers):
-    """What the events of one actor amount to."""
-
-    actor: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BucketStatistics(EventNumbers):
-    """What the events of one day or hour amount to: those with a timestamp from `start` (UTC) to its end."""
-
-    start: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class ProjectStatistics:
-    """What a project amounts to.
-
-    Attributes:
-        project_id: None for all projects of the namespace.
-        types: one for each type that occurs, by name.
-        total: all of them together.
-        actors: one for each actor that occurs, by name.
-    """
-
-    project_id: str | None
-    types: tuple[TypeStatistics, ...]
-    total: TypeStatistics
-    actors: tuple[ActorStatistics, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryStatistics:
-    """What deliveries to one subscriber came to, as far as archived.
-
-    Attributes:
-        waiting, done, dead, discarded, dropped: how many are in each state.
-        attempts: the sum of the attempts that they took.
-        failures: attempts that ended `retried`, `dead` or `lost`.
-        elapsed_average_ms: how long handlers ran; exact; None when no outcome says it.
-        elapsed_p50_ms, elapsed_p95_ms, elapsed_p99_ms: nearest-rank percentiles of the same, less than 1/128 off.
-        start: of the day or hour in which their events were published; None for all of them.
-    """
-
-    subscriber: str
-    waiting: int = 0
-    done: int = 0
-    dead: int = 0
-    discarded: int = 0
-    dropped: int = 0
-    attempts: int = 0
-    failures: int = 0
-    elapsed_average_ms: float | None = None
-    elapsed_p50_ms: float | None = None
-    elapsed_p95_ms: float | None = None
-    elapsed_p99_ms: float | None = None
-    start: datetime | None = None
+# Where the parts of a key are: of a row of `event_statistics`, and of `delivery_statistics`.
+_PROJECT, _START = 1, 2
+_TYPE, _ACTOR = 3, 4
+_SUBSCRIBER, _HANDLED_TYPE, _HANDLED_ACTOR = 3, 4, 5
 
 
 class Statistics:
@@ -144,18 +72,44 @@ class Statistics:
             InvalidFilter: the project's id holds U+0000 or a lone surrogate, which no event holds.
             StoreUnavailable, NotMigrated, RedisUnavailable.
 
-        Guarantee: exact, percentiles within 1/128, over every event published before the call, archived or not.
+        Guarantee: exact, percentiles within 1/128, over every event published before the call, archived or not;
+            what became of deliveries as far as archived.
         """
-        found = self._events(project_id, TOTAL)
-        by_type = _grouped(found, lambda key: key[3])
-        by_actor = _grouped(found, lambda key: key[4])
-        total = _grouped(found, lambda key: ALL_TYPES).get(ALL_TYPES, EventTally())
+        wanted = _Rows(project_id, TOTAL)
+        events, handled = self._events(wanted), self._handled(wanted)
+        by_type, by_actor = _by(events, _TYPE), _by(events, _ACTOR)
+        of_type, of_actor = _by(handled, _HANDLED_TYPE), _by(handled, _HANDLED_ACTOR)
+        total, of_all = _together(events.values(), EventTally()), _together(handled.values(), DeliveryTally())
+        types = [TypeStatistics(type=key, **handled_numbers(by_type[key], of_type.get(key))) for key in by_type]
+        actors = [ActorStatistics(actor=key, **handled_numbers(by_actor[key], of_actor.get(key))) for key in by_actor]
         return ProjectStatistics(
             project_id,
-            tuple(TypeStatistics(type=name, **_numbers(by_type[name])) for name in sorted(by_type)),
-            TypeStatistics(type=ALL_TYPES, **_numbers(total)),
-            tuple(ActorStatistics(actor=name, **_numbers(by_actor[name])) for name in sorted(by_actor)),
+            tuple(sorted(types, key=lambda one: one.type)),
+            TypeStatistics(type=ALL_TYPES, **handled_numbers(total, of_all)),
+            tuple(sorted(actors, key=lambda one: one.actor)),
         )
+
+    def projects(self, limit: int = 20) -> list[ProjectNumbers]:
+        """Return the numbers of those projects that cost most, then of those that have most events.
+
+        Costs are compared as numbers, whatever their currencies.
+
+        Args:
+            limit: at most so many; at least 1.
+
+        Raises:
+            StoreUnavailable, NotMigrated, RedisUnavailable.
+
+        Guarantee: as `project`; memory is bounded by `limit`, time grows with the number of projects.
+        """
+        wanted = _Rows(None, TOTAL, is_each=True)
+        found = self._seam.steadily(lambda: self._dearest(wanted, limit))
+        handled: dict[str, DeliveryTally] = {}
+        with reading(self._engine) as connection:
+            for names in chunks([name for name, _ in found]):
+                of = delivery_statistics.c.project_id.in_(names)
+                handled |= _by(dict(self._read(connection, delivery_statistics, DeliveryTally, wanted, of)), _PROJECT)
+        return [ProjectNumbers(project_id=name, **handled_numbers(tally, handled.get(name))) for name, tally in found]
 
     def series(
         self,
@@ -180,9 +134,8 @@ class Statistics:
 
         Guarantee: as `project`.
         """
-        buckets = _Range(grain, start, end)
-        by_start = _grouped(self._events(project_id, grain, buckets), lambda key: key[2])
-        return [BucketStatistics(start=_moment(at), **_numbers(by_start[at])) for at in sorted(by_start)]
+        by_start = _by(self._events(_Rows.of_time(project_id, grain, start, end)), _START)
+        return [BucketStatistics(start=_moment(at), **event_numbers(by_start[at])) for at in sorted(by_start)]
 
     def deliveries(self, project_id: str | None = None) -> list[DeliveryStatistics]:
         """Return what deliveries of one project, or of all, came to: by subscriber, as far as they are archived.
@@ -193,9 +146,8 @@ class Statistics:
             InvalidFilter: as `project`.
             StoreUnavailable, NotMigrated.
         """
-        found = self._deliveries(project_id, TOTAL)
-        by_name = _grouped(found, lambda key: key[3])
-        return [_delivery_statistics(name, by_name[name]) for name in sorted(by_name)]
+        found = _by(self._handled(_Rows(project_id, TOTAL)), _SUBSCRIBER)
+        return [DeliveryStatistics(subscriber=name, **delivery_numbers(found[name])) for name in sorted(found)]
 
     def delivery_series(
         self,
@@ -208,72 +160,124 @@ class Statistics:
 
         Args and Raises as in `series`; a delivery's attempts count where its event does.
         """
-        found = self._deliveries(project_id, grain, _Range(grain, start, end))
-        by_place = _grouped(found, lambda key: key[2:])
-        return [_delivery_statistics(place[1], by_place[place], _moment(place[0])) for place in sorted(by_place)]
+        found = _by(self._handled(_Rows.of_time(project_id, grain, start, end)), _START, _SUBSCRIBER)
+        return [
+            DeliveryStatistics(subscriber=name, start=_moment(at), **delivery_numbers(found[at, name]))
+            for at, name in sorted(found)
+        ]
 
-    def _events(self, project_id: str | None, grain: str, buckets: _Range | None = None) -> dict[Key, EventTally]:
+    def _events(self, wanted: _Rows) -> dict[Key, EventTally]:
         """Return the archived sums and those of the tail, by key."""
-        check_text("project_id", project_id)
-        return self._seam.steadily(lambda: self._events_once(project_id, grain, buckets))
+        return self._seam.steadily(lambda: self._events_once(wanted))
 
-    def _events_once(self, project_id: str | None, grain: str, buckets: _Range | None) -> dict[Key, EventTally]:
+    def _events_once(self, wanted: _Rows) -> dict[Key, EventTally]:
+        unarchived = self._tail()
+        with reading(self._engine) as connection:
+            found = dict(self._read(connection, event_statistics, EventTally, wanted))
+            for key, tally in self._left(connection, unarchived, wanted):
+                found.setdefault(key, EventTally()).merge(tally)
+        return found
+
+    def _dearest(self, wanted: _Rows, limit: int) -> list[tuple[str, EventTally]]:
+        unarchived = self._tail()
+        with reading(self._engine) as connection:
+            left = _by(dict(self._left(connection, unarchived, wanted)), _PROJECT)
+            found = heapq.nsmallest(limit, self._each_project(connection, wanted, left), key=_dearest_first)
+        return found
+
+    def _each_project(
+        self, connection: Connection, wanted: _Rows, left: dict[str, EventTally]
+    ) -> Iterator[tuple[str, EventTally]]:
+        """Iterate over the projects with their sums, a page in memory at a time; `left` is added to them."""
+        stored = self._read(connection, event_statistics, EventTally, wanted)
+        for name, rows in groupby(stored, lambda row: row[0][_PROJECT]):
+            yield name, _together((tally for _, tally in rows), left.pop(name, EventTally()))
+        yield from left.items()
+
+    def _tail(self) -> list[RecordedEvent]:
+        """Return what is not archived; some of it may be when it is looked at."""
         with reading(self._engine) as connection:
             archived = self._seam.archived(connection)
-        unarchived = list(self._seam.events(archived))
-        with reading(self._engine) as connection:
-            archived = self._seam.archived(connection)  # what it passed meanwhile is in SQL now
-            found = self._read(connection, event_statistics, EventTally, project_id, grain, buckets)
-        of = ALL_PROJECTS if project_id is None else project_id
-        for key, tally in _unarchived(unarchived, archived).items():
-            if key[:2] == (of, grain) and (buckets is None or key[2] in buckets):
-                found.setdefault(key, EventTally()).merge(tally)
-        return found if project_id != ALL_PROJECTS else {}
+        return list(self._seam.events(archived))
 
-    def _deliveries(
-        self, project_id: str | None, grain: str, buckets: _Range | None = None
-    ) -> dict[Key, DeliveryTally]:
-        check_text("project_id", project_id)
-        if project_id == ALL_PROJECTS:  # no project's name
-            return {}
+    def _left(
+        self, connection: Connection, unarchived: Iterable[RecordedEvent], wanted: _Rows
+    ) -> Iterator[tuple[Key, EventTally]]:
+        """Iterate over the sums of those events that a snapshot of the database does not count."""
+        archived = self._seam.archived(connection)
+        sums = _unarchived(unarchived, archived)
+        yield from ((key, tally) for key, tally in sums.items() if key in wanted)
+
+    def _handled(self, wanted: _Rows) -> dict[Key, DeliveryTally]:
         with reading(self._engine) as connection:
-            return self._read(connection, delivery_statistics, DeliveryTally, project_id, grain, buckets)
+            return dict(self._read(connection, delivery_statistics, DeliveryTally, wanted))
 
     def _read(
-        self,
-        connection: Connection,
-        table: Table,
-        kind: type[Tally],
-        project_id: str | None,
-        grain: str,
-        buckets: _Range | None,
-    ) -> dict[Key, Tally]:
-        column = table.c
-        of = ALL_PROJECTS if project_id is None else project_id
-        conditions = [column.namespace == self._namespace, column.project_id == of, column.grain == grain]
-        query = select(table).where(*conditions, *(buckets.conditions(column.start) if buckets else ()))
-        names = key_names(table)
-        rows = connection.execute(query).mappings()
-        return {tuple(row[name] for name in names): kind.of(row) for row in rows}
+        self, connection: Connection, table: Table, kind: type[Tally], wanted: _Rows, *more: ColumnElement[bool]
+    ) -> Iterator[tuple[Key, Tally]]:
+        """Iterate over the rows that are wanted, those of a project after one another."""
+        query = select(table).where(table.c.namespace == self._namespace, *wanted.conditions(table), *more)
+        if wanted.is_each:
+            query = query.order_by(table.c.project_id).execution_options(yield_per=_PAGE)
+        yield from tallies(table, kind, connection.execute(query).mappings())
 
 
-class _Range:
-    """Which buckets of a grain a reader wants: those that begin from `first` to before `end`, microseconds."""
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Which rows of the statistics a question is about.
 
-    def __init__(self, grain: str, start: datetime | None, end: datetime | None) -> None:
+    Attributes:
+        project_id: None for those of all projects together, or with `is_each` of each by itself.
+        first, end: where buckets may begin, microseconds; from and to before; None: anywhere.
+
+    Raises:
+        InvalidFilter: no project has such a name.
+    """
+
+    project_id: str | None
+    grain: str
+    first: int | None = None
+    end: int | None = None
+    is_each: bool = False
+
+    def __post_init__(self) -> None:
+        check_text("project_id", self.project_id)
+
+    @classmethod
+    def of_time(cls, project_id: str | None, grain: str, start: datetime | None, end: datetime | None) -> _Rows:
+        """Return the buckets that lie in a time, as `Statistics.series` says."""
         if grain not in WIDTHS_US or grain == TOTAL:
             raise InvalidFilter(f"The grain of a series is 'day' or 'hour', not {grain!r:.80}.")
         wanted = EventFilter(start_time=start, end_time=end)
-        self.first = start_of(grain, microseconds(wanted.start_time)) if wanted.start_time else None
-        self.end = microseconds(wanted.end_time) if wanted.end_time else None
+        first = start_of(grain, microseconds(wanted.start_time)) if wanted.start_time else None
+        return cls(project_id, grain, first, microseconds(wanted.end_time) if wanted.end_time else None)
 
-    def __contains__(self, start: Any) -> bool:
-        return (self.first is None or start >= self.first) and (self.end is None or start < self.end)
+    def __contains__(self, key: Key) -> bool:
+        grain, project, start = key[:3]
+        is_its = project != ALL_PROJECTS if self.is_each else project == (self.project_id or ALL_PROJECTS)
+        is_then = (self.first is None or start >= self.first) and (self.end is None or start < self.end)
+        return grain == self.grain and is_its and is_then and self.project_id != ALL_PROJECTS
 
-    def conditions(self, column: ColumnElement[int]) -> list[ColumnElement[bool]]:
-        """Return the same on a column of starts."""
-        found = [column >= self.first] if self.first is not None else []
-        return [*found, column < self.end] if self.end is not None else found
+    def conditions(self, table: Table) -> list[ColumnElement[bool]]:
+        """Return the same on the columns of a table."""
+        column = table.c
+        if self.is_each:
+            found = [column.project_id > ALL_PROJECTS]
+        elif self.project_id == ALL_PROJECTS:  # no project's name
+            found = [false()]
+        else:
+            found = [column.project_id == (self.project_id or ALL_PROJECTS)]
+        found.append(column.grain == self.grain)
+        if self.first is not None:
+            found.append(column.start >= self.first)
+        if self.end is not None:
+            found.append(column.start < self.end)
+        return found
+
+
+def _dearest_first(found: tuple[str, EventTally]) -> tuple[int, int, str]:
+    name, tally = found
+    return -sum(tally.cost_micros.values()), -tally.events, name
 
 
 def _unarchived(recorded: Iterable[RecordedEvent], archived: int) -> Mapping[Key, EventTally]:
@@ -288,40 +292,20 @@ def _unarchived(recorded: Iterable[RecordedEvent], archived: int) -> Mapping[Key
     return counts.spread()
 
 
-def _grouped(found: Mapping[Key, Tally], by: Callable[[Key], Any]) -> dict[Any, Tally]:
+def _by(found: Mapping[Key, Tally], *parts: int) -> dict[Any, Tally]:
+    """Add up what has the same parts of its key; one part is a key by itself, several are a tuple."""
     groups: dict[Any, Tally] = {}
+    of = itemgetter(*parts)
     for key, tally in found.items():
-        groups.setdefault(by(key), type(tally)()).merge(tally)
+        groups.setdefault(of(key), type(tally)()).merge(tally)
     return groups
 
 
-def _numbers(tally: EventTally) -> dict[str, Any]:
-    cost = sum(tally.cost_micros.values())
-    return {
-        "count": tally.events,
-        "cost_total": cost / 1e6,
-        "cost_average": cost / 1e6 / tally.priced if tally.priced else None,
-        "cost_by_currency": {currency: micros / 1e6 for currency, micros in sorted(tally.cost_micros.items())},
-        "latency_average_ms": tally.latency.average_ms,
-        **{f"latency_p{percent}_ms": tally.latency.percentile_ms(percent) for percent in (50, 95, 99)},
-        "first_time": tally.first_time,
-        "last_time": tally.last_time,
-    }
-
-
-def _delivery_statistics(subscriber: str, tally: DeliveryTally, start: datetime | None = None) -> DeliveryStatistics:
-    p50, p95, p99 = (tally.elapsed.percentile_ms(percent) for percent in (50, 95, 99))
-    return DeliveryStatistics(
-        subscriber,
-        **tally.states,
-        attempts=tally.attempts,
-        failures=tally.failures,
-        elapsed_average_ms=tally.elapsed.average_ms,
-        elapsed_p50_ms=p50,
-        elapsed_p95_ms=p95,
-        elapsed_p99_ms=p99,
-        start=start,
-    )
+def _together(tallies: Iterable[Tally], total: Tally) -> Tally:
+    """Add everything to a total, and return it."""
+    for tally in tallies:
+        total.merge(tally)
+    return total
 
 
 def _moment(start_us: int) -> datetime:

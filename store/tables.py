@@ -190,7 +190,10 @@ deliveries = Table(
     Column("state", Text, nullable=False),  # waiting, done, dead, discarded, dropped
     Column("attempts", Integer, nullable=False),  # the highest attempt that has an outcome
     Column("settled_position", BigInteger),  # position of the outcome that ended it
-    Column("project_id", Text),  # its event's; null until the event is archived
+    # its event's; null until the event is archived
+    Column("project_id", Text),
+    Column("type", Text),
+    Column("actor", Text),
     # a subscriber's deliveries, in order
     Index("deliveries_subscriber", "namespace", "subscriber", "event_position", "redelivery"),
     # what waits, and what ended otherwise than well: few, whatever the history
@@ -326,8 +329,8 @@ event_statistics = Table(
     "event_statistics",
     metadata,
     Column("namespace", Text, primary_key=True),
+    Column("grain", Text, primary_key=True),  # total, day, hour; before the project, so that totals lie together
     Column("project_id", Text, primary_key=True),  # empty: of all projects together
-    Column("grain", Text, primary_key=True),  # total, day, hour
     Column("start", BigInteger, primary_key=True, autoincrement=False),  # microseconds since 1970; 0 for a total
     Column("type", Text, primary_key=True),
     Column("actor", Text, primary_key=True),
@@ -345,10 +348,13 @@ delivery_statistics = Table(
     "delivery_statistics",
     metadata,
     Column("namespace", Text, primary_key=True),
+    Column("grain", Text, primary_key=True),  # total, day, hour; before the project, so that totals lie together
     Column("project_id", Text, primary_key=True),  # empty: of all projects together
-    Column("grain", Text, primary_key=True),  # total, day, hour
     Column("start", BigInteger, primary_key=True, autoincrement=False),  # microseconds since 1970; 0 for a total
     Column("subscriber", Text, primary_key=True),
+    # of their events; both are empty while these are not archived, and for what was counted before schema 0008
+    Column("type", Text, primary_key=True),
+    Column("actor", Text, primary_key=True),
     Column("waiting", BigInteger, nullable=False),  # deliveries in each state
     Column("done", BigInteger, nullable=False),
     Column("dead", BigInteger, nullable=False),

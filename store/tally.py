@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from events.records import AttemptState
 from store.bins import Durations
@@ -19,6 +19,18 @@ from store.bins import Durations
 USD = "USD"
 STATES = ("waiting", "done", "dead", "discarded", "dropped")
 FAILED = (AttemptState.RETRIED.value, AttemptState.DEAD.value, AttemptState.LOST.value)
+
+
+class Labels(NamedTuple):
+    """By what an event, and what becomes of its deliveries, is counted."""
+
+    project_id: str
+    type: str
+    actor: str
+
+
+# Of an event that is not archived: its deliveries are counted for all projects together only.
+UNKNOWN = Labels("", "", "")
 
 
 @dataclass(slots=True)

@@ -284,7 +284,7 @@ def test_replay_of_the_last_day_takes_a_naive_utcnow(bus: EventBus) -> None:
 def test_a_question_that_contradicts_itself_is_refused_not_answered_with_nothing(bus: EventBus) -> None:
     now = datetime.now(UTC)
 
-    with pytest.raises(InvalidFilter, match="event_types must be a list of event types, not the string 'QA_REPORT'"):
+    with pytest.raises(InvalidFilter, match="event_types must be a list of event types, not 'QA_REPORT'"):
         asyncio.run(bus.replay_events(event_types="QA_REPORT"))
     with pytest.raises(InvalidFilter, match="reversed"):
         asyncio.run(bus.replay_events(start_time=now, end_time=now - timedelta(hours=1)))

@@ -38,16 +38,18 @@ from events.subscriber import CallbackSubscriber, EventSubscriber
 from events.subscriptions import SubscriberOptions
 from events.types import EventType
 from store.exporting import COLUMNS
-from store.pointers import Pointer
-from store.state import Entry
-from store.statistics import (
+from store.numbers import (
     ActorStatistics,
     BucketStatistics,
+    DeliveryNumbers,
     DeliveryStatistics,
+    ProjectNumbers,
     ProjectStatistics,
-    Statistics,
     TypeStatistics,
 )
+from store.pointers import Pointer
+from store.state import Entry
+from store.statistics import Statistics
 from store.tables import metadata
 from store.tree import CausationTree, MissingLink, TreeEvent
 
@@ -156,6 +158,7 @@ def test_the_persistence_has_these_methods() -> None:
         "iter_events": "(self, after=0, *, project_id=None, start_time=None, end_time=None, event_types=None, "
         "actor=None, correlation_id=None, payload=None, metadata=None)",
         "get_event_statistics": "(self, project_id=None)",
+        "get_project_statistics": "(self, limit=20)",
         "get_event_series": "(self, project_id=None, grain='day', start_time=None, end_time=None)",
         "get_delivery_statistics": "(self, project_id=None)",
     }
@@ -261,17 +264,21 @@ def test_statistics_have_these_fields_and_methods() -> None:
         "count", "cost_total", "cost_average", "cost_by_currency", "latency_average_ms", "latency_p50_ms",
         "latency_p95_ms", "latency_p99_ms", "first_time", "last_time",
     ]  # fmt: skip
-    of = {TypeStatistics: "type", ActorStatistics: "actor", BucketStatistics: "start"}
-    assert {kind: [field.name for field in fields(kind)] for kind in of} == {
-        kind: [*numbers, name] for kind, name in of.items()
+    handled = {TypeStatistics: "type", ActorStatistics: "actor", ProjectNumbers: "project_id"}
+    assert {kind: [field.name for field in fields(kind)] for kind in handled} == {
+        kind: [*numbers, "deliveries", name] for kind, name in handled.items()
     }
+    assert [field.name for field in fields(BucketStatistics)] == [*numbers, "start"]
     assert [field.name for field in fields(ProjectStatistics)] == ["project_id", "types", "total", "actors"]
-    assert [field.name for field in fields(DeliveryStatistics)] == [
-        "subscriber", "waiting", "done", "dead", "discarded", "dropped", "attempts", "failures", "elapsed_average_ms",
-        "elapsed_p50_ms", "elapsed_p95_ms", "elapsed_p99_ms", "start",
+    deliveries = [
+        "waiting", "done", "dead", "discarded", "dropped", "attempts", "failures", "elapsed_average_ms",
+        "elapsed_p50_ms", "elapsed_p95_ms", "elapsed_p99_ms",
     ]  # fmt: skip
+    assert [field.name for field in fields(DeliveryNumbers)] == deliveries
+    assert [field.name for field in fields(DeliveryStatistics)] == [*deliveries, "subscriber", "start"]
     assert public_methods(Statistics) == {
         "project": "(self, project_id=None)",
+        "projects": "(self, limit=20)",
         "series": "(self, project_id=None, grain='day', start=None, end=None)",
         "deliveries": "(self, project_id=None)",
         "delivery_series": "(self, project_id=None, grain='day', start=None, end=None)",
@@ -441,7 +448,7 @@ def test_the_tables_are_these() -> None:
         ],
         "deliveries": [
             "namespace", "event_position", "subscriber", "redelivery", "state", "attempts", "settled_position",
-            "project_id",
+            "project_id", "type", "actor",
         ],
         "dead_letters": [
             "namespace", "position", "event_position", "subscriber", "redelivery", "attempts", "worker", "reason",
@@ -461,12 +468,12 @@ def test_the_tables_are_these() -> None:
         ],
         "redactions": ["namespace", "event_id", "paths", "redacted_at"],
         "event_statistics": [
-            "namespace", "project_id", "grain", "start", "type", "actor", "events", "priced", "cost_micros", "timed",
+            "namespace", "grain", "project_id", "start", "type", "actor", "events", "priced", "cost_micros", "timed",
             "latency_us", "latency_bins", "first_time", "last_time",
         ],
         "delivery_statistics": [
-            "namespace", "project_id", "grain", "start", "subscriber", "waiting", "done", "dead", "discarded",
-            "dropped", "attempts", "failures", "timed", "elapsed_us", "elapsed_bins",
+            "namespace", "grain", "project_id", "start", "subscriber", "type", "actor", "waiting", "done", "dead",
+            "discarded", "dropped", "attempts", "failures", "timed", "elapsed_us", "elapsed_bins",
         ],
     }  # fmt: skip
 

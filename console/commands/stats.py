@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from events.backend import Backend
     from store.statistics import Grain, Statistics
 
-WAYS = ("type", "actor", "subscriber", "day", "hour")
-By = Annotated[str, typer.Option("--by", metavar="WHAT", help="type, actor, subscriber, day or hour.")]
+WAYS = ("type", "actor", "subscriber", "project", "day", "hour")
+By = Annotated[str, typer.Option("--by", metavar="WHAT", help="type, actor, subscriber, project, day or hour.")]
 Since = Annotated[
     str | None, typer.Option("--since", metavar="WHEN", help="With --by day or hour: from then, or so long ago.")
 ]
 Until = Annotated[str | None, typer.Option("--until", metavar="WHEN", help="With --by day or hour: until then.")]
+Limit = Annotated[
+    int, typer.Option("--limit", "-n", min=1, metavar="N", help="With --by project: those N that cost most.")
+]
 Recount = Annotated[
     bool, typer.Option("--recount", help="Add everything up again from what is stored, and say what was wrong.")
 ]
@@ -36,14 +39,17 @@ def command(
     by: By = "type",
     since: Since = None,
     until: Until = None,
+    limit: Limit = 20,
     as_json: Json = False,
     recount: Recount = False,
     forget_pruned: ForgetPruned = False,
 ) -> None:
     """Show counts, costs and latencies, and states of deliveries.
 
-    By type, actor, subscriber, day or hour; and how many dead letters wait for a decision. Events are exact to the last
-    one that was published, archived or not; deliveries and dead letters as far as archived. Averages and
+    By type, actor, subscriber, project, day or hour; and how many dead letters wait for a decision. Attempts, failures
+    and dead deliveries are shown as soon as something failed; by type and actor they are those of what the type's or
+    actor's events were delivered to. Events are exact to the last one that was published, archived or not; deliveries
+    and dead letters as far as archived. Averages and
     percentiles are over the events that carry the measure; percentiles are less than 1/128 off. Days and hours
     are those of the events' timestamps, whole and in UTC; deliveries are in those of their events' publishing.
 
@@ -52,6 +58,7 @@ def command(
       eventbus stats
       eventbus stats --project P-1 --json
       eventbus stats --by subscriber
+      eventbus stats --by project --limit 5
       eventbus stats --by hour --since 2d
     """
     from console.opening import reading
@@ -62,6 +69,8 @@ def command(
     with reading() as backend:
         if recount:
             _recount(backend, forget_pruned, as_json)
+        elif by == "project":
+            _show_projects(backend.blackboard.statistics, project, limit, as_json)
         elif by in ("day", "hour"):
             _show_series(backend.blackboard.statistics, project, cast("Grain", by), start, end, as_json)
         else:
@@ -108,6 +117,21 @@ def _show(backend: Backend, project: str | None, by: str, as_json: bool) -> None
         wait = "waits" if count == 1 else "wait"
         of_all = "" if project is None else " of all projects"
         print(f"\n{plural(count, 'dead letter')}{of_all} {wait} for a decision: see `eventbus dead list`.")
+
+
+def _show_projects(statistics: Statistics, project: str | None, limit: int, as_json: bool) -> None:
+    from console.statistics import print_projects
+
+    if project is not None:
+        raise Mistake("--by project shows all projects: leave --project out, or ask with another --by.")
+    found = statistics.projects(limit + 1)
+    projects = found[:limit]
+    if as_json:
+        print_json({"projects": projects, "is_all": len(found) <= limit})
+        return
+    print_projects(console(), projects, statistics.project())
+    if len(found) > limit:
+        print(f"\nThere are more projects than these, which cost most: --limit {10 * limit} shows more.")
 
 
 def _show_series(

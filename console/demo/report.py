@@ -87,10 +87,11 @@ def commands(told: Told, settings: Settings, given_home: str) -> list[str]:
     project = shlex.quote(told.root.project_id)
     return [
         f"{begin} chain {told.final.event.event_id}",
-        f"{begin} chain {told.final.event.event_id} --tree",
+        f"{begin} tree {told.root.event_id} --latency",
         f"{begin} replay --project {project}",
         f"{begin} replay --project {project} --type CONSISTENCY_FAILED --json",
         f"{begin} stats --project {project}",
+        f"{begin} stats --by subscriber",
         f"{begin} tail -n 5",
         f"{begin} doctor",
     ]

@@ -154,6 +154,18 @@ def test_stats_are_told_by_actor_by_hour_and_by_day(told: Place) -> None:
     assert told.run("stats", "-p", "P-1", "--by", "subscriber").out == "There are no deliveries of project 'P-1'.\n"
 
 
+def test_stats_by_project_show_those_that_cost_most_and_say_that_there_are_more(told: Place) -> None:
+    every = told.run("stats", "--by", "project", "--json").json()
+    shown = told.run("stats", "--by", "project", "-n", "1")
+
+    assert every["is_all"] and every["projects"][0]["project_id"] == "P-1"
+    assert every["projects"][0]["cost_total"] == 0.07 and every["projects"][0]["deliveries"]["attempts"] == 0
+    assert [line.split()[0] for line in shown.out.splitlines()[:3]] == ["PROJECT", "P-1", "total"]
+    assert shown.out.endswith("\nThere are more projects than these, which cost most: --limit 10 shows more.\n")
+    assert "leave --project out" in told.run("stats", "--by", "project", "-p", "P-1").sentence()
+    assert "--limit" in told.run("stats", "--by", "project", "-n", "0").err
+
+
 def test_sums_that_are_wrong_are_named_and_added_up_again(told: Place) -> None:
     database = sqlite3.connect(told.directory / ".eventbus" / "eventbus.db")
     with database:

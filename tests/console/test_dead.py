@@ -371,6 +371,21 @@ def _database(morgue: Morgue) -> str:
     return json.dumps(rows, default=str)
 
 
+def test_statistics_tell_failures_by_type_actor_and_project_of_the_events(full: Morgue) -> None:
+    full.archive()
+
+    for way in ("type", "actor", "project"):
+        lines = full.place.run("stats", "--by", way, COLUMNS="200").out.splitlines()
+        head = next(n for n, line in enumerate(lines) if line.startswith(way.upper()))
+        total = next(line for line in lines[head:] if line.startswith("total"))
+        names = lines[head].replace("AVG ", "AVG_").replace(" (UTC)", "").split()
+        ends = [lines[head].replace("AVG ", "AVG_").index(name) + len(name) for name in names]
+        cells = {name: total[:end].split()[-1] for name, end in zip(names, ends, strict=True)}
+        assert (cells["ATTEMPTS"], cells["FAILURES"], cells["DEAD"]) == ("4", "4", "4"), way
+    narrow = full.place.run("stats", COLUMNS="80").out
+    assert "DEAD" in narrow and max(map(len, narrow.splitlines())) <= 80
+
+
 def test_statistics_tell_failures_by_the_day_and_times_on_a_narrow_terminal(full: Morgue) -> None:
     full.archive()
     subscribers = full.place.run("stats", "--by", "subscriber", COLUMNS="80").out.splitlines()

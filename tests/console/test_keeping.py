@@ -13,10 +13,11 @@ import pytest
 from sqlalchemy import select
 
 from events.backend import Backend
+from events.backfill import fill, look
 from events.deliveries import Deliveries, Settlement
 from events.event import Event
 from events.namespace import Declared
-from events.records import AttemptState
+from events.records import END, AttemptState
 from events.redelivery import begin, give_up, hand_over
 from events.routes import declare
 from events.settings import Settings
@@ -146,6 +147,24 @@ def test_what_a_back_filling_subscriber_has_still_to_get_stays(full: House) -> N
 
     assert done.code == 0 and "a back-fill, a redelivery or an archiver has not come to them yet" in done.out
     assert full.ids() == [f"EV-{n}" for n in range(1, 7)]
+
+
+def test_what_a_back_fill_delivered_stays_until_it_is_settled_for_callers_in_python_too(full: House) -> None:
+    begun = {"state": "backfill", "cursor": "0", "first_redelivery": "1000000"}
+    declare(full.namespace, Declared("Newcomer", ("QA_REPORT",), SubscriberOptions().record(), begun), 100)
+    events = list(full.backend.replay.iterate(EventFilter(types=("QA_REPORT",))))
+    since = look(full.namespace, "Newcomer")
+    assert fill(full.namespace, "Newcomer", since, events[-1].position, events, is_end=True).verdict == "live"
+
+    held = full.backend.blackboard.retention.prune(END)
+
+    assert (held.events, held.before) == (2, events[0].position)
+    assert full.ids() == ["EV-3", "EV-4", "EV-5", "EV-6"]
+    deliveries = Deliveries(full.namespace, "host-1-b", 100)
+    for lease in deliveries.read(["Newcomer"], 10, None):
+        assert deliveries.settle([Settlement(lease, action="end", state=AttemptState.DONE)]) == ["settled"]
+    full.archive()
+    assert full.run("prune", "--older-than", "0s", "--yes").out.startswith("Removed 2 events")
 
 
 def test_what_a_redelivery_has_not_come_to_stays(full: House) -> None:

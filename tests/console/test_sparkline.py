@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from console.sparkline import grain_for, sparkline, timeline
-from store.statistics import BucketStatistics, EventNumbers
+from store.numbers import BucketStatistics, EventNumbers
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from events.ports import TailPage
-from events.records import RecordedEvent
+from events.records import END, RecordedEvent
 
 
 @dataclass
@@ -15,6 +15,7 @@ class FakeTail:
 
     Attributes:
         before_read: called before each page is read: the moment for an archiver to move.
+        needed: the first position that something in Redis needs.
         trimmed: whether events up to `archived` are gone, as Redis may trim them.
     """
 
@@ -23,6 +24,10 @@ class FakeTail:
     trimmed: bool = True
     before_read: Callable[[], None] = lambda: None
     reads: int = 0
+    needed: int = END
+
+    def needed_from(self, stored: int) -> int:
+        return self.needed
 
     def after(self, position: int, limit: int) -> TailPage:
         self.before_read()

@@ -32,6 +32,7 @@ from tests.store.doubles import FakeClock
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 US = timedelta(microseconds=1)
 HOUR_US = 3_600_000_000
+LABELS = ("project_id", "type", "actor")
 
 
 def starts(moment_us):
@@ -49,7 +50,7 @@ def rows(engine, namespace, table):
 def by_hand(engine, namespace):
     """What both tables ought to hold, from rows alone: {key: {what: how much}}."""
     stored = rows(engine, namespace, events)
-    project_at = {row["position"]: row["project_id"] for row in stored}
+    labels_at = {row["position"]: (row["project_id"], row["type"], row["actor"]) for row in stored}
     found = defaultdict(Counter)
     for row in stored:
         says = Counter({"events": 1})
@@ -70,10 +71,11 @@ def by_hand(engine, namespace):
                 says += Counter({"timed": 1, "us": row["elapsed_us"], f"bin {bin_of(row['elapsed_us'])}": 1})
         else:
             continue
+        project_id, type, actor = labels_at.get(position, ("", "", ""))
         for grain, start in starts(position).items():
-            for project in {"", project_at.get(position, "")}:
-                found[project, grain, start, row["subscriber"]] += says
-    return {key: says for key, says in found.items()}
+            for project in {"", project_id}:
+                found[project, grain, start, row["subscriber"], type, actor] += says
+    return {key: says for key, says in found.items() if any(says.values())}
 
 
 def as_kept(engine, namespace):
@@ -90,8 +92,8 @@ def as_kept(engine, namespace):
         says = Counter({word: row[word] for word in words})
         says.update({f"bin {number}": count for number, count in row["elapsed_bins"].items()})
         says["us"] = row["elapsed_us"]
-        found[row["project_id"], row["grain"], row["start"], row["subscriber"]] = says
-    return found
+        found[row["project_id"], row["grain"], row["start"], row["subscriber"], row["type"], row["actor"]] = says
+    return {key: says for key, says in found.items() if any(says.values())}
 
 
 def assert_exact(engine, namespace):
@@ -194,9 +196,9 @@ def test_statistics_are_exact_after_crashes_and_repeats_in_any_order(engine, his
         assert as_kept(engine, namespace) == by_hand(engine, namespace)
 
     assert_exact(engine, namespace)
-    known = {row["position"]: row["project_id"] for row in rows(engine, namespace, events)}
+    known = {row["position"]: [row[name] for name in LABELS] for row in rows(engine, namespace, events)}
     for row in rows(engine, namespace, deliveries):
-        assert row["project_id"] == known.get(row["event_position"])
+        assert [row[name] for name in LABELS] == known.get(row["event_position"], [None] * 3)
 
 
 def test_a_delivery_whose_event_comes_later_is_counted_for_its_project_then(engine, archive):
@@ -209,6 +211,9 @@ def test_a_delivery_whose_event_comes_later_is_counted_for_its_project_then(engi
 
     assert statistics.deliveries("film") == statistics.deliveries() == [before]
     assert_exact(engine, "test")
+    found = statistics.project("film")
+    for numbers in (found.total, *found.types, *found.actors, *statistics.projects()):
+        assert (numbers.deliveries.failures, numbers.deliveries.done, numbers.deliveries.attempts) == (1, 1, 2)
 
 
 def test_an_event_and_outcomes_of_its_own_batch_are_counted_once(engine, archive):
@@ -273,7 +278,7 @@ def test_what_was_stored_uncounted_is_named_and_mended(engine, archive):
         connection.execute(event_statistics.delete().where(event_statistics.c.type == "OTHER"))
         connection.execute(event_statistics.update().values(events=7, latency_us=2**70))
         connection.execute(delivery_statistics.delete().where(delivery_statistics.c.project_id == "film"))
-        connection.execute(deliveries.update().values(project_id=None))
+        connection.execute(deliveries.update().values(dict.fromkeys(LABELS)))
 
     found = differences(engine, "test")
     assert len(found) == 6 + 6 + 3

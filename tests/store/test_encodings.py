@@ -1,15 +1,17 @@
-"""A PostgreSQL whose cluster was made without a locale, as `initdb` makes it where LANG is not set."""
+"""A PostgreSQL that is not in UTF-8: one without an encoding (`initdb` where LANG is not set), one with few letters."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from sqlalchemy import Engine
 
+from events.errors import StoreUnavailable
 from events.records import AttemptState, Outcome
 from store.archive import Archive
 from store.blackboard import Blackboard
-from store.migrate import upgrade
+from store.migrate import current, upgrade
 from store.recount import differences
 from store.replay import Replay
 from tests.servers import PostgresServer
@@ -40,3 +42,17 @@ def test_a_database_without_an_encoding_keeps_any_text(
         assert [one.event.event_id for one in board.causation.chain("É7")] == ["É1", "É7"]
         assert board.causation.tree("É1").count == 39
     assert differences(engine, "test") == []
+    board.registry.save("Café", ["Été"], {"ordering": "É"}, {})
+    assert [(one.subscriber, one.types) for one in board.registry.all()] == [("Café", ["Été"])]
+
+
+def test_a_database_in_which_most_letters_cannot_be_stored_is_refused_before_anything_is_made(
+    postgres: PostgresServer, open_at: Callable[..., Engine]
+) -> None:
+    postgres.execute("CREATE DATABASE few_letters TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
+    engine = open_at(postgres.url("few_letters"))
+
+    with pytest.raises(StoreUnavailable, match=r"the encoding LATIN1, in which .* ENCODING 'UTF8'"):
+        upgrade(engine)
+
+    assert current(engine) is None

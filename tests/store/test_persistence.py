@@ -227,12 +227,15 @@ def test_statistics_have_their_documented_shape(persistence):
 
     assert set(found) == {
         "project_id", "total_events", "total_cost", "average_cost", "cost_by_currency", "average_latency_ms",
-        "p50_latency_ms", "p95_latency_ms", "p99_latency_ms", "first_event", "last_event", "by_type", "by_actor",
+        "p50_latency_ms", "p95_latency_ms", "p99_latency_ms", "first_event", "last_event", "deliveries",
+        "by_type", "by_actor",
     }  # fmt: skip
     assert (found["total_events"], found["total_cost"], found["average_latency_ms"]) == (2, 0.5, 100.0)
     assert found["by_type"]["QA_REPORT"]["total_cost"] == 0.25
     assert found["by_actor"]["a"]["total_events"] == 2
+    assert found["by_actor"]["a"]["deliveries"]["dead"] == found["deliveries"]["attempts"] == 0
     assert asyncio.run(persistence.get_event_statistics("nobody"))["total_events"] == 0
+    assert [one.project_id for one in asyncio.run(persistence.get_project_statistics(1))] == ["film"]
 
 
 def test_a_series_and_deliveries_come_over_the_same_edge(board, persistence):

@@ -166,6 +166,10 @@ QUESTIONS: dict[str, tuple[Callable[[Engine], Any], list[str]]] = {
         lambda e: board_of(e).statistics.series("p7", "hour", NOON, NOON + timedelta(days=1)),
         ["event_statistics_pkey"],
     ),
+    "the projects'": (
+        lambda e: board_of(e).statistics.projects(5),
+        ["event_statistics_pkey", "delivery_statistics_pkey"],
+    ),
     "a subscriber's numbers": (lambda e: board_of(e).statistics.deliveries("p7"), ["delivery_statistics_pkey"]),
     "a series of them": (
         lambda e: board_of(e).statistics.delivery_series("p7", "hour", NOON),

@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from events.errors import RedisUnavailable, StoreUnavailable
+from events.errors import InvalidFilter, RedisUnavailable, StoreUnavailable
+from events.records import END
 from store import seam
 from store.archive import Archive
 from store.direct import DirectWriter
-from store.filter import EventFilter
+from store.filter import EventFilter, event_filter
 from store.replay import Page, Replay
 from tests.store.conftest import an_event, store_events
 from tests.store.doubles import FakeClock, FakeTail
@@ -215,6 +216,25 @@ def test_a_time_range_is_half_open_and_naive_times_are_utc(engine, archive):
     wanted = EventFilter(start_time=naive + timedelta(microseconds=2), end_time=naive + timedelta(microseconds=4))
 
     assert positions(Replay(engine, "test", None).iterate(wanted)) == [2, 3]
+
+
+@pytest.mark.parametrize("position", [True, None, "7", 1.5, END + 1])
+def test_what_is_no_position_is_refused(engine, archive, position):
+    store_events(archive, an_event(1))
+    replay = Replay(engine, "test", None)
+
+    for ask in (replay.page, lambda *where: list(replay.iterate(*where)), replay.count):
+        with pytest.raises(InvalidFilter, match="A position is"):
+            ask(EventFilter(), position)
+    assert replay.count(EventFilter(), -5) == 1, "before the beginning is the beginning"
+
+
+@pytest.mark.parametrize("types", [7, True, "T"])
+def test_types_that_are_no_list_are_refused(types):
+    with pytest.raises(InvalidFilter, match="are a sequence of names, not"):
+        EventFilter(types=types)
+    with pytest.raises(InvalidFilter, match="must be a list of event types, not"):
+        event_filter(event_types=types)
 
 
 def test_a_reversed_range_a_string_of_types_and_a_limit_of_nothing_are_refused(engine):

@@ -11,7 +11,8 @@ import pytest
 
 from events.errors import InvalidFilter
 from events.records import AttemptState, Outcome
-from store.statistics import DeliveryStatistics, Statistics
+from store.numbers import DeliveryStatistics
+from store.statistics import Statistics
 from tests.store.conftest import an_event, store_events
 from tests.store.doubles import FakeTail
 
@@ -89,6 +90,12 @@ def test_statistics_are_what_counting_by_hand_gives(engine, archive, size, part)
         assert [one.actor for one in found.actors] == sorted({r.event.actor for r in mine})
         assert all(says(one, [r for r in mine if r.event.actor == one.actor]) for one in found.actors)
         assert found.total.type == "*" and says(found.total, mine)
+    by_project = {name: [r for r in history if r.event.project_id == name] for name in ("film", "song")}
+    projects = statistics.projects()
+    assert {one.project_id for one in projects} == {name for name, mine in by_project.items() if mine}
+    assert all(says(one, by_project[one.project_id]) for one in projects)
+    assert projects == sorted(projects, key=lambda one: (-one.cost_total, -one.count, one.project_id))
+    assert statistics.projects(1) == projects[:1]
 
 
 def test_sums_beyond_64_bits_are_exact(engine, archive):
@@ -122,9 +129,49 @@ def test_deliveries_are_counted_by_subscriber_and_state(engine, archive):
         writer.advance(14, "14-0")
 
     assert Statistics(engine, "test", None).deliveries() == [
-        DeliveryStatistics("A", waiting=1, done=1, dead=1, discarded=1, attempts=6, failures=2),
-        DeliveryStatistics("B", waiting=4),
+        DeliveryStatistics(subscriber="A", waiting=1, done=1, dead=1, discarded=1, attempts=6, failures=2),
+        DeliveryStatistics(subscriber="B", waiting=4),
     ]
+
+
+def test_what_became_of_deliveries_is_told_by_project_type_and_actor_of_their_events(engine, archive):
+    history = [
+        an_event(1, "T", actor="a", deliveries=("A", "B")),
+        an_event(2, "U", actor="a", deliveries=("A",), metadata={"cost": 1}),
+        an_event(3, "U", actor="b", project_id="song", deliveries=("A",), metadata={"cost": 2}),
+        an_event(4, "V", actor="c", project_id="song"),
+    ]
+    with archive.writer("outcomes") as writer:  # before their events
+        ended = [
+            Outcome(11, 1, "A", 0, 1, AttemptState.RETRIED, "w", elapsed_us=1000),
+            Outcome(12, 1, "A", 0, 2, AttemptState.DEAD, "w", elapsed_us=1000),
+            Outcome(13, 3, "A", 0, 1, AttemptState.DONE, "w", elapsed_us=64),
+            Outcome(14, 9, "A", 0, 1, AttemptState.DONE, "w"),
+        ]
+        writer.append_outcomes(ended)
+        writer.advance(14, "14-0")
+    statistics = Statistics(engine, "test", None)
+
+    def told(one):
+        of = one.deliveries
+        return of.waiting, of.done, of.dead, of.attempts, of.failures, of.elapsed_p50_ms
+
+    assert told(statistics.project().total) == (0, 2, 1, 4, 2, 1.003)
+    store_events(archive, *history)
+
+    found = statistics.project()
+    assert {one.type: told(one) for one in found.types} == {
+        "T": (1, 0, 1, 2, 2, 1.003), "U": (1, 1, 0, 1, 0, 0.064), "V": (0, 0, 0, 0, 0, None),
+    }  # fmt: skip
+    assert {one.actor: told(one) for one in found.actors} == {
+        "a": (2, 0, 1, 2, 2, 1.003), "b": (0, 1, 0, 1, 0, 0.064), "c": (0, 0, 0, 0, 0, None),
+    }  # fmt: skip
+    assert told(found.total) == (2, 2, 1, 4, 2, 1.003), "one of them is of an event that nobody knows"
+    assert [(one.project_id, told(one)) for one in statistics.projects()] == [
+        ("song", (0, 1, 0, 1, 0, 0.064)), ("film", (2, 0, 1, 2, 2, 1.003)),
+    ]  # fmt: skip
+    assert [one.type for one in statistics.project("song").types] == ["U", "V"]
+    assert told(statistics.project("song").total) == told(statistics.projects(1)[0])
 
 
 @pytest.mark.parametrize("part", [0, 0.5, 1])
@@ -239,7 +286,7 @@ def test_deliveries_are_counted_by_project_and_by_the_hour_of_their_event(engine
     assert (film.done, film.waiting, film.attempts, film.failures) == (1, 1, 2, 1)
     assert (film.elapsed_average_ms, film.elapsed_p50_ms) == (2.05, 0.1)
     assert film.elapsed_p99_ms == pytest.approx(4, rel=1 / 128)
-    assert other == DeliveryStatistics("B", waiting=1)
+    assert other == DeliveryStatistics(subscriber="B", waiting=1)
     (song,) = statistics.deliveries("song")
     assert (song.waiting, song.failures, song.elapsed_p95_ms) == (1, 1, None)
     by_hour = [
