@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from store.numbers import BucketStatistics, DeliveryStatistics, EventNumbers, ProjectNumbers, ProjectStatistics
+    from store.numbers import (
+        BucketStatistics,
+        DeliveryNumbers,
+        DeliveryStatistics,
+        EventNumbers,
+        HandledNumbers,
+        ProjectNumbers,
+        ProjectStatistics,
+    )
     from store.statistics import Grain
 
     Named = Sequence[tuple[str, EventNumbers]]
@@ -34,11 +42,13 @@ _TIMES = ("elapsed_p50_ms", "elapsed_p95_ms", "elapsed_p99_ms")
 def print_types(out: Console, found: ProjectStatistics) -> None:
     """Print a table of types with a total."""
     _print_events(out, "TYPE", [(one.type, one) for one in found.types], found)
+    _print_unknown(out, "type", found, found.types)
 
 
 def print_actors(out: Console, found: ProjectStatistics) -> None:
     """Print a table of actors with a total."""
     _print_events(out, "ACTOR", [(one.actor, one) for one in found.actors], found)
+    _print_unknown(out, "actor", found, found.actors)
 
 
 def print_projects(out: Console, projects: Sequence[ProjectNumbers], found: ProjectStatistics) -> None:
@@ -95,6 +105,23 @@ def _print_events(out: Console, heading: str, named: Named, found: ProjectStatis
     print_fitting(
         out, *(_events_table(heading, named, found.total, without=[*untold, *without]) for without in narrower)
     )
+
+
+def _print_unknown(out: Console, what: str, found: ProjectStatistics, named: Sequence[HandledNumbers]) -> None:
+    """Say how many deliveries are in the total's failures, and in no row."""
+    of_all = found.total.deliveries
+    rest = _deliveries(of_all) - sum(_deliveries(one.deliveries) for one in named)
+    if rest > 0 and named and (of_all.failures or of_all.dead):
+        deliveries = wording.plural(rest, "delivery", "deliveries")
+        out.print(
+            f"\nThe total counts {deliveries} of which no {what} is known: pruned before schema 0008, or of an event "
+            "that is not archived.",
+            soft_wrap=True,
+        )
+
+
+def _deliveries(numbers: DeliveryNumbers) -> int:
+    return numbers.waiting + numbers.done + numbers.dead + numbers.discarded + numbers.dropped
 
 
 def _events_table(

@@ -8,14 +8,12 @@ is not archived, and deliveries that a back-fill has made, of which SQL hears wi
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 
-from events.errors import RedeliveryRefused, UnknownSubscriber
-from events.mending import ground, lanes, unsettled
+from events.inspection import Inspection
+from events.mending import ground, unsettled
 from events.namespace import Namespace
 from events.records import END, Outcome
-from events.redelivery import look
-from events.standing import standings
+from events.redelivery import under_way
 from events.stream import HistoryStream
 
 _PAGE = 1000
@@ -28,34 +26,27 @@ def needed_from(namespace: Namespace, stored: int) -> int:
         stored: how far SQL has history.
 
     Raises:
-        RedisUnavailable, ScriptFailed, HistoryReset.
+        RedisUnavailable, ScriptFailed.
     """
     # Outcomes last: what has been settled meanwhile is told there, or archived.
-    cursors = [*_read_later(namespace), *_made_by_back_fills(namespace), *_told(HistoryStream(namespace), stored)]
+    cursors = [*_delivered_later(namespace), *_told(HistoryStream(namespace), stored)]
     return min(cursors, default=END - 1) + 1
 
 
-def _read_later(namespace: Namespace) -> Iterator[int]:
-    """Iterate over the positions that back-fills and redeliveries have come to."""
-    for found in standings(namespace):
+def _delivered_later(namespace: Namespace) -> Iterator[int]:
+    """Iterate over the positions that back-fills and redeliveries have come to, or whose deliveries have ended to."""
+    names = Inspection(namespace).subscribers()
+    for cursor, _ in under_way(namespace, names).values():
+        yield cursor
+    for name in names:
+        found = ground(namespace, name)
         if found.filled_to is not None:
             yield found.filled_to
-            continue
-        with suppress(RedeliveryRefused, UnknownSubscriber):  # a join, or one that is being dropped
-            under = look(namespace, found.queue.subscriber)
-            if under.number:
-                yield under.cursor
-
-
-def _made_by_back_fills(namespace: Namespace) -> Iterator[int]:
-    """Iterate over a position before the oldest delivery of each subscriber that ever had a back-fill."""
-    names = [found.queue.subscriber for found in standings(namespace)]
-    filled = [name for name in names if ground(namespace, name).first_redelivery]
-    known = lanes(namespace) if filled else {}
-    for name in filled:
-        positions = [position for position, _ in unsettled(namespace, name, known.get(name, ())) if position > 0]
-        if positions:
-            yield min(positions) - 1
+        if first := found.first_redelivery:
+            # One that publish made has a row in SQL. Every lane that holds something is listed, or held.
+            made = [place for place, redelivery in unsettled(namespace, name, ()) if redelivery >= first and place > 0]
+            if made:
+                yield min(made) - 1
 
 
 def _told(history: HistoryStream, stored: int) -> Iterator[int]:

@@ -32,7 +32,7 @@ class TailPage:
 
 
 class HistoryTail(Protocol):
-    """Reads the part of history that may not be in SQL yet."""
+    """Reads the part of history that may not be in SQL yet, and says what Redis needs of the part that is."""
 
     def after(self, position: int, limit: int) -> TailPage:
         """Return at most `limit` events after a position (exclusive), oldest first; fewer when they are large.
@@ -55,7 +55,7 @@ class HistoryTail(Protocol):
             stored: how far SQL has history.
 
         Raises:
-            RedisUnavailable, ScriptFailed, HistoryReset.
+            RedisUnavailable, ScriptFailed.
         """
         ...
 

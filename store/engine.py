@@ -19,6 +19,7 @@ from events.errors import InvalidSettings
 from events.settings import without_password
 from store import paths
 from store.failures import mapped
+from store.tables import read_json
 
 # Connections beyond the pool's size: the archive's two writers do not take the readers' places.
 _WRITER_CONNECTIONS = 2
@@ -60,9 +61,9 @@ def open_engine(url: str, *, pool_size: int = 5, timeout_s: float = 5.0) -> Engi
     # Whatever the database's default is: who has waited for a lock reads what its last holder committed, and with one
     # snapshot for the transaction would add to sums of before.
     isolated = {"isolation_level": "READ COMMITTED", "pool_pre_ping": True}
-    # JSON as text: `store.tables.JsonText` parses it, in half the driver's time.
-    as_text: dict[str, Any] = {"json_deserializer": str}
-    return create_engine(parsed, connect_args=arguments, **isolated, **as_text, **options)
+    # In half the driver's own time.
+    quickly: dict[str, Any] = {"json_deserializer": read_json}
+    return create_engine(parsed, connect_args=arguments, **isolated, **quickly, **options)
 
 
 @contextmanager

@@ -191,8 +191,9 @@ def _tally(changes: Changes[DeliveryTally], row: Row, of: Labels) -> DeliveryTal
 
 
 def _labels_of(row: Row) -> Labels:
-    """Return the labels that a delivery's row has learned."""
-    return UNKNOWN if row["type"] is None else Labels(row["project_id"], row["type"], row["actor"])
+    """Return the labels that a delivery's row has learned; of one whose event went too early the project alone."""
+    project_id, type_, actor = (row[name] for name in Labels._fields)
+    return UNKNOWN if project_id is None else Labels(project_id, type_ or "", actor or "")
 
 
 def _hold(connection: Connection, namespace: str) -> None:

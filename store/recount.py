@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, RowMapping, Select, Table, and_, select
+from sqlalchemy import Connection, Engine, RowMapping, Select, Table, and_, exists, or_, select
 
 from store import counting, cursors
 from store.counting import Changes, EventCounts, Key, Tally
@@ -138,6 +138,6 @@ def _write_labels(connection: Connection, namespace: str) -> None:
     event, delivery = events.c, deliveries.c
     is_its_event = and_(event.namespace == delivery.namespace, event.position == delivery.event_position)
     labels = {name: select(event[name]).where(is_its_event).scalar_subquery() for name in Labels._fields}
-    connection.execute(
-        deliveries.update().where(delivery.namespace == namespace, delivery.type.is_(None)).values(labels)
-    )
+    lacks = or_(*(delivery[name].is_(None) for name in Labels._fields))
+    there = exists().where(is_its_event)
+    connection.execute(deliveries.update().where(delivery.namespace == namespace, lacks, there).values(labels))

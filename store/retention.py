@@ -107,7 +107,8 @@ class Retention:
         """Say what `prune` would remove; changes nothing.
 
         Raises:
-            StoreUnavailable, NotMigrated, RedisUnavailable.
+            InvalidFilter: no project has such a name.
+            StoreUnavailable, NotMigrated, RedisUnavailable, ScriptFailed.
         """
         before = min(before, self._seam.needed_from())
         old = self._old(before, project_id)
@@ -130,10 +131,12 @@ class Retention:
 
         Raises:
             InvalidFilter: no project has such a name.
-            StoreUnavailable, NotMigrated, RedisUnavailable: what was removed is; ask again for the rest.
+            StoreUnavailable, NotMigrated, RedisUnavailable, ScriptFailed: what was removed is; ask again for the rest.
 
         Guarantee: an event goes with all that belongs to it or not at all; where a month goes as a whole, what
-            belongs to its events goes after them, and the next call ends what an interrupted one has begun.
+            belongs to its events goes after them, and the next call ends what an interrupted one has begun. What
+            Redis needs is asked before each batch, and once before months go: what a redelivery or a back-fill reads
+            while a batch is being removed it still delivers, and its event is gone.
         """
         before = min(before, self._seam.needed_from())
         done = Pruned(before)
@@ -148,18 +151,20 @@ class Retention:
                     done.months.append(month)
             self._prune_strays(before, done.rows)
         after = 0
-        while after < before:
+        while after < done.before:
             with writing(self._engine) as connection:
-                page = self._page(connection, before, project_id, after)
+                cursors.lock(connection, self._namespace, "outcomes")
+                # Again: a redelivery or a back-fill may have begun. No outcome gets from Redis into SQL meanwhile.
+                done.before = min(done.before, self._seam.needed_from())
+                page = self._page(connection, done.before, project_id, after)
                 removed = self._remove(connection, page, done.rows)
             done.events += removed
             on_batch(removed)
-            after = page[-1].position if len(page) == BATCH else before
-        done.kept = self._kept(before, project_id)
+            after = page[-1].position if len(page) == BATCH else done.before
+        done.kept = self._kept(done.before, project_id)
         return done
 
     def _page(self, connection: Connection, before: int, project_id: str | None, after: int) -> Sequence[Any]:
-        cursors.lock(connection, self._namespace, "outcomes")
         query: Select[Any] = (
             select(_event.position, _event.event_id, _event.project_id, _event.blackboard_pointer)
             .where(*self._old(before, project_id), _event.position > after, *_SETTLED)

@@ -95,7 +95,7 @@ class Seam:
         """Return the first position that something in Redis needs from SQL; `END` when none is, or nobody can say.
 
         Raises:
-            RedisUnavailable, ScriptFailed, HistoryReset, StoreUnavailable.
+            RedisUnavailable, ScriptFailed, StoreUnavailable.
         """
         if self._tail is None:
             return END

@@ -15,7 +15,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Engine, Table, false, select
+from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, false, select
 
 from events.errors import InvalidFilter
 from events.ports import HistoryTail
@@ -98,10 +98,14 @@ class Statistics:
             limit: at most so many; at least 1.
 
         Raises:
+            InvalidFilter: the limit is none.
             StoreUnavailable, NotMigrated, RedisUnavailable.
 
-        Guarantee: as `project`; memory is bounded by `limit`, time grows with the number of projects.
+        Guarantee: as `project`. Time grows with the number of projects; memory with the limit, and with what is not
+            archived.
         """
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+            raise InvalidFilter(f"The limit of projects must be a whole number of at least 1, not {limit!r:.80}.")
         wanted = _Rows(None, TOTAL, is_each=True)
         found = self._seam.steadily(lambda: self._dearest(wanted, limit))
         handled: dict[str, DeliveryTally] = {}
@@ -179,20 +183,35 @@ class Statistics:
         return found
 
     def _dearest(self, wanted: _Rows, limit: int) -> list[tuple[str, EventTally]]:
+        """Return the projects that cost most with their sums: ranked by two numbers each, then read whole."""
         unarchived = self._tail()
         with reading(self._engine) as connection:
             left = _by(dict(self._left(connection, unarchived, wanted)), _PROJECT)
-            found = heapq.nsmallest(limit, self._each_project(connection, wanted, left), key=_dearest_first)
-        return found
+            names = [name for _, _, name in heapq.nsmallest(limit, self._ranks(connection, wanted, left))]
+            found = {name: left.get(name, EventTally()) for name in names}
+            for some in chunks(names):
+                of = event_statistics.c.project_id.in_(some)
+                for key, tally in self._read(connection, event_statistics, EventTally, wanted, of):
+                    found[key[_PROJECT]].merge(tally)
+        return list(found.items())
 
-    def _each_project(
-        self, connection: Connection, wanted: _Rows, left: dict[str, EventTally]
-    ) -> Iterator[tuple[str, EventTally]]:
-        """Iterate over the projects with their sums, a page in memory at a time; `left` is added to them."""
-        stored = self._read(connection, event_statistics, EventTally, wanted)
-        for name, rows in groupby(stored, lambda row: row[0][_PROJECT]):
-            yield name, _together((tally for _, tally in rows), left.pop(name, EventTally()))
-        yield from left.items()
+    def _ranks(
+        self, connection: Connection, wanted: _Rows, left: Mapping[str, EventTally]
+    ) -> Iterator[tuple[int, int, str]]:
+        """Iterate over what projects are ranked by, a page of rows in memory at a time."""
+        column = event_statistics.c
+        query = self._query(event_statistics, wanted).with_only_columns(
+            column.project_id, column.cost_micros, column.events
+        )
+        unseen = dict(left)
+        for name, rows in groupby(connection.execute(query), lambda row: row[0]):
+            tally = unseen.pop(name, EventTally())
+            cost, count = sum(tally.cost_micros.values()), tally.events
+            for _, cost_micros, events in rows:
+                cost, count = cost + sum(cost_micros.values()), count + events
+            yield -cost, -count, name
+        for name, tally in unseen.items():
+            yield -sum(tally.cost_micros.values()), -tally.events, name
 
     def _tail(self) -> list[RecordedEvent]:
         """Return what is not archived; some of it may be when it is looked at."""
@@ -216,10 +235,13 @@ class Statistics:
         self, connection: Connection, table: Table, kind: type[Tally], wanted: _Rows, *more: ColumnElement[bool]
     ) -> Iterator[tuple[Key, Tally]]:
         """Iterate over the rows that are wanted, those of a project after one another."""
-        query = select(table).where(table.c.namespace == self._namespace, *wanted.conditions(table), *more)
+        yield from tallies(table, kind, connection.execute(self._query(table, wanted).where(*more)).mappings())
+
+    def _query(self, table: Table, wanted: _Rows) -> Select[Any]:
+        query = select(table).where(table.c.namespace == self._namespace, *wanted.conditions(table))
         if wanted.is_each:
             query = query.order_by(table.c.project_id).execution_options(yield_per=_PAGE)
-        yield from tallies(table, kind, connection.execute(query).mappings())
+        return query
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,11 +295,6 @@ class _Rows:
         if self.end is not None:
             found.append(column.start < self.end)
         return found
-
-
-def _dearest_first(found: tuple[str, EventTally]) -> tuple[int, int, str]:
-    name, tally = found
-    return -sum(tally.cost_micros.values()), -tally.events, name
 
 
 def _unarchived(recorded: Iterable[RecordedEvent], archived: int) -> Mapping[Key, EventTally]:

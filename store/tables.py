@@ -352,7 +352,8 @@ delivery_statistics = Table(
     Column("project_id", Text, primary_key=True),  # empty: of all projects together
     Column("start", BigInteger, primary_key=True, autoincrement=False),  # microseconds since 1970; 0 for a total
     Column("subscriber", Text, primary_key=True),
-    # of their events; both are empty while these are not archived, and for what was counted before schema 0008
+    # of their events; both are empty while these are not archived, where they never are, and of what was pruned
+    # before schema 0008
     Column("type", Text, primary_key=True),
     Column("actor", Text, primary_key=True),
     Column("waiting", BigInteger, nullable=False),  # deliveries in each state

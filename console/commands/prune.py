@@ -32,9 +32,10 @@ def command(
     """Remove old, settled events from the database.
 
     What stays, and is counted with the reason: an event of which a delivery waits or a dead letter is open,
-    one that is not archived yet, and what a back-fill, a redelivery or an archiver has not come to. With an
-    event go its id, deliveries, attempts, decided dead letters and its payload on the blackboard. An id that is
-    gone is forgotten. Redis trims its history by itself, once it is archived.
+    one that is not archived yet, what a back-fill, a redelivery or an archiver has not come to, and what is
+    later than a delivery of a back-fill that is not settled. With an event go its id, deliveries, attempts,
+    decided dead letters and its payload on the blackboard. An id that is gone is forgotten. Redis trims its
+    history by itself, once it is archived.
 
     On PostgreSQL months that are old as a whole are dropped at once (not with --project). Workers, archivers
     and readers go on meanwhile. Stopped at any moment, the same command does the rest.
@@ -90,6 +91,9 @@ def _tell(found: Pruned, is_held: bool, dry_run: bool) -> None:
     for reason, count in found.kept.items():
         print(f"{plural(count, 'event')} {'stays' if count == 1 else 'stay'}: {reason}.")
     if is_held:
-        print("Later ones stay: a back-fill, a redelivery or an archiver has not come to them yet.")
+        print(
+            "Later ones stay: a back-fill, a redelivery or an archiver has not come to them yet, or what a back-fill "
+            "has delivered is not settled."
+        )
     if dry_run:
         print("Nothing was changed.", file=sys.stderr)

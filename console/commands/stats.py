@@ -24,7 +24,10 @@ Since = Annotated[
 ]
 Until = Annotated[str | None, typer.Option("--until", metavar="WHEN", help="With --by day or hour: until then.")]
 Limit = Annotated[
-    int, typer.Option("--limit", "-n", min=1, metavar="N", help="With --by project: those N that cost most.")
+    int | None,
+    typer.Option(
+        "--limit", "-n", min=1, metavar="N", help="With --by project: those N that cost most.", show_default="20"
+    ),
 ]
 Recount = Annotated[
     bool, typer.Option("--recount", help="Add everything up again from what is stored, and say what was wrong.")
@@ -39,19 +42,19 @@ def command(
     by: By = "type",
     since: Since = None,
     until: Until = None,
-    limit: Limit = 20,
+    limit: Limit = None,
     as_json: Json = False,
     recount: Recount = False,
     forget_pruned: ForgetPruned = False,
 ) -> None:
     """Show counts, costs and latencies, and states of deliveries.
 
-    By type, actor, subscriber, project, day or hour; and how many dead letters wait for a decision. Attempts, failures
-    and dead deliveries are shown as soon as something failed; by type and actor they are those of what the type's or
-    actor's events were delivered to. Events are exact to the last one that was published, archived or not; deliveries
-    and dead letters as far as archived. Averages and
-    percentiles are over the events that carry the measure; percentiles are less than 1/128 off. Days and hours
-    are those of the events' timestamps, whole and in UTC; deliveries are in those of their events' publishing.
+    By type, actor, subscriber, project, day or hour. Attempts, failures and dead deliveries are shown as soon as
+    something failed: by type, actor and project those of the events that are counted in that row. Events are exact to
+    the last one that was published, archived or not; deliveries, and the dead letters that wait for a decision, as far
+    as archived. Averages and percentiles are over the events that carry the measure; percentiles are less than 1/128
+    off. Days and hours are those of the events' timestamps, whole and in UTC; deliveries are in those of their events'
+    publishing.
 
     \b
     Examples:
@@ -65,12 +68,14 @@ def command(
 
     if by not in WAYS:
         raise Mistake(f"--by must be one of {', '.join(WAYS)}, not {by!r}.")
+    if limit is not None and by != "project":
+        raise Mistake(f"--limit goes with --by project, not with --by {by}.")
     start, end = _range(by, since, until)
     with reading() as backend:
         if recount:
             _recount(backend, forget_pruned, as_json)
         elif by == "project":
-            _show_projects(backend.blackboard.statistics, project, limit, as_json)
+            _show_projects(backend.blackboard.statistics, project, limit or 20, as_json)
         elif by in ("day", "hour"):
             _show_series(backend.blackboard.statistics, project, cast("Grain", by), start, end, as_json)
         else:
@@ -127,7 +132,7 @@ def _show_projects(statistics: Statistics, project: str | None, limit: int, as_j
     found = statistics.projects(limit + 1)
     projects = found[:limit]
     if as_json:
-        print_json({"projects": projects, "is_all": len(found) <= limit})
+        print_json({"total": statistics.project().total, "projects": projects, "is_all": len(found) <= limit})
         return
     print_projects(console(), projects, statistics.project())
     if len(found) > limit:

@@ -167,6 +167,15 @@ def test_what_a_back_fill_delivered_stays_until_it_is_settled_for_callers_in_pyt
     assert full.run("prune", "--older-than", "0s", "--yes").out.startswith("Removed 2 events")
 
 
+def test_an_ordinary_delivery_of_a_subscriber_that_was_once_back_filled_keeps_its_own_event_alone(full: House) -> None:
+    full.namespace.client.hset(full.namespace.keys("sub", "Painter"), "first_redelivery", 1_000_000)
+
+    done = full.run("prune", "--older-than", "0s", "--yes", "--json").json()
+
+    assert done["held_by_delivery"] is False and done["kept"]["a delivery waits"] == 1
+    assert full.ids() == ["EV-3", "EV-6"]
+
+
 def test_what_a_redelivery_has_not_come_to_stays(full: House) -> None:
     begin(full.namespace, "Painter", full.backend.registry.next_number(), 0, "{}")
 

@@ -156,6 +156,45 @@ def test_what_was_pruned_stays_counted_when_types_are_told_apart(empty_url, open
     assert [one.deliveries.done for one in after[0].types] == [2, 1], "of what was pruned only that it was"
 
 
+@pytest.mark.parametrize("known", ["project_id", None])
+def test_a_delivery_that_knew_half_of_its_event_learns_the_rest(empty_url, open_at, known):
+    engine = open_at(empty_url)
+    migrate.upgrade(engine)
+    archive = Archive(engine, "n")
+    store_events(archive, an_event(1, deliveries=("A",)), an_event(2, project_id="song", deliveries=("A",)))
+    migrate.downgrade(engine, "0007")
+    if known is None:
+        with writing(engine) as connection:  # what an archiver of a version before 0006 leaves
+            connection.execute(text("UPDATE deliveries SET project_id = NULL"))
+            connection.execute(text("DELETE FROM delivery_statistics WHERE project_id <> ''"))
+
+    migrate.upgrade(engine)
+    store_outcomes(archive, Outcome(100, 1, "A", 0, 1, AttemptState.DONE, "w", elapsed_us=5))
+
+    assert differences(engine, "n") == []
+    assert [one.deliveries.done for one in Statistics(engine, "n", None).projects()] == [1, 0]
+
+
+def test_a_reader_who_is_between_two_tables_does_not_make_the_migration_fail(empty_url, open_at, backend):
+    if backend == "sqlite":
+        pytest.skip("SQLite has one writer, and readers who wait for nobody.")
+    engine, done = open_at(empty_url), []
+    migrate.upgrade(engine)
+    store_events(Archive(engine, "n"), an_event(1, deliveries=("A",)))
+    migrate.downgrade(engine, "0007")
+    migrating = threading.Thread(target=lambda: done.append(migrate.upgrade(open_at(empty_url))))
+
+    with reading(engine) as connection:
+        connection.execute(text("SELECT * FROM event_statistics")).all()
+        migrating.start()
+        wait_until(lambda: _waits(engine), 30, "the migration to wait for the reader")
+        connection.exec_driver_sql("SET LOCAL lock_timeout = '5s'")
+        connection.execute(text("SELECT * FROM deliveries")).all()
+    migrating.join(60)
+
+    assert done == [["0008"]]
+
+
 def test_the_named_head_is_the_newest_script():
     config = Config()
     config.set_main_option("script_location", str(migrate._SCRIPTS))

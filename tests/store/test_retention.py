@@ -78,6 +78,41 @@ def history(archive: Archive, board: Blackboard) -> None:
     )
 
 
+class Needing(FakeTail):
+    """A Redis that says one after another which position it needs from on, and the last one from then on."""
+
+    def __init__(self, *needed: int) -> None:
+        super().__init__()
+        self.answers = list(needed)
+
+    def needed_from(self, stored: int) -> int:
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
+def test_what_redis_needs_stays(engine: Engine, archive: Archive) -> None:
+    store_events(archive, *(an_event(n) for n in range(1, 8)))
+    board = Blackboard(engine, "test", Needing(4), FakeClock())
+
+    rehearsed = board.retention.rehearse(EVERYTHING)
+    done = board.retention.prune(EVERYTHING)
+
+    assert (rehearsed.before, rehearsed.events) == (done.before, done.events) == (4, 3)
+    assert ids(board) == ["e4", "e5", "e6", "e7"]
+    assert board.retention.prune(3).before == 3
+
+
+def test_what_redis_begins_to_need_meanwhile_stays(
+    engine: Engine, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store_events(archive, *(an_event(n) for n in range(1, 8)))
+    board = Blackboard(engine, "test", Needing(EVERYTHING, EVERYTHING, 4), FakeClock())
+    monkeypatch.setattr(retention_module, "BATCH", 2)
+
+    done = board.retention.prune(EVERYTHING)
+
+    assert (done.before, done.events, ids(board)) == (4, 3, ["e4", "e5", "e6", "e7"])
+
+
 def test_what_waits_and_what_nobody_has_decided_about_stays_and_is_counted(
     history: None, board: Blackboard, engine: Engine
 ) -> None:
@@ -262,6 +297,15 @@ def months(archive: Archive, backend: str, engine: Engine) -> list[int]:
     day = 86_400_000_000
     end(archive, *(outcome(n + day, n) for n in positions))
     return positions
+
+
+def test_a_month_that_redis_needs_is_not_dropped(months: list[int], engine: Engine) -> None:
+    board = Blackboard(engine, "test", Needing(position_of(2031, 2, 15)), FakeClock())
+
+    assert board.retention.rehearse(EVERYTHING).months == ["2031_01"]
+    done = board.retention.prune(EVERYTHING)
+
+    assert done.months == ["2031_01"] and ids(board) == [f"e{n}" for n in months[3:]]
 
 
 def test_whole_months_are_dropped_and_the_first_partition_is_emptied(

@@ -256,6 +256,12 @@ def test_hostile_names_are_only_names(engine, archive, hostile, many):
     assert [one.subscriber for one in Statistics(engine, "test", None).deliveries(hostile)] == [hostile]
 
 
+@pytest.mark.parametrize("limit", [0, -3, True, "5", 1.5, None])
+def test_a_limit_of_no_projects_is_refused(engine, limit):
+    with pytest.raises(InvalidFilter, match="limit of projects must be a whole number of at least 1"):
+        Statistics(engine, "test", None).projects(limit)
+
+
 @pytest.mark.parametrize("hostile", ["nul\0", "\ud800", 7])
 def test_a_project_that_no_database_can_be_asked_is_refused_alike(engine, hostile):
     statistics = Statistics(engine, "test", None)

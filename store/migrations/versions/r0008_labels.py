@@ -9,8 +9,8 @@ This file is a record of what was done to databases: it is never edited to follo
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from itertools import groupby
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby, islice
 from typing import Any
 
 import sqlalchemy as sa
@@ -27,9 +27,12 @@ MOMENT = sa.BigInteger().with_variant(sa.TIMESTAMP(timezone=True), "postgresql")
 WHOLE = sa.Text().with_variant(sa.Numeric(), "postgresql")
 
 FILL_LABELS = """
-    UPDATE deliveries SET (type, actor) = (
-        SELECT e.type, e.actor FROM events e
+    UPDATE deliveries SET (project_id, type, actor) = (
+        SELECT e.project_id, e.type, e.actor FROM events e
         WHERE e.namespace = deliveries.namespace AND e.position = deliveries.event_position
+    )
+    WHERE EXISTS (
+        SELECT 1 FROM events e WHERE e.namespace = deliveries.namespace AND e.position = deliveries.event_position
     )"""
 STORED = """
     SELECT namespace, coalesce(project_id, '') AS project_id, event_position, subscriber, coalesce(type, '') AS type,
@@ -42,12 +45,14 @@ STORED = """
     WHERE o.event_position > 0 AND o.event_position < 9007199254740992 -- else it was no delivery
     ORDER BY 1, 2"""
 OLD = "SELECT * FROM delivery_statistics_old WHERE namespace = :namespace AND project_id = :project_id"
+ALL_OLD = "SELECT * FROM delivery_statistics_old ORDER BY namespace, project_id"
 OWNERS = "SELECT DISTINCT namespace, project_id FROM delivery_statistics_old"
 INSERT = "INSERT INTO delivery_statistics ({columns}) VALUES ({values})"
 COUNTS = ("waiting", "done", "dead", "discarded", "dropped", "attempts", "failures", "timed")
 LABELS = ("type", "actor")
 WIDTHS_US = {"total": 0, "day": 86_400_000_000, "hour": 3_600_000_000}
 ALL_PROJECTS = ""
+PAGE = 1000
 
 Key = tuple[Any, ...]
 Sums = dict[Key, Counter[Any]]
@@ -55,8 +60,8 @@ Sums = dict[Key, Counter[Any]]
 
 
 def upgrade() -> None:
-    """Hold everybody who writes, and make both tables anew."""
-    _hold_writers()
+    """Hold everybody, and make both tables anew."""
+    _hold_everybody()
     for name in LABELS:
         op.add_column("deliveries", sa.Column(name, sa.Text))
     connection = op.get_bind()
@@ -65,42 +70,44 @@ def upgrade() -> None:
     _set_aside("delivery_statistics")
     _make_delivery_statistics(("grain", "project_id"), ("subscriber", *LABELS))
     left = {(row.namespace, row.project_id) for row in connection.execute(sa.text(OWNERS))}
-    for owner, sums in _stored(connection):
+    for owner, by_hour in _stored(connection):
         left.discard(owner)
-        _insert(owner, _with_pruned(sums, _read(connection, owner)), ("subscriber", *LABELS))
+        _insert(owner, _with_pruned(_spread(by_hour), _old(connection, owner)), ("subscriber", *LABELS))
     for owner in sorted(left):
-        _insert(owner, _with_pruned({}, _read(connection, owner)), ("subscriber", *LABELS))
+        _insert(owner, _with_pruned({}, _old(connection, owner)), ("subscriber", *LABELS))
     op.drop_table("delivery_statistics_old")
 
 
 def downgrade() -> None:
     """Add up over types and actors; forget them."""
-    _hold_writers()
+    _hold_everybody()
     connection = op.get_bind()
     _replace_event_statistics("project_id", "grain")
     _set_aside("delivery_statistics")
     _make_delivery_statistics(("project_id", "grain"), ("subscriber",))
-    for row in connection.execute(sa.text(OWNERS)).all():
-        owner = (row.namespace, row.project_id)
-        _insert(owner, _read(connection, owner), ("subscriber",))
+    rows = connection.execute(_typed(ALL_OLD).execution_options(yield_per=PAGE)).mappings()
+    for owner, group in groupby(rows, lambda row: (row["namespace"], row["project_id"])):
+        _insert(owner, _summed(group), ("subscriber",))
     op.drop_table("delivery_statistics_old")
     for name in LABELS:
         op.drop_column("deliveries", name)
 
 
-def _hold_writers() -> None:
+def _hold_everybody() -> None:
     """Wait until whoever locked a row of `archive` is done, and let nobody lock one; SQLite has one writer anyway.
 
-    Before any other table is touched: a writer that waits for it would hold what is waited for here.
+    Before any other table is touched: a writer that waits for it would hold what is waited for here. Then all tables at
+    once that will be changed: a reader who is between two of them would else make hours of work a deadlock's.
     """
     if op.get_bind().dialect.name == "postgresql":
         op.get_bind().exec_driver_sql("LOCK TABLE archive IN EXCLUSIVE MODE")
+        op.get_bind().exec_driver_sql("LOCK TABLE event_statistics, delivery_statistics, deliveries")
 
 
 def _set_aside(table: str) -> None:
-    """Rename a table so that another can have its name, and the name of its key."""
+    """Rename a table and its key, so that another can have their names."""
     if op.get_bind().dialect.name == "postgresql":
-        op.execute(f"ALTER TABLE {table} DROP CONSTRAINT {table}_pkey")
+        op.execute(f"ALTER TABLE {table} RENAME CONSTRAINT {table}_pkey TO {table}_old_pkey")
     op.rename_table(table, f"{table}_old")
 
 
@@ -139,22 +146,20 @@ def _make_delivery_statistics(order: tuple[str, ...], names: tuple[str, ...]) ->
 
 
 def _stored(connection: sa.Connection) -> Iterator[tuple[tuple[str, str], Sums]]:
-    """Add up what is stored: of one project after the other, and of all together last."""
-    together: dict[str, Sums] = {}
-    rows = connection.execute(sa.text(STORED).execution_options(yield_per=1000)).mappings()
-    for owner, group in groupby(rows, lambda row: (row["namespace"], row["project_id"])):
-        sums: Sums = {}
-        for row in group:
-            for grain, width in WIDTHS_US.items():
-                start = row["event_position"] // width * width if width else 0
-                key = (grain, start, row["subscriber"], row["type"], row["actor"])
-                _add(sums.setdefault(key, Counter()), row)
-        for key, counts in sums.items():
-            together.setdefault(owner[0], {}).setdefault(key, Counter()).update(counts)
-        if owner[1] != ALL_PROJECTS:
-            yield owner, sums
-    for namespace, sums in together.items():
-        yield (namespace, ALL_PROJECTS), sums
+    """Add up by hour what is stored: of one project after the other, and then of all of their namespace."""
+    rows = connection.execute(sa.text(STORED).execution_options(yield_per=PAGE)).mappings()
+    for namespace, of_namespace in groupby(rows, lambda row: row["namespace"]):
+        together: Sums = {}
+        for project_id, group in groupby(of_namespace, lambda row: row["project_id"]):
+            by_hour: Sums = {}
+            for row in group:
+                hour = row["event_position"] // WIDTHS_US["hour"] * WIDTHS_US["hour"]
+                key = (hour, row["subscriber"], row["type"], row["actor"])
+                _add(by_hour.setdefault(key, Counter()), row)
+            _merge(together, by_hour)
+            if project_id != ALL_PROJECTS:
+                yield (namespace, project_id), by_hour
+        yield (namespace, ALL_PROJECTS), together
 
 
 def _add(counts: Counter[Any], row: Any) -> None:
@@ -170,11 +175,34 @@ def _add(counts: Counter[Any], row: Any) -> None:
         counts["bin", 64 * shift + (row["elapsed_us"] >> shift)] += 1
 
 
-def _read(connection: sa.Connection, owner: tuple[str, str]) -> Sums:
-    """Return the old rows of a project, without labels."""
+def _merge(sums: Sums, more: Sums) -> None:
+    for key, counts in more.items():
+        sums.setdefault(key, Counter()).update(counts)
+
+
+def _spread(by_hour: Sums) -> Sums:
+    """Return sums of hours in every grain."""
     found: Sums = {}
-    query = sa.text(OLD).columns(elapsed_us=WHOLE, elapsed_bins=JSON_TEXT)
-    for row in connection.execute(query, {"namespace": owner[0], "project_id": owner[1]}).mappings():
+    for (hour, *key), counts in by_hour.items():
+        for grain, width in WIDTHS_US.items():
+            start = hour // width * width if width else 0
+            found.setdefault((grain, start, *key), Counter()).update(counts)
+    return found
+
+
+def _old(connection: sa.Connection, owner: tuple[str, str]) -> Sums:
+    asked = {"namespace": owner[0], "project_id": owner[1]}
+    return _summed(connection.execute(_typed(OLD), asked).mappings())
+
+
+def _typed(query: str) -> Any:
+    return sa.text(query).columns(elapsed_us=WHOLE, elapsed_bins=JSON_TEXT)
+
+
+def _summed(rows: Iterable[Any]) -> Sums:
+    """Return the rows of a project as they were before, without labels."""
+    found: Sums = {}
+    for row in rows:
         counts = found.setdefault((row["grain"], row["start"], row["subscriber"]), Counter())
         counts.update({name: row[name] for name in COUNTS})
         counts["us"] += int(row["elapsed_us"])
@@ -190,26 +218,18 @@ def _with_pruned(sums: Sums, old: Sums) -> Sums:
     for key, counts in sums.items():
         told.setdefault(key[:3], Counter()).update(counts)
     left = {key: counts - told.get(key, Counter()) for key, counts in old.items()}
-    return _added(sums, {(*key, "", ""): counts for key, counts in left.items() if counts})
-
-
-def _added(sums: Sums, more: Sums) -> Sums:
-    for key, counts in more.items():
-        sums.setdefault(key, Counter()).update(counts)
+    _merge(sums, {(*key, "", ""): counts for key, counts in left.items() if counts})
     return sums
 
 
-def _insert(owner: tuple[str, str], sums: Sums, names: Iterable[str]) -> None:
-    rows = [
-        {
-            **dict(zip(("namespace", "project_id", "grain", "start", *names), (*owner, *key), strict=True)),
-            **{name: counts[name] for name in COUNTS},
-            "elapsed_us": str(counts["us"]),
-            "elapsed_bins": json.dumps({name[1]: count for name, count in counts.items() if name[0] == "bin"}),
-        }
-        for key, counts in sums.items()
-    ]
-    if rows:
-        columns = list(rows[0])
-        values = ", ".join(f":{name}" for name in columns)
-        op.get_bind().execute(sa.text(INSERT.format(columns=", ".join(columns), values=values)), rows)
+def _insert(owner: tuple[str, str], sums: Sums, names: Sequence[str]) -> None:
+    columns = ["namespace", "project_id", "grain", "start", *names, *COUNTS, "elapsed_us", "elapsed_bins"]
+    statement = sa.text(INSERT.format(columns=", ".join(columns), values=", ".join(f":{name}" for name in columns)))
+    items = iter(sums.items())
+    while page := list(islice(items, PAGE)):
+        op.get_bind().execute(statement, [dict(zip(columns, _row(owner, *one), strict=True)) for one in page])
+
+
+def _row(owner: tuple[str, str], key: Key, counts: Counter[Any]) -> list[Any]:
+    bins = {name[1]: count for name, count in counts.items() if name[0] == "bin"}
+    return [*owner, *key, *(counts[name] for name in COUNTS), str(counts["us"]), json.dumps(bins)]
