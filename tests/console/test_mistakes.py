@@ -27,7 +27,7 @@ MISTAKES = [
     (["replay", "--since", "yesterday"], "--since must be a moment like"),
     (["replay", "--since", "1h", "--until", "2h"], "is after --until"),
     (["replay", "--type", "a type"], "--type must be a letter"),
-    (["stats", "--by", "week"], "--by must be one of type, actor, subscriber, day, hour, not 'week'"),
+    (["stats", "--by", "week"], "--by must be one of type, actor, subscriber, project, day, hour, not 'week'"),
     (["stats", "--since", "1h"], "--since and --until go with --by day and --by hour"),
     (["stats", "--by", "day", "--since", "1h", "--until", "2h"], "is after --until"),
     (["worker"], "There is no application to run"),
