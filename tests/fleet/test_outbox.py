@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from console.checks import examine
 from events.backend import Backend
 from events.bus import EventBus
-from events.errors import HistoryReset, RedisUnavailable, ScriptFailed
+from events.errors import HistoryReset, RedisUnavailable, ScriptFailed, StoreUnavailable
 from events.event import Event
 from events.namespace import Declared
 from events.routes import declare
