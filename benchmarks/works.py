@@ -179,7 +179,7 @@ class Publish(Work):
             "per_s": self.count / said["took_s"],
             "producer_us": said["cpu_s"] / self.count * 1e6,
             "server_us": spent.cpu_s / self.count * 1e6,
-            "calls": spent.calls / self.count,
+            "commands": spent.commands / self.count,
             "bytes": (spent.bytes_in + spent.bytes_out) / self.count,
         }
 
@@ -205,7 +205,7 @@ class Drain(Work):
             "per_s": self.count / (ended - began),
             "worker_us": cpu / self.count * 1e6,
             "server_us": spent.cpu_s / self.count * 1e6,
-            "calls": spent.calls / self.count,
+            "commands": spent.commands / self.count,
             "bytes": (spent.bytes_in + spent.bytes_out) / self.count,
             "repeats": repeats,
         }
@@ -256,7 +256,7 @@ class Idle(Work):
         return {
             "p50_ms": statistics.median(latencies) * 1e3,
             "p99_ms": latencies[int(len(latencies) * 0.99) - 1] * 1e3,
-            "calls_per_s": spent.calls / took,
+            "commands_per_s": spent.commands / took,
             "worker_cpu_percent": cpu / took * 100,
         }
 

@@ -26,7 +26,7 @@ def copy(connection: Connection, table: Table, rows: Sequence[dict[str, Any]], i
     names = list(rows[0])
     columns = ", ".join(f'"{table.c[name].name}"' for name in names)
     statement = f"COPY {into or table.name} ({columns}) FROM STDIN"
-    text = StringIO("".join(["\t".join([_written(row[name]) for name in names]) + "\n" for row in rows]))
+    text = StringIO("".join(["\t".join([written(row[name]) for name in names]) + "\n" for row in rows]))
     raw: Any = connection.connection
     driver = connection.dialect.dbapi
     assert driver is not None
@@ -37,7 +37,7 @@ def copy(connection: Connection, table: Table, rows: Sequence[dict[str, Any]], i
         raise exc.DBAPIError.instance(statement, None, error, driver.Error, dialect=connection.dialect) from error
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
     """Return a value in COPY's text format; looking for what is to be escaped takes less than escaping nothing."""
     if value is None:
         return "\\N"

@@ -98,10 +98,8 @@ def painting(namespace: Namespace, handler: Callable[[Event], object], *, thread
         house.close()
 
 
-@pytest.mark.parametrize("is_async", [False, True])
-def test_quick_handlers_are_gone_through_without_being_handed_over_one_by_one(
-    namespace: Namespace, is_async: bool
-) -> None:
+def counting(is_async: bool) -> tuple[Counter[object], Callable[[Event], object]]:
+    """A quick handler, and how often it ran for each number."""
     ran: Counter[object] = Counter()
 
     def plain(event: Event) -> None:
@@ -110,7 +108,16 @@ def test_quick_handlers_are_gone_through_without_being_handed_over_one_by_one(
     async def awaiting(event: Event) -> None:
         plain(event)
 
-    with painting(namespace, awaiting if is_async else plain) as house:
+    return ran, awaiting if is_async else plain
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_quick_handlers_are_gone_through_without_being_handed_over_one_by_one(
+    namespace: Namespace, is_async: bool
+) -> None:
+    ran, handler = counting(is_async)
+
+    with painting(namespace, handler) as house:
         house.start()
         wait_until(lambda: len(ran) == EVENTS and house.left() == 0, 60, "everything to be handled and settled")
 
@@ -151,15 +158,9 @@ def test_the_others_go_on_while_one_of_many_quick_handlers_hangs(namespace: Name
 
 @pytest.mark.parametrize("is_async", [False, True])
 def test_a_drain_in_the_middle_settles_what_ran_and_hands_back_the_rest(namespace: Namespace, is_async: bool) -> None:
-    ran: Counter[object] = Counter()
+    ran, handler = counting(is_async)
 
-    def plain(event: Event) -> None:
-        ran[event.payload["n"]] += 1
-
-    async def awaiting(event: Event) -> None:
-        plain(event)
-
-    with painting(namespace, awaiting if is_async else plain) as house:
+    with painting(namespace, handler) as house:
         house.start()
         wait_until(lambda: len(ran) > 100, 60, "the first hundred")
         house.engine.drain(20)

@@ -20,7 +20,7 @@ from benchmarks.peers.eventbus import event
 from events.event import Event
 from events.records import RecordedEvent
 from store.archive import Archive
-from store.copying import _written
+from store.copying import written
 from store.engine import open_engine, reading
 from store.migrate import upgrade
 from store.replay import Replay
@@ -98,7 +98,7 @@ def _copied(engine: Engine, rows: list[dict[str, Any]]) -> None:
     """COPY into the same indexed table, a transaction for each batch."""
     connection = psycopg2.connect(engine.url.set(drivername="postgresql").render_as_string(hide_password=False))
     for start in range(0, len(rows), BATCH):
-        lines = ("\t".join(_written(row[name]) for name in _EVENT) for row in rows[start : start + BATCH])
+        lines = ("\t".join(written(row[name]) for name in _EVENT) for row in rows[start : start + BATCH])
         with connection, connection.cursor() as cursor:
             cursor.copy_expert(f"COPY events ({', '.join(_EVENT)}) FROM STDIN", StringIO("\n".join(lines) + "\n"))
     connection.close()

@@ -10,7 +10,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from console.bench import meter
@@ -116,19 +116,31 @@ class Ground:
     def signal_workers(self, number: signal.Signals) -> None:
         """Send all of them a signal."""
         for pid in self.workers:
-            os.kill(pid, number)
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def spent(self) -> meter.Spent:
         """Return what the server has spent."""
         with mapped(self.backend.client):
             return meter.spent(self.backend.client)
 
+    def _end_workers(self) -> None:
+        if self._fleet is None:
+            return
+        everyone = meter.tree(self._fleet.pid)
+        self.signal_workers(signal.SIGCONT)
+        self._fleet.terminate()
+        try:
+            self._fleet.wait(self.settings.grace_s + 10)
+        except subprocess.TimeoutExpired:
+            for pid in everyone:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self._fleet.wait()
+
     def close(self) -> None:
         """End the workers, and remove everything of the namespace from both servers."""
-        if self._fleet is not None:
-            self.signal_workers(signal.SIGCONT)
-            self._fleet.terminate()
-            self._fleet.wait(self.settings.grace_s + 10)
+        self._end_workers()
         client, prefix = self.backend.client, self.backend.namespace.keys.prefix
         with mapped(client):
             for key in client.scan_iter(match=f"{prefix}*", count=_AT_ONCE):

@@ -17,7 +17,6 @@ class Spent:
 
     cpu_s: float
     commands: int
-    calls: int
     bytes_in: int
     bytes_out: int
 
@@ -26,7 +25,6 @@ class Spent:
         return Spent(
             self.cpu_s - before.cpu_s,
             self.commands - before.commands,
-            self.calls - before.calls,
             self.bytes_in - before.bytes_in,
             self.bytes_out - before.bytes_out,
         )
@@ -35,12 +33,6 @@ class Spent:
 def cpu_s(pids: Iterable[int]) -> float:
     """Return the CPU seconds of these processes and of all below them, those that ended included."""
     return sum(_of(pid) for root in pids for pid in tree(root)) / _TICKS
-
-
-def resident_bytes(pids: Iterable[int]) -> int:
-    """Return the resident memory of these processes and of all below them."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page for root in pids for pid in tree(root))
 
 
 def tree(pid: int) -> list[int]:
@@ -75,7 +67,6 @@ def spent(client: Any) -> Spent:
     return Spent(
         float(info["used_cpu_user"]) + float(info["used_cpu_sys"]),
         commands,
-        int(info["total_commands_processed"]),
         int(info["total_net_input_bytes"]),
         int(info["total_net_output_bytes"]),
     )
