@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import secrets
 import threading
 from collections import Counter
@@ -12,7 +13,9 @@ from contextlib import contextmanager
 
 import dramatiq
 import pytest
+from dramatiq.middleware import CurrentMessage
 
+from events.context import handling
 from events.event import Event
 from events.namespace import Declared, Namespace, Remembered
 from events.publisher import Publisher
@@ -24,6 +27,7 @@ from tests.waiting import wait_until
 from workers.broker import StreamsBroker
 from workers.engine import Engine
 from workers.going_on import go_on
+from workers.messages import message_of
 from workers.quick import QUICK_S, SLOW_S, Quick
 
 EVENTS = 2000
@@ -61,6 +65,7 @@ class House:
                 continue
             with self._lock:
                 self.handed += 1
+            CurrentMessage().before_process_message(None, message_of(attempt))  # type: ignore[arg-type]
             try:
                 self.engine.run(attempt)
             except BaseException as error:
@@ -184,6 +189,58 @@ def test_a_handler_that_fails_fails_alone(namespace: Namespace) -> None:
         retried = namespace.client.zcard(namespace.keys("delayed", "Painter"))
 
     assert set(ran.values()) == {1} and retried == EVENTS / 10
+
+
+def test_after_a_plain_handler_that_returned_an_awaitable_nobody_runs_plain_handlers_on_the_loop(
+    namespace: Namespace,
+) -> None:
+    ran: Counter[object] = Counter()
+    threads: set[int] = set()
+    loops: set[int] = set()
+
+    async def later() -> None:
+        loops.add(threading.get_ident())
+
+    def plain(event: Event) -> object:
+        ran[event.payload["n"]] += 1
+        threads.add(threading.get_ident())
+        return later() if event.payload["n"] % 5 == 0 else None
+
+    with painting(namespace, plain) as house:
+        house.start()
+        wait_until(lambda: len(ran) == EVENTS and house.left() == 0, 60, "everything to be handled and settled")
+
+    assert set(ran.values()) == {1}
+    assert len(loops) == 1 and not threads & loops
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_each_handler_sees_its_own_message_and_an_async_one_no_variable_of_another(
+    namespace: Namespace, is_async: bool
+) -> None:
+    ran: Counter[object] = Counter()
+    mistaken: list[object] = []
+    seen: set[object] = set()
+    variable: contextvars.ContextVar[object] = contextvars.ContextVar("variable", default=None)
+
+    def plain(event: Event) -> None:
+        ran[event.payload["n"]] += 1
+        message, shown = CurrentMessage.get_current_message(), handling.get()
+        if shown is None or message is None or message.message_id != shown.delivery:
+            mistaken.append(message)
+
+    async def awaiting(event: Event) -> None:
+        seen.add(variable.get())
+        variable.set(event.payload["n"])
+        plain(event)
+
+    with painting(namespace, awaiting if is_async else plain) as house:
+        house.start()
+        wait_until(lambda: len(ran) == EVENTS and house.left() == 0, 60, "everything to be handled and settled")
+
+    assert not mistaken
+    assert seen <= {None}
+    assert house.handed < EVENTS / 2, "nobody went on"
 
 
 def test_a_single_slow_one_does_not_make_a_handler_slow_and_several_do() -> None:

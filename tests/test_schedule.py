@@ -487,6 +487,22 @@ def test_a_bus_runs_its_schedules_while_it_consumes_and_needs_no_subscriber_for_
     assert [schedule.name for schedule in bus.schedules] == ["tick"]
 
 
+def test_a_schedule_of_every_second_fires_second_after_second_and_not_the_latest_now_and_then(bus: EventBus) -> None:
+    bus.every("* * * * * *", made, name="clock", missed="last")
+    bus.subscriber("Listener", ["OTHER"])(lambda event: None)  # a receiver, which tells when scheduled events are due
+
+    def a_row_of_four() -> bool:
+        slots = [int(datetime.fromisoformat(slot).timestamp()) for slot in ticks(bus)]
+        return any(slots[at] - slots[at - 3] == 3 for at in range(3, len(slots)))
+
+    async def scenario() -> None:
+        await bus.start_consuming()
+        await asyncio.to_thread(wait_until, a_row_of_four, 30, "four seconds in a row")
+        await bus.stop_consuming()
+
+    asyncio.run(scenario())
+
+
 def test_every_decorates_and_refuses_what_it_cannot_run(bus: EventBus) -> None:
     assert bus.every("0 3 * * *", made, name="nightly") is made
     assert bus.every("*/5 * * * *", missed="skip")(made) is made

@@ -13,11 +13,7 @@ import dramatiq
 from events.subscriptions import Subscription
 from workers.attempt import Attempt
 from workers.going_on import go_on
-
-
-def actor_name(subscription: Subscription, kind: str) -> str:
-    """Name the actor that handles events of that type for the subscriber."""
-    return f"{subscription.name}.{kind if kind in subscription.types else '*'}"
+from workers.messages import actor_name
 
 
 def declare_actors(broker: dramatiq.Broker, subscriptions: Iterable[Subscription]) -> None:

@@ -16,13 +16,14 @@ from typing import Any
 
 import dramatiq
 from dramatiq.broker import Broker, Consumer, MessageProxy
-from dramatiq.middleware import CurrentMessage, Interrupt, Middleware, MiddlewareError
+from dramatiq.middleware import CurrentMessage, Middleware, MiddlewareError
 
-from events.errors import EmbeddedServerError, EventBusError, LoginRefused, ScriptFailed, TimeLimitExceeded, Unavailable
+from events.errors import EmbeddedServerError, EventBusError, LoginRefused, ScriptFailed, Unavailable
 from events.subscriptions import Subscription
-from workers.actors import actor_name, declare_actors
+from workers.actors import declare_actors
 from workers.attempt import Attempt
 from workers.engine import Engine
+from workers.messages import message_of
 
 OPEN_RETRY_S = 1.0
 REPEATED_SIGNAL_S = 2.0
@@ -129,27 +130,12 @@ class DeliveryProxy(MessageProxy):
     attempt: Attempt
 
     def __init__(self, attempt: Attempt) -> None:
-        frame = attempt.lease.frame
-        super().__init__(
-            dramatiq.Message(
-                queue_name=attempt.lease.subscriber,
-                actor_name=actor_name(attempt.subscription, frame.type),
-                args=(attempt,),
-                kwargs={},
-                options={"throws": _EXPECTED},
-                message_id=attempt.lease.delivery,
-                message_timestamp=frame.position // 1000,
-            )
-        )
+        super().__init__(message_of(attempt))
         self.attempt = attempt
 
     def stuff_exception(self, exception: BaseException) -> None:
         super().stuff_exception(exception)
         self.attempt.error = exception
-
-
-# Whatever a handler raises: the engine logs it once, with what follows.
-_EXPECTED = (Exception, Interrupt, TimeLimitExceeded)
 
 
 class BootFailed(EventBusError, MiddlewareError):

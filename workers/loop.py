@@ -80,8 +80,8 @@ class AsyncHandlers:
         Raises:
             RuntimeError: when the loop is closed.
         """
-        if asyncio._get_running_loop() is self._loop:
-            self._start(attempt, begun)
+        if asyncio._get_running_loop() is self._loop and self._loop.get_task_factory() is None:
+            self._start(attempt, begun)  # an eager factory would run it here, and so on without end
         else:
             self._loop.call_soon_threadsafe(self._start, attempt, begun)
 

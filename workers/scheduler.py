@@ -28,6 +28,8 @@ MAX_RELEASED = 200
 TICK_S = 0.7
 TOLD_TICK_S = 5.0
 """How often to ask where nobody says what is due, and where somebody does."""
+TOLD_FOR_S = 2.0
+"""Whoever has said nothing for so long says no more: a receiver that drains."""
 SPREAD_S = 0.1
 """All processes learn when the next event is due; each asks within this time of it, at a moment of its own."""
 OUTAGE_S = 1.0
@@ -49,8 +51,10 @@ class Scheduler:
         self._trouble = ""
         self._wake = threading.Condition()
         self._stopping = False
-        self._tick_s = TICK_S
+        self._told_until = 0.0
         self._due_at = math.inf
+        if timetable is not None:
+            timetable.rested = self._look_now
         self._thread = threading.Thread(target=self._run, name="eventbus-scheduler", daemon=True)
 
     def start(self) -> None:
@@ -70,15 +74,26 @@ class Scheduler:
     def announce(self, due_s: float | None) -> None:
         """Hear from somebody who asks once a second in how many seconds the next event is due; None: none is."""
         with self._wake:
-            self._tick_s = TOLD_TICK_S
-            self._due_at = math.inf if due_s is None else time.monotonic() + due_s + random.uniform(0, SPREAD_S)
+            self._told_until = time.monotonic() + TOLD_FOR_S
+            due_at = math.inf if due_s is None else time.monotonic() + due_s + random.uniform(0, SPREAD_S)
+            self._due_at = due_at if self._due_at > -math.inf else self._due_at
+            self._wake.notify()
+
+    def _look_now(self) -> None:
+        """Look at once: a schedule has said when its next slot is."""
+        with self._wake:
+            self._due_at = -math.inf
             self._wake.notify()
 
     def _wait(self, wait_s: float) -> bool:
-        """Wait so long, or until something is due; False when it is to end."""
-        until = time.monotonic() + wait_s
+        """Wait so long, or until something is due, or nobody says what is due; False when it is to end."""
+        began = time.monotonic()
         with self._wake:
-            while not self._stopping and (left := min(until, self._due_at) - time.monotonic()) > 0:
+            while not self._stopping:
+                untold = max(self._told_until, began + TICK_S)
+                left = min(began + wait_s, untold, self._due_at) - time.monotonic()
+                if left <= 0:
+                    break
                 self._wake.wait(left)
             self._due_at = math.inf
             return not self._stopping
@@ -106,7 +121,7 @@ class Scheduler:
         _report(released)
         if released.wait_s == 0.0:
             return 0.0
-        until_due_s = self._tick_s if released.wait_s is None else min(released.wait_s, self._tick_s)
+        until_due_s = TOLD_TICK_S if released.wait_s is None else min(released.wait_s, TOLD_TICK_S)
         return until_due_s + random.uniform(0, SPREAD_S)
 
     def _say(self, error: Exception) -> None:

@@ -18,7 +18,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -52,6 +52,7 @@ class _Run:
     wake_at: float = 0.0
     started_at: float = 0.0
     thread: threading.Thread | None = None
+    is_over: bool = True
     backoff_s: float = FIRST_BACKOFF_S
     trouble: str = ""
     hang_told: bool = False
@@ -59,7 +60,7 @@ class _Run:
 
     @property
     def is_busy(self) -> bool:
-        return self.thread is not None and self.thread.is_alive()
+        return not self.is_over and self.thread is not None and self.thread.is_alive()
 
 
 class Timetable:
@@ -68,6 +69,10 @@ class Timetable:
     Args:
         loop: where async factories run.
         max_event_bytes: largest encoded event.
+
+    Attributes:
+        rested: called, from a schedule's thread, when it has fired what was due: only then does `tend` know when the
+            next slot comes.
     """
 
     def __init__(
@@ -82,6 +87,7 @@ class Timetable:
         self._max_event_bytes = max_event_bytes
         self._runs = [_Run(schedule) for schedule in schedules]
         self._stopping = False
+        self.rested: Callable[[], None] = lambda: None
 
     def tend(self) -> float:
         """Start what has come due; return seconds until the next time that something does."""
@@ -90,7 +96,7 @@ class Timetable:
             if run.is_busy:
                 self._look_at(run, now)
             elif now >= run.wake_at:
-                run.started_at, run.hang_told = now, False
+                run.started_at, run.hang_told, run.is_over = now, False, False
                 run.thread = threading.Thread(
                     target=self._keep, args=(run,), name=f"eventbus-schedule-{run.schedule.name}", daemon=True
                 )
@@ -116,6 +122,13 @@ class Timetable:
 
     def _keep(self, run: _Run) -> None:
         """Fire what is due of one schedule, then say when to look again."""
+        try:
+            self._try(run)
+        finally:
+            run.is_over = True
+            self.rested()
+
+    def _try(self, run: _Run) -> None:
         try:
             run.wake_at = time.monotonic() + self._fire_due(run)
         except BaseException as error:

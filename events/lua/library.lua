@@ -320,11 +320,19 @@ local function take_turns(r, lanes, urgency)
   r.waiting = r.waiting + redis.call('ZADD', r.lanes, 'NX', unpack(places))
 end
 
+-- Takes up to `count` deliveries off the head of a lane. Lanes that are let in were not checked, and what was taken
+-- off others must not be lost: a key that somebody overwrote is a lane without deliveries. Who publishes into it is
+-- told (check_lane).
+local function take_heads(list, count)
+  local frames = redis.pcall('LPOP', list, count)
+  return frames and not frames.err and frames or {}
+end
+
 -- Moves the head of a lane into the window. Returns how many bytes that were, nothing if it did not move, and
 -- whether the lane may move on.
 local function admit_head(r, lane)
   local list = lane_key(r, lane)
-  local frame = redis.call('LPOP', list)
+  local frame = take_heads(list, 1)[1]
   if not frame then return end
   local name = (r.ordered or r.has_suspects) and name_of(frame)
   local holder = r.ordered and redis.call('HGET', r.held, lane)
@@ -345,7 +353,7 @@ local function admit_rounds(r, lanes, count)
   for n, lane in ipairs(lanes) do
     local list = lane_key(r, lane.name)
     local is_left = size >= MAX_WRITTEN
-    local frames = not is_left and redis.call('LPOP', list, count) or {}
+    local frames = is_left and {} or take_heads(list, count)
     for _, frame in ipairs(frames) do size = size + string.len(frame) end
     taken[n] = { name = lane.name, frames = frames, next = 1 }
     r.listed[lane.name] = nil
@@ -525,7 +533,7 @@ local function count_waiting(r, bound)
   for _, lane in ipairs(redis.call('ZRANGE', r.lanes, 0, bound - 1)) do
     if count < bound then add(lane) end
   end
-  local held = redis.call('HSCAN', r.held, 0, 'COUNT', bound)[2]
+  local held = r.ordered and redis.call('HSCAN', r.held, 0, 'COUNT', bound)[2] or {}
   for f = 1, #held, 2 do
     if count < bound then add(held[f]) end
   end

@@ -14,8 +14,10 @@ from sqlalchemy import Engine
 from events.deliveries import Deliveries, Settlement
 from events.dropping import Step, drop_step
 from events.errors import DropRefused, ScriptFailed, StoreUnavailable, UnknownSubscriber
+from events.event import Event
 from events.frame import Lease
 from events.namespace import Declared
+from events.publisher import Publisher
 from events.records import AttemptState, LetterFilter
 from events.routes import declare
 from events.standing import standings
@@ -488,3 +490,25 @@ def test_a_store_that_cannot_be_reached_drops_nothing(bench: Bench, monkeypatch:
         drop(bench.namespace, bench.registry, "S")
     assert len(bench.handled("S")) == 2
     away.dispose()
+
+
+@pytest.mark.parametrize("options", [{}, {"concurrency": "60"}, {"ordering": "project"}])
+def test_a_lane_whose_key_was_overwritten_costs_no_other_lane_anything(bench: Bench, options: dict[str, str]) -> None:
+    declare(bench.namespace, Declared("S", ("A",), options), 100)
+    steered(bench, "S", paused=True)
+    publisher = Publisher(bench.namespace, 1 << 20, 100)
+    lanes = [f"P{n:02}" for n in range(50)]
+    publisher.publish_many(
+        [Event(event_id=f"{lane}-{n}", project_id=lane, type="A", actor="a") for n in range(3) for lane in lanes]
+    )
+    bench.client.set(bench.keys("lane", "S", "P30"), "written by hand")
+
+    steered(bench, "S", paused=False)
+    handled: list[str] = []
+    while leases := lease(bench, "S", 200):
+        handled += [one.event.event_id for one in leases]
+        for one in leases:
+            settle(bench, one)
+
+    assert sorted(handled) == sorted(f"{lane}-{n}" for lane in lanes if lane != "P30" for n in range(3))
+    assert bench.client.zcard(bench.keys("lanes", "S")) == 0
