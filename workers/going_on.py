@@ -49,5 +49,5 @@ def go_on(engine: Engine, attempt: Attempt) -> None:
 
 
 def _run(engine: Engine, attempt: Attempt) -> None:
-    _CURRENT.before_process_message(None, message_of(attempt))  # type: ignore[arg-type]
+    _CURRENT.before_process_message(None, message_of(attempt))  # type: ignore[no-untyped-call]
     engine.run(attempt)
