@@ -46,7 +46,8 @@ class Settings:
         threads: `EVENTBUS_THREADS`, plain handlers that run at once in one process. Default 8.
         concurrency: `EVENTBUS_CONCURRENCY`, async handlers that run at once in one process. Default 400.
         history_margin_s: `EVENTBUS_HISTORY_MARGIN_S`, seconds of archived history kept in Redis. Default 60.
-        archive_batch: `EVENTBUS_ARCHIVE_BATCH`, most rows of one archive transaction. Default 1000.
+        archive_batch: `EVENTBUS_ARCHIVE_BATCH`, most entries of one archive transaction, which ends at
+            8 MB too: the more, the fewer rows of statistics are written for each. Default 5000.
         sql_pool_size: `EVENTBUS_SQL_POOL_SIZE`, SQL connections and reader threads of one process. Default 5.
     """
 
@@ -67,7 +68,7 @@ class Settings:
     threads: int = 8
     concurrency: int = 400
     history_margin_s: float = 60.0
-    archive_batch: int = 1000
+    archive_batch: int = 5000
     sql_pool_size: int = 5
 
     def __post_init__(self) -> None:

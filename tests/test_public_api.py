@@ -325,7 +325,7 @@ def test_the_settings_are_these() -> None:
         "threads": 8,
         "concurrency": 400,
         "history_margin_s": 60.0,
-        "archive_batch": 1000,
+        "archive_batch": 5000,
         "sql_pool_size": 5,
     }
 
