@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from console import wording
 from console.agreement import compare
+from console.archiving import examine_archive, examine_end
 from console.gaps import examine_gaps
 from console.outgoing import examine_outbox
 from console.punctuality import examine_time
@@ -20,7 +21,7 @@ from console.punctuality import examine_time
 if TYPE_CHECKING:
     from events.backend import Backend
     from events.dead_letters import DeadLetters
-    from events.inspection import Backlog, Inspection, Queue, Server
+    from events.inspection import Inspection, Queue, Server
     from events.roster import Worker
 
 OLDEST_VERSION = {"redis": (7, 0), "valkey": (8, 0)}
@@ -240,10 +241,10 @@ def _namespace(report: Report, inspection: Inspection, backend: Backend, stored:
     for queue in queues:
         _queue(report, letters, queue, any(worker.is_alive for worker in workers))
     examine_time(report, backend)
-    _archive(report, backlog, stored)
+    examine_archive(report, backlog, stored)
     if stored.state == "read":
         # Read after Redis was asked: SQL commits first, so a healthy cursor is never behind.
-        _gap(report, backlog, backend.archive.cursor("history").position)
+        examine_end(report, backlog, backend.archive.cursor("history").position)
         if epoch is not None:
             compare(report, backend.registry.all(), standings(backend.namespace))
         if stored.highest:
@@ -317,38 +318,3 @@ def _parts(queue: Queue) -> str:
         (queue.delayed, "to be retried"),
     )
     return ", ".join(f"{count:,} {word}" for count, word in numbers if count)
-
-
-def _gap(report: Report, backlog: Backlog, cursor: int) -> None:
-    if backlog.archived > cursor:
-        report.add(
-            "wrong", "archive",
-            f"SQL is behind what Redis was told: SQL has history up to position {cursor}, Redis was told "
-            f"{backlog.archived} and may have trimmed what lies between. SQL was restored from an older backup, or is "
-            "another database.",
-            "Check DATABASE_URL, or restore a newer backup. What is published from now on is archived in any case.",
-        )  # fmt: skip
-
-
-def _archive(report: Report, backlog: Backlog, stored: Stored) -> None:
-    from events.inspection import MAX_COUNT
-
-    if stored.state == "empty" and backlog.archived:
-        report.add(
-            "wrong", "archive",
-            f"Redis was told that the database has history up to position {backlog.archived}, and may have trimmed it; "
-            "the database has none.",
-            "Check DATABASE_URL and EVENTBUS_HOME, or restore the database from a backup.",
-        )  # fmt: skip
-    if backlog.oldest_s is None and not backlog.outcomes:
-        if stored.state == "read":
-            report.add("ok", "archive", "The database has all of history.")
-        return
-    more = "more than " if backlog.unarchived >= MAX_COUNT else ""
-    says = f"{more}{wording.plural(backlog.unarchived, 'event')} and {wording.plural(backlog.outcomes, 'outcome')} "
-    says = f"{says}are not in the database yet"
-    age = "" if backlog.oldest_s is None else f", the oldest since {wording.duration(backlog.oldest_s * 1000)}"
-    if (backlog.oldest_s or 0) > STUCK_S or backlog.outcomes > 10 * MAX_COUNT:
-        report.add("wrong", "archive", f"{says}{age}.".capitalize(), "Start `eventbus archive`, or look at its log.")
-    else:
-        report.add("ok", "archive", f"{says}{age}.".capitalize())

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _FIRST_SPAN = 60_000_000
 _ENOUGH = 8
+_MOST_A_PAGE = 10_000
 
 
 def latest(replay: Replay, wanted: EventFilter, count: int, end: int) -> list[RecordedEvent]:
@@ -49,4 +50,4 @@ def _start(replay: Replay, wanted: EventFilter, count: int, end: int) -> int:
 
 def _has(replay: Replay, wanted: EventFilter, start: int, count: int) -> bool:
     """Tell whether at least `count` matching events follow a position."""
-    return sum(1 for _ in islice(replay.iterate(wanted, start, page=count), count)) == count
+    return sum(1 for _ in islice(replay.iterate(wanted, start, page=min(count, _MOST_A_PAGE)), count)) == count

@@ -18,6 +18,14 @@ _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|w)\Z")
 _PATH_AND_VALUE = re.compile(r"((?:[^\\=]|\\.)*)=(.*)\Z", re.DOTALL)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
+MOST = 10**9
+
+
+def no_more(count: int | None) -> int | None:
+    """Read a `-n` beyond what any listing has as what every counter can hold: it is no limit."""
+    return None if count is None else min(count, MOST)
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 JsonLines = Annotated[bool, typer.Option("--json", help="Print one JSON object a line instead of text.")]
 Project = Annotated[str | None, typer.Option("--project", "-p", metavar="ID", help="Only of this project.")]

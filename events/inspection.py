@@ -93,16 +93,20 @@ class Backlog:
         history: entries Redis keeps, archived ones within the margin included.
         archived: the position up to which SQL has history. last: the last position of history.
         unarchived: events after it, counted up to `MAX_COUNT`.
+        unarchived_is_lower_bound: there are more of them than were counted.
         oldest_s: how long the first of them has waited; None when there is none.
         outcomes: outcomes that are not archived.
+        outcomes_oldest_s: how long the first of them has waited; None when there is none.
     """
 
     history: int
     archived: int
     last: int
     unarchived: int
+    unarchived_is_lower_bound: bool
     oldest_s: float | None
     outcomes: int
+    outcomes_oldest_s: float | None
 
 
 class Inspection:
@@ -178,14 +182,17 @@ class Inspection:
             now = self._now()
             archived = int(self._client.get(self._keys("archived")) or 0)
             newest: Any = self._client.xrevrange(self._keys("history"), count=1)
-            first, count = self._unarchived(archived)
+            first, count, has_more = self._unarchived(archived)
+            settled: Any = self._client.xrange(self._keys("outcomes"), count=1)
             return Backlog(
                 history=int(self._client.xlen(self._keys("history"))),
                 archived=archived,
                 last=_position(newest[0][0]) if newest else archived,
                 unarchived=count,
+                unarchived_is_lower_bound=has_more,
                 oldest_s=max(0.0, (now - first) / 1e6) if count else None,
                 outcomes=int(self._client.xlen(self._keys("outcomes"))),
+                outcomes_oldest_s=max(0.0, (now - _position(settled[0][0])) / 1e6) if settled else None,
             )
 
     def _queue(self, name: str, now: int) -> Queue:
@@ -248,8 +255,8 @@ class Inspection:
             raise
         return int(pending["pending"])
 
-    def _unarchived(self, archived: int) -> tuple[int, int]:
-        """Return the first position after `archived`, and how many entries follow it, up to the bound."""
+    def _unarchived(self, archived: int) -> tuple[int, int, bool]:
+        """Return the first position after `archived`, how many entries follow it, up to the bound, and whether more."""
         first, count, after = 0, 0, f"({archived}-0"
         while count < MAX_COUNT:
             entries: Any = self._client.xrange(self._keys("history"), min=after, count=_PAGE)
@@ -258,7 +265,7 @@ class Inspection:
             first = first or _position(entries[0][0])
             count += len(entries)
             after = f"({entries[-1][0].decode()}"
-        return first, count
+        return first, count, count >= MAX_COUNT and bool(self._client.xrange(self._keys("history"), after, count=1))
 
     def _now(self) -> int:
         """Return the server's time, microseconds: positions are made with it."""

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from console.exits import Mistake
-from console.options import JsonLines, Project
+from console.options import JsonLines, Project, no_more
 
 
 def command(
@@ -25,7 +25,9 @@ def command(
     after: Annotated[
         str | None, typer.Option("--after", metavar="DELIVERY", help="Those after this one; names are in the list.")
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, metavar="N", help="At most so many.")] = 100,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", callback=no_more, min=1, metavar="N", help="At most so many.")
+    ] = 100,
     as_json: JsonLines = False,
 ) -> None:
     """Show what became of each event at each subscriber.

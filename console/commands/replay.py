@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from console.exits import Mistake
-from console.options import Actor, Correlation, JsonLines, Metadata, Payload, Project, Types, event_filter
+from console.options import Actor, Correlation, JsonLines, Metadata, Payload, Project, Types, event_filter, no_more
 from console.printing import EventLines, event_object, print_json
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def command(
         int, typer.Option("--after", min=0, metavar="POSITION", help="After this position; resumes an earlier replay.")
     ] = 0,
     limit: Annotated[
-        int | None, typer.Option("--limit", "-n", min=1, metavar="N", help="At most so many events.")
+        int | None, typer.Option("--limit", "-n", callback=no_more, min=1, metavar="N", help="At most so many events.")
     ] = None,
     to: Annotated[
         str | None,

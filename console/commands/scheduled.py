@@ -11,7 +11,7 @@ import typer
 
 from console import wording
 from console.exits import FAILED, Mistake, complain, reporting
-from console.options import Json, JsonLines, Project, Types, event_filter
+from console.options import Json, JsonLines, Project, Types, event_filter, no_more
 from console.printing import print_json
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def list_(
     project: Project = None,
     types: Types = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", "-n", min=1, metavar="N", help="At most so many events.")
+        int | None, typer.Option("--limit", "-n", callback=no_more, min=1, metavar="N", help="At most so many events.")
     ] = None,
     as_json: JsonLines = False,
 ) -> None:

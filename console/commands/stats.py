@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from console.exits import Mistake
-from console.options import Json, Project, moment
+from console.options import Json, Project, moment, no_more
 from console.printing import console, print_json
 from console.wording import plural
 
@@ -26,7 +26,13 @@ Until = Annotated[str | None, typer.Option("--until", metavar="WHEN", help="With
 Limit = Annotated[
     int | None,
     typer.Option(
-        "--limit", "-n", min=1, metavar="N", help="With --by project: those N that cost most.", show_default="20"
+        "--limit",
+        "-n",
+        callback=no_more,
+        min=1,
+        metavar="N",
+        help="With --by project: those N that cost most.",
+        show_default="20",
     ),
 ]
 Recount = Annotated[

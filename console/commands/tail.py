@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from console.exits import complain
-from console.options import Actor, JsonLines, Project, Types, event_filter
+from console.options import Actor, JsonLines, Project, Types, event_filter, no_more
 from console.printing import EventLines, event_object, print_json
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ OUTAGE_S = 1.0
 
 def command(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new events until Ctrl-C.")] = False,
-    count: Annotated[int, typer.Option("-n", min=0, metavar="N", help="How many of the last events.")] = 20,
+    count: Annotated[
+        int, typer.Option("-n", callback=no_more, min=0, metavar="N", help="How many of the last events.")
+    ] = 20,
     project: Project = None,
     types: Types = None,
     actor: Actor = None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from console.exits import Mistake, complain
-from console.options import JsonLines
+from console.options import JsonLines, no_more
 from console.printing import console, print_json
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def command(
         typer.Option(
             "--limit",
             "-n",
+            callback=no_more,
             min=1,
             metavar="N",
             help="Show at most so many events.",

@@ -73,6 +73,45 @@ def test_it_finds_dead_letters_rejected_rows_and_the_absence_of_workers(place: P
     assert after.json()["queues"][0]["dead"] == 1
 
 
+def test_outcomes_that_wait_long_are_wrong_and_many_young_ones_are_not(place: Place, redis_url: str) -> None:
+    import redis
+
+    where = {"REDIS_URL": redis_url, "EVENTBUS_HOME": str(place.directory)}
+    place.run("publish", "X", "-p", "P", "-a", "A", **where)
+    assert place.run("archive", "--once", **where).code == 0
+
+    with redis.Redis.from_url(redis_url) as client:
+        _outcomes(client, 10_001, age_s=1)
+        burst = place.run("doctor", "--json", **where)
+        client.delete("{eventbus}:outcomes")
+        _outcomes(client, 1, age_s=47 * 60)
+        dead = place.run("doctor", "--json", **where)
+
+    assert burst.code == 0, _of(burst, "wrong")
+    assert any(says.startswith("0 events and 10,001 outcomes are not in the") for says in _of(burst, "ok"))
+    assert dead.code == 1
+    assert any("1 outcome are not in the database yet, the oldest since 47 min" in says for says in _of(dead, "wrong"))
+    assert dead.json()["archive"]["outcomes_oldest_s"] > 46 * 60
+
+
+def test_a_count_of_unarchived_events_says_when_there_are_more(place: Place, redis_url: str) -> None:
+    import redis
+
+    place.run("publish", "X", "-p", "P", "-a", "A", REDIS_URL=redis_url)
+    with redis.Redis.from_url(redis_url) as client:
+        end = int(client.xinfo_stream("{eventbus}:history")["last-generated-id"].partition(b"-")[0])
+        pipe = client.pipeline(transaction=False)
+        for number in range(1, 1000):
+            pipe.xadd("{eventbus}:history", {"by": "hand"}, id=f"{end + number}-0")
+        pipe.execute()
+        counted = place.run("doctor", "--json", REDIS_URL=redis_url).json()["archive"]
+        client.xadd("{eventbus}:history", {"by": "hand"}, id=f"{end + 1000}-0")
+        more = place.run("doctor", "--json", REDIS_URL=redis_url).json()["archive"]
+
+    assert (counted["unarchived"], counted["unarchived_is_lower_bound"]) == (1000, False)
+    assert (more["unarchived"], more["unarchived_is_lower_bound"]) == (1000, True)
+
+
 def test_it_makes_no_database_where_there_is_none(place: Place, redis_url: str) -> None:
     own = place.run("doctor", "--json", REDIS_URL=redis_url)
     named = place.run("doctor", "--json", REDIS_URL=redis_url, DATABASE_URL="sqlite:///events.db")
@@ -160,3 +199,12 @@ bus = EventBus()
 def work(event):
     raise RuntimeError("no brush")
 """
+
+
+def _outcomes(client: Any, count: int, age_s: int) -> None:
+    """Write outcomes that ended so long ago."""
+    seconds, _ = client.time()
+    pipe = client.pipeline(transaction=False)
+    for number in range(count):
+        pipe.xadd("{eventbus}:outcomes", {"o": "?"}, id=f"{(seconds - age_s) * 1_000_000}-{number}")
+    pipe.execute()

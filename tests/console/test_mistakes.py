@@ -65,6 +65,15 @@ def test_bytes_that_are_no_text_are_a_mistake(place: Place, words: str) -> None:
     assert ended.code == 2 and not ended.out
 
 
+@pytest.mark.parametrize(
+    "words", ["replay", "tail", "dead list", "scheduled list", "deliveries", "tree EV-root", "stats --by project"]
+)
+def test_a_huge_limit_is_no_limit(told: Place, words: str) -> None:
+    ended = told.run(*words.split(), "-n", "9" * 23)
+
+    assert ended.code == 0 and "Traceback" not in ended.err, ended.err
+
+
 def test_a_setting_that_cannot_be_used_is_a_mistake(place: Place) -> None:
     ended = place.run("stats", EVENTBUS_LEASE_S="soon")
 
