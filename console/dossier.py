@@ -74,6 +74,18 @@ def purgeable(backend: Backend, wanted: LetterFilter) -> Iterator[list[DeadLette
             yield found
 
 
+def unstored(backend: Backend) -> list[str]:
+    """Return the names of letters that are open in Redis, and neither in the database nor on their way there."""
+    board, names = backend.blackboard.dead_letters, {}
+    for page in letters_of(backend).pages(LetterFilter(), _PAGE):
+        there = board.open_among([letter.position for letter in page])
+        names |= {letter.position: letter.name for letter in page if letter.position not in there}
+    # What is not archived is told by outcomes; what left them since is in SQL now; what was decided is gone.
+    told = {outcome.letter for outcome in unarchived(backend)} if names else set()
+    there = board.open_among(names)
+    return [name for position, name in names.items() if position not in told | there]
+
+
 def dossiers(backend: Backend, wanted: LetterFilter) -> Iterator[Dossier]:
     """Iterate over all that is known of each letter that matches, open or not."""
     letters = letters_of(backend)

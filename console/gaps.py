@@ -34,6 +34,7 @@ def examine_gaps(report: Report, backend: Backend, highest: int, *, is_lost: boo
         _too_much(report, gaps)
     _clock(report, backend, highest, is_lost=is_lost)
     _letters(report, backend)
+    _unstored(report, backend)
     _under_way(report, backend)
     if not found:
         report.add("ok", "deliveries", "Redis has every delivery that waits according to the database.")
@@ -175,6 +176,20 @@ def _letters(report: Report, backend: Backend) -> None:
             f"Redis has lost {wording.plural(len(lost), 'dead letter')} about which nobody had decided: {names}.",
             "`eventbus dead list --resolved` shows them as lost. `eventbus replay --to SUBSCRIBER` delivers their "
             "events again; `eventbus dead purge` closes them.",
+        )  # fmt: skip
+
+
+def _unstored(report: Report, backend: Backend) -> None:
+    from console.dossier import unstored
+
+    if names := unstored(backend):
+        more = ", ..." if len(names) > NAMED else ""
+        report.add(
+            "warning", "dead letters",
+            f"The database does not have {wording.plural(len(names), 'dead letter')} that Redis has, or not as open: "
+            f"{', '.join(names[:NAMED])}{more}.",
+            "`eventbus dead retry` and `eventbus dead discard` decide about them. Until then `eventbus prune` keeps "
+            "their events, and what is later.",
         )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -183,6 +183,12 @@ class _HistoryOnDemand:
         from events.needed import needed_from
 
         return needed_from(self._backend.namespace, stored)
+
+    def open_letters(self) -> Iterator[dict[int, int]]:
+        """See `events.ports.HistoryTail.open_letters`."""
+        from events.needed import open_letters
+
+        return open_letters(self._backend.namespace)
 
     def next_position(self) -> int:
         """See `events.ports.PositionClock.next_position`."""

@@ -2,17 +2,19 @@
 
 What SQL says itself (a delivery that waits, an open dead letter) is not looked at here; only what it cannot say:
 which events a back-fill or a redelivery will read, which an archiver will read again, which an outcome tells of that
-is not archived, and deliveries that a back-fill has made, of which SQL hears with their first outcome.
+is not archived, and deliveries that a back-fill has made, of which SQL hears with their first outcome. Which dead
+letters Redis has is told too, for SQL to find those that it was never told of, or has lost.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from events.dead_letters import DeadLetters
 from events.inspection import Inspection
 from events.mending import ground, unsettled
 from events.namespace import Namespace
-from events.records import END, Outcome
+from events.records import END, LetterFilter, Outcome
 from events.redelivery import under_way
 from events.stream import HistoryStream
 
@@ -31,6 +33,18 @@ def needed_from(namespace: Namespace, stored: int) -> int:
     # Outcomes last: what has been settled meanwhile is told there, or archived.
     cursors = [*_delivered_later(namespace), *_told(HistoryStream(namespace), stored)]
     return min(cursors, default=END - 1) + 1
+
+
+def open_letters(namespace: Namespace) -> Iterator[dict[int, int]]:
+    """Iterate over the dead letters that nobody has decided about, a page at a time: their events' positions by theirs.
+
+    One whose event nobody can tell is left out.
+
+    Raises:
+        RedisUnavailable, ScriptFailed.
+    """
+    for page in DeadLetters(namespace).pages(LetterFilter(), _PAGE):
+        yield {letter.position: letter.event_position for letter in page if letter.event_position > 0}
 
 
 def _delivered_later(namespace: Namespace) -> Iterator[int]:

@@ -6,6 +6,7 @@ Each port has a few methods and a contract in prose. `events.backend` joins them
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -53,6 +54,14 @@ class HistoryTail(Protocol):
 
         Args:
             stored: how far SQL has history.
+
+        Raises:
+            RedisUnavailable, ScriptFailed.
+        """
+        ...
+
+    def open_letters(self) -> Iterator[dict[int, int]]:
+        """Iterate over the dead letters that Redis has, a page at a time: their events' positions by their own.
 
         Raises:
             RedisUnavailable, ScriptFailed.

@@ -13,13 +13,24 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, and_, fun
 
 from events.records import OPEN, AttemptState, DeadLetter, LetterFilter, Outcome
 from store.engine import reading, writing
-from store.inserts import PURGED, known_positions
+from store.inserts import PURGED, chunks, known_positions
 from store.rows import recorded_event
 from store.tables import dead_letters, events, outcomes
 
 _EMPTY = {"traceback": "", "output": "", "raw": ""}
 _LISTED = [column for column in dead_letters.c if column.name not in ("namespace", *_EMPTY)]
 _BIGGEST = 2**63 - 1
+
+
+def open_letters(connection: Connection, namespace: str, positions: Collection[int]) -> set[int]:
+    """Return which of the letters at these positions are archived, and open as far as SQL knows."""
+    letter, found = dead_letters.c, set()
+    for chunk in chunks(positions):
+        query = select(letter.position).where(
+            letter.namespace == namespace, letter.position.in_(chunk), letter.resolution == OPEN
+        )
+        found |= set(connection.execute(query).scalars())
+    return found
 
 
 class StoredLetters:
@@ -92,6 +103,11 @@ class StoredLetters:
         )
         with reading(self._engine) as connection:
             return {subscriber: int(count) for subscriber, count in connection.execute(query)}
+
+    def open_among(self, positions: Collection[int]) -> set[int]:
+        """Return which of the letters at these positions are archived, and open as far as SQL knows."""
+        with reading(self._engine) as connection:
+            return open_letters(connection, self._namespace, positions)
 
     def purge(self, letters: Sequence[DeadLetter]) -> int:
         """Empty the texts of letters that are not in Redis any more; one that is open is purged with that.

@@ -2,7 +2,8 @@
 
     an event stays    while a delivery of it waits
                       while a dead letter of it is open, or the outbox has a row of it
-                      while something in Redis needs it, or an earlier one: a back-fill, a redelivery, an archiver
+                      while something in Redis needs it, or an earlier one: a back-fill, a redelivery, an archiver,
+                      a dead letter that is not here
                       (what only Redis has is not here yet, and cannot be removed here)
     with it go        its id, deliveries, outcomes, decided dead letters, and the payload that lies on the blackboard
     what stays        the archive's cursors, subscriptions, shared state, and the statistics
@@ -110,7 +111,7 @@ class Retention:
             InvalidFilter: no project has such a name.
             StoreUnavailable, NotMigrated, RedisUnavailable, ScriptFailed.
         """
-        before = min(before, self._seam.needed_from())
+        before = min(before, self._seam.needed_from(), self._seam.letters_needed_from())
         old = self._old(before, project_id)
         with reading(self._engine) as connection:
             found = Pruned(before, self._count(connection, *old, *_SETTLED))
@@ -138,7 +139,7 @@ class Retention:
             Redis needs is asked before each batch, and once before months go: what a redelivery or a back-fill reads
             while a batch is being removed it still delivers, and its event is gone.
         """
-        before = min(before, self._seam.needed_from())
+        before = min(before, self._seam.needed_from(), self._seam.letters_needed_from())
         done = Pruned(before)
         if project_id is None:
             for month, page in self._months.drop(before):

@@ -19,6 +19,7 @@ from events.errors import StoreUnavailable
 from events.ports import HistoryTail, TailPage
 from events.records import END, RecordedEvent
 from store import cursors, inserts
+from store.dead_letters import open_letters
 from store.engine import reading
 from store.failures import name_of
 
@@ -102,6 +103,22 @@ class Seam:
         with reading(self._engine) as connection:
             stored = self.archived(connection)
         return self._tail.needed_from(stored)
+
+    def letters_needed_from(self) -> int:
+        """Return the first position of an event whose dead letter is open in Redis and not in SQL; `END` when none is.
+
+        It reads every letter that is open in Redis, a page at a time.
+
+        Raises:
+            RedisUnavailable, ScriptFailed, StoreUnavailable.
+        """
+        first = END
+        for page in self._tail.open_letters() if self._tail else ():
+            # SQL after Redis: what was there has its row, unless its outcome is not archived, which needs it too.
+            with reading(self._engine) as connection:
+                unknown = page.keys() - open_letters(connection, self._namespace, page)
+            first = min([first, *(page[letter] for letter in unknown)])
+        return first
 
     def steadily(self, read: Callable[[], T]) -> T:
         """Do a read that joins SQL and tail, again as often as the archive moves on meanwhile.

@@ -92,8 +92,8 @@ def _tell(found: Pruned, is_held: bool, dry_run: bool) -> None:
         print(f"{plural(count, 'event')} {'stays' if count == 1 else 'stay'}: {reason}.")
     if is_held:
         print(
-            "Later ones stay: a back-fill, a redelivery or an archiver has not come to them yet, or what a back-fill "
-            "has delivered is not settled."
+            "Later ones stay: a back-fill, a redelivery or an archiver has not come to them yet, what a back-fill "
+            "has delivered is not settled, or the database does not have a dead letter that is open in Redis."
         )
     if dry_run:
         print("Nothing was changed.", file=sys.stderr)

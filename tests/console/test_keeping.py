@@ -22,9 +22,9 @@ from events.redelivery import begin, give_up, hand_over
 from events.routes import declare
 from events.settings import Settings
 from events.subscriptions import SubscriberOptions
-from store.engine import reading
+from store.engine import reading, writing
 from store.filter import EventFilter
-from store.tables import metadata
+from store.tables import dead_letters, metadata
 from tests.console.command import Ended, Place
 from tests.fault_proxy import FaultProxy
 from tests.valkey_servers import free_port
@@ -54,6 +54,13 @@ class House:
         deliveries = Deliveries(self.namespace, "host-1-a", 100)
         for lease in deliveries.read(["Painter"], count, None):
             assert deliveries.settle([Settlement(lease, action="end", state=AttemptState.DONE)]) == ["settled"]
+
+    def give_up(self) -> None:
+        """Make a dead letter of the first delivery that waits."""
+        deliveries = Deliveries(self.namespace, "host-1-a", 100)
+        (lease,) = deliveries.read(["Painter"], 1, None)
+        dead = Settlement(lease, action="dead", state=AttemptState.DEAD)
+        assert deliveries.settle([dead]) == ["settled"]
 
     def archive(self) -> None:
         assert self.run("archive", "--once").code == 0
@@ -209,6 +216,26 @@ def test_what_an_archiver_has_not_told_redis_of_stays_until_one_has(full: House)
     full.archive()
     assert full.run("prune", "--older-than", "0s", "--yes").out.startswith("Removed 1 event ")
     assert full.count() == 6 and full.ids() == ["EV-3", "EV-6"]
+
+
+def test_a_dead_letter_that_the_database_lacks_keeps_its_event_and_is_named(full: House) -> None:
+    full.give_up()
+    full.archive()
+    assert "does not have" not in full.run("doctor").out
+    with writing(full.backend.blackboard.engine) as connection:
+        name = f"{connection.execute(select(dead_letters.c.event_position)).scalar_one()}:Painter:0"
+        connection.execute(dead_letters.delete())
+
+    found = full.run("doctor")
+    done = full.run("prune", "--older-than", "0s", "--yes")
+
+    assert f"The database does not have 1 dead letter that Redis has, or not as open: {name}." in found.out
+    assert done.out.startswith("Removed 2 events") and "a dead letter that is open in Redis" in done.out
+    assert full.ids() == ["EV-3", "EV-4", "EV-5", "EV-6"]
+    full.run("dead", "discard", name)
+    full.archive()
+    assert "does not have 1 dead" not in full.run("doctor").out
+    assert full.run("prune", "--older-than", "0s", "--yes").out.startswith("Removed 3 events")
 
 
 # redact

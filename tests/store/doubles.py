@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from events.ports import TailPage
@@ -16,6 +16,7 @@ class FakeTail:
     Attributes:
         before_read: called before each page is read: the moment for an archiver to move.
         needed: the first position that something in Redis needs.
+        letters: events' positions by those of the dead letters that Redis has.
         trimmed: whether events up to `archived` are gone, as Redis may trim them.
     """
 
@@ -25,9 +26,13 @@ class FakeTail:
     before_read: Callable[[], None] = lambda: None
     reads: int = 0
     needed: int = END
+    letters: dict[int, int] = field(default_factory=dict)
 
     def needed_from(self, stored: int) -> int:
         return self.needed
+
+    def open_letters(self) -> Iterator[dict[int, int]]:
+        yield self.letters
 
     def after(self, position: int, limit: int) -> TailPage:
         self.before_read()
