@@ -29,7 +29,7 @@ def examine_archive(report: Report, backlog: Backlog, stored: Stored) -> None:
         return
     says = f"{_waiting(backlog)} are not in the database yet, the oldest since {wording.duration(max(ages) * 1000)}."
     if max(ages) > STUCK_S:
-        report.add("wrong", "archive", says, "Start `eventbus archive`, or look at its log.")
+        report.add("wrong", "archive", says, "Start `eventbus archive`; if one runs, its log says for what it waits.")
     else:
         report.add("ok", "archive", says)
 

@@ -76,7 +76,8 @@ def purgeable(backend: Backend, wanted: LetterFilter) -> Iterator[list[DeadLette
 
 def unstored(backend: Backend) -> list[str]:
     """Return the names of letters that are open in Redis, and neither in the database nor on their way there."""
-    board, names = backend.blackboard.dead_letters, {}
+    board = backend.blackboard.dead_letters
+    names: dict[int, str] = {}
     for page in letters_of(backend).pages(LetterFilter(), _PAGE):
         there = board.open_among([letter.position for letter in page])
         names |= {letter.position: letter.name for letter in page if letter.position not in there}

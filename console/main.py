@@ -33,7 +33,7 @@ from console.commands import (
     worker,
     workers,
 )
-from console.exits import CODES, INTERRUPTED, MISTAKE, complain, reporting, silence
+from console.exits import CODES, INTERRUPTED, MISTAKE, Mistake, complain, reporting, silence
 
 HELP = f"""\
 The event bus: publish events, run the agents that handle them, and ask what happened and why.
@@ -104,6 +104,9 @@ def main() -> None:
         sys.stdout.flush()
     except UsageError as error:
         code = _explain(error)
+    except Mistake as error:  # an option that is read before its command is called
+        complain(str(error))
+        code = MISTAKE
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except BrokenPipeError:

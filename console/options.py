@@ -28,7 +28,22 @@ def no_more(count: int | None) -> int | None:
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 JsonLines = Annotated[bool, typer.Option("--json", help="Print one JSON object a line instead of text.")]
-Project = Annotated[str | None, typer.Option("--project", "-p", metavar="ID", help="Only of this project.")]
+
+
+def named(project: str | None) -> str | None:
+    """Let a project's name through; an empty one is most often an empty variable.
+
+    Raises:
+        Mistake: it is empty.
+    """
+    if project == "":
+        raise Mistake("--project is empty.")
+    return project
+
+
+Project = Annotated[
+    str | None, typer.Option("--project", "-p", callback=named, metavar="ID", help="Only of this project.")
+]
 Types = Annotated[
     list[str] | None,
     typer.Option("--type", "-t", metavar="TYPE", help="Only of this type; repeat the option for several."),

@@ -36,6 +36,7 @@ from events.stream import Entry, HistoryStream, Stream, is_beyond
 from store.archive import Archive
 from store.cursors import NOTHING_YET, Cursor
 from store.writer import ArchiveWriter, Late
+from workers.duty import Duty
 from workers.relay import Relay
 
 IDLE_S = 0.5
@@ -82,6 +83,7 @@ class Archiver:
         self._gap_told = False
         self._beyond: set[str] = set()
         self._troubles: dict[str, str] = {}
+        self._duty = Duty()
         self._stop = threading.Event()
 
     def run(self) -> None:
@@ -89,7 +91,7 @@ class Archiver:
         stream that cannot go on never stops the other, nor this thread."""
         while not self._stop.is_set():
             relayed = self._try("the outbox", self.relay)
-            moved = [self._try(stream, partial(self.step, stream)) for stream in STREAMS if not self._stop.is_set()]
+            moved = [self._turn(stream) for stream in STREAMS if not self._stop.is_set()]
             if relayed or any(step and step.entries for step in moved):
                 continue
             if relayed is None or not all(moved):
@@ -153,6 +155,12 @@ class Archiver:
     def relay(self) -> int:
         """Publish one batch of the outbox; see `Relay.step`."""
         return self._relay.step()
+
+    def _turn(self, stream: Stream) -> Moved | None:
+        moved = self._try(stream, partial(self.step, stream))
+        if moved is not None:
+            (self._duty.stood_by if moved.standby else self._duty.wrote)(stream)
+        return moved
 
     def _try(self, what: str, step: Callable[[], T]) -> T | None:
         """Make a step; log what goes wrong, once, and return None then."""

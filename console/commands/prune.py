@@ -50,8 +50,6 @@ def command(
     age = span("--older-than", older_than)
     if age is None:
         raise Mistake("Say how old: `eventbus prune --older-than AGE`, for example 52w.")
-    if project == "":
-        raise Mistake("--project is empty.")
     with reading() as backend, going_on("the same command does the rest."):
         asked = _microseconds_before(age.total_seconds())
         found = backend.blackboard.retention.rehearse(asked, project)

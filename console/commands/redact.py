@@ -9,7 +9,7 @@ import typer
 
 from console.confirming import DryRun, Yes, confirm
 from console.exits import FAILED, Mistake, going_on
-from console.options import Json
+from console.options import Json, named
 from console.printing import print_json
 from console.progress import progress
 from console.wording import plural
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def command(
     event_ids: Annotated[list[str] | None, typer.Argument(metavar="EVENT_ID...", help="The events.")] = None,
     project: Annotated[
-        str | None, typer.Option("--project", "-p", metavar="ID", help="Every event of this project instead.")
+        str | None,
+        typer.Option("--project", "-p", callback=named, metavar="ID", help="Every event of this project instead."),
     ] = None,
     paths: Annotated[
         list[str] | None,
@@ -52,11 +53,15 @@ def command(
     """
     from console.opening import reading
 
-    if bool(event_ids) == (project is not None) or project == "":
+    if event_ids and project is not None:
+        raise Mistake("Name events, or a --project: one or the other.")
+    if not event_ids and project is None:
         raise Mistake("Say what to redact: `eventbus redact EVENT_ID...`, or `eventbus redact --project ID`.")
     with reading() as backend, going_on("the same command does the rest."):
         redact = backend.blackboard.redaction.redact
         found = redact(event_ids or (), project, paths or (), dry_run=True)
+        if not (found.events or found.unchanged or found.unarchived):
+            raise Mistake(f"There are no events of project {project!r}; nothing was redacted.")
         if not dry_run:
             which = f" of {project}" if project is not None else ""
             if found.events:

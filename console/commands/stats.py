@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -12,13 +13,17 @@ from console.printing import console, print_json
 from console.wording import plural
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Collection
 
     from events.backend import Backend
     from store.statistics import Grain, Statistics
 
+SHOWN = 100
 WAYS = ("type", "actor", "subscriber", "project", "day", "hour")
-By = Annotated[str, typer.Option("--by", metavar="WHAT", help="type, actor, subscriber, project, day or hour.")]
+By = Annotated[
+    str | None,
+    typer.Option("--by", metavar="WHAT", help="type, actor, subscriber, project, day or hour.", show_default="type"),
+]
 Since = Annotated[
     str | None, typer.Option("--since", metavar="WHEN", help="With --by day or hour: from then, or so long ago.")
 ]
@@ -31,8 +36,8 @@ Limit = Annotated[
         callback=no_more,
         min=1,
         metavar="N",
-        help="With --by project: those N that cost most.",
-        show_default="20",
+        help="With --by project: those N that cost most; with day or hour: the newest N.",
+        show_default="20; 100 days or hours, all of a --since or --until",
     ),
 ]
 Recount = Annotated[
@@ -45,7 +50,7 @@ ForgetPruned = Annotated[
 
 def command(
     project: Project = None,
-    by: By = "type",
+    by: By = None,
     since: Since = None,
     until: Until = None,
     limit: Limit = None,
@@ -72,10 +77,15 @@ def command(
     """
     from console.opening import reading
 
+    if forget_pruned and not recount:
+        raise Mistake("--forget-pruned goes with --recount.")
+    if recount and (project, by) != (None, None):
+        raise Mistake("--recount adds everything up again: neither --project nor --by goes with it.")
+    by = "type" if by is None else by
     if by not in WAYS:
         raise Mistake(f"--by must be one of {', '.join(WAYS)}, not {by!r}.")
-    if limit is not None and by != "project":
-        raise Mistake(f"--limit goes with --by project, not with --by {by}.")
+    if limit is not None and by not in ("project", "day", "hour"):
+        raise Mistake(f"--limit goes with --by project, day and hour, not with --by {by}.")
     start, end = _range(by, since, until)
     with reading() as backend:
         if recount:
@@ -83,7 +93,7 @@ def command(
         elif by == "project":
             _show_projects(backend.blackboard.statistics, project, limit or 20, as_json)
         elif by in ("day", "hour"):
-            _show_series(backend.blackboard.statistics, project, cast("Grain", by), start, end, as_json)
+            _show_series(backend.blackboard.statistics, project, cast("Grain", by), start, end, limit, as_json)
         else:
             _show(backend, project, by, as_json)
 
@@ -146,23 +156,45 @@ def _show_projects(statistics: Statistics, project: str | None, limit: int, as_j
 
 
 def _show_series(
-    statistics: Statistics, project: str | None, grain: Grain, start: Any, end: Any, as_json: bool
+    statistics: Statistics,
+    project: str | None,
+    grain: Grain,
+    start: datetime | None,
+    end: datetime | None,
+    limit: int | None,
+    as_json: bool,
 ) -> None:
     from console.statistics import nothing_of, print_buckets, print_delivery_buckets, print_timeline
 
     buckets = statistics.series(project, grain, start, end)
     deliveries = statistics.delivery_series(project, grain, start, end)
+    if limit is None and not (start or end or as_json):
+        limit = SHOWN
+    starts = {one.start for one in buckets} | {one.start for one in deliveries if one.start}
+    first, older = _cut(starts, limit)
+    shown = [one for one in buckets if one.start >= first]
+    deliveries = [one for one in deliveries if one.start and one.start >= first]
     if as_json:
-        print_json({"project_id": project, "grain": grain, "buckets": buckets, "deliveries": deliveries})
+        print_json({"project_id": project, "grain": grain, "buckets": shown, "deliveries": deliveries})
         return
-    if buckets:
+    if shown:
         print_timeline(console(), buckets, grain)
-        print_buckets(console(), buckets, grain)
+        print_buckets(console(), shown, grain)
     else:
         print(nothing_of(project, " in that time" if start or end else ""))
     if deliveries:
         _head_deliveries(project, f", by the {grain} in which their events were published")
         print_delivery_buckets(console(), deliveries, grain)
+    if older:
+        there = "is" if older == 1 else "are"
+        print(f"\nThere {there} {plural(older, f'earlier {grain}')}: --limit or --since shows more.")
+
+
+def _cut(starts: Collection[datetime], limit: int | None) -> tuple[datetime, int]:
+    """Return the first start of the newest N, and how many are earlier."""
+    every = sorted(starts)
+    older = 0 if limit is None else max(0, len(every) - limit)
+    return (every[older] if every else datetime.min.replace(tzinfo=UTC)), older
 
 
 def _head_deliveries(project: str | None, how: str = "", *, is_first: bool = False) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pty
 import signal
@@ -10,6 +11,7 @@ import sqlite3
 import struct
 import subprocess
 import termios
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -137,6 +139,30 @@ def test_stats_count_per_type_and_in_total(told: Place) -> None:
     assert found["total"]["count"] == 4 and found["total"]["cost_total"] == 0.07
     assert shown.out.splitlines()[-1].split()[:3] == ["total", "4", "$0.07"]
     assert told.run("stats", "--project", "nobody").out == "There are no events of project 'nobody'.\n"
+
+
+def test_the_newest_hours_are_shown_and_how_many_are_earlier(place: Place) -> None:
+    first = datetime(2026, 1, 1, tzinfo=UTC)
+    lines = [
+        {
+            "event_id": f"EV-{n}", "project_id": "P", "type": "X", "actor": "A",
+            "timestamp": (first + timedelta(hours=n)).isoformat(),
+        }
+        for n in range(102)
+    ]  # fmt: skip
+    (place.directory / "old.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert place.run("import", "old.jsonl").code == 0
+
+    shown = place.run("stats", "--by", "hour").out
+    few = place.run("stats", "--by", "hour", "-n", "1").out
+    every = place.run("stats", "--by", "hour", "--since", "2026-01-01").out
+    told = place.run("stats", "--by", "hour", "--json").json()
+
+    assert "\n2026-01-01 01:00" not in shown and "\n2026-01-01 02:00" in shown
+    assert "There are 2 earlier hours: --limit or --since shows more." in shown
+    assert "\n2026-01-05 05:00" in few and "There are 101 earlier hours" in few
+    assert "\n2026-01-01 00:00" in every and "earlier" not in every
+    assert len(told["buckets"]) == 102
 
 
 def test_stats_are_told_by_actor_by_hour_and_by_day(told: Place) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 import subprocess
+from contextlib import closing
 
 import pytest
 
@@ -60,6 +62,24 @@ def test_dev_reloads_the_application_on_sighup(project: Place) -> None:
     dev.send_signal(signal.SIGINT)
     dev.communicate(timeout=30)
     assert dev.returncode == 0
+
+
+def test_an_archiver_says_what_it_writes_and_for_what_it_stands_by(place: Place) -> None:
+    place.run("publish", "X", "-p", "P", "-a", "A")
+    archiver = place.start("archive")
+    try:
+        begun = _until(archiver, "Archives outcomes.")
+        with closing(sqlite3.connect(place.directory / ".eventbus" / "eventbus.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            _until(archiver, "Stands by for history")
+            other.execute("ROLLBACK")
+        after = _until(archiver, "Takes history over")
+    finally:
+        archiver.terminate()
+        _, rest = archiver.communicate(timeout=30)
+
+    assert "Archives history." in begun and begun.count("Stands by") == 0
+    assert "Archives history." not in after + rest and (after + rest).count("Stands by for history") == 0
 
 
 def test_a_worker_and_an_archiver_make_a_fleet_and_drain_on_sigterm(project: Place) -> None:
