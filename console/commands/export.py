@@ -68,7 +68,7 @@ def command(
     wanted = event_filter(project, types, actor, correlation, since, until)
     if resume and after is not None:
         raise Mistake("--resume goes on after the file's last event, so --after cannot be given with it.")
-    with reading() as backend, going_on("--resume goes on with it."):
+    with reading(undone="nothing was exported") as backend, going_on("--resume goes on with it."):
         horizon = backend.blackboard.direct.horizon()  # asks both servers: without them no file is made
         try:
             with LineWriter(file, resume=resume) as writer:

@@ -16,6 +16,7 @@ from console.progress import progress
 from console.wording import at, moment, plural
 
 if TYPE_CHECKING:
+    from events.backend import Backend
     from store.retention import Pruned
 
 
@@ -51,6 +52,7 @@ def command(
     if age is None:
         raise Mistake("Say how old: `eventbus prune --older-than AGE`, for example 52w.")
     with reading() as backend, going_on("the same command does the rest."):
+        _require_namespace(backend)
         asked = _microseconds_before(age.total_seconds())
         found = backend.blackboard.retention.rehearse(asked, project)
         before = found.before
@@ -68,6 +70,15 @@ def command(
         _tell(found, is_held, dry_run)
 
 
+def _require_namespace(backend: Backend) -> None:
+    """Refuse when Redis has lost the namespace: it cannot tell what it needs."""
+    from console.opening import lost
+    from events.inspection import Inspection
+
+    if Inspection(backend.namespace).epoch() is None and backend.archive.highest_position():
+        raise lost(backend, "what it needs of the database cannot be told, so nothing is removed")
+
+
 def _microseconds_before(age_s: float) -> int:
     return max(0, int((datetime.now(UTC).timestamp() - age_s) * 1_000_000))
 
@@ -82,7 +93,8 @@ def _tell(found: Pruned, is_held: bool, dry_run: bool) -> None:
     verb = "Would remove" if dry_run else "Removed"
     months = f"{'months' if len(found.months) > 1 else 'month'} {', '.join(found.months)} as a whole"
     whole = f", {months}" if found.months else ""
-    print(f"{verb} {plural(found.events, 'event')} from before {moment(at(found.before))} (UTC){whole}.")
+    since = f" from before {moment(at(found.before))} (UTC)" if found.before > 1 else ""
+    print(f"{verb} {plural(found.events, 'event')}{since}{whole}.")
     for table, count in sorted(found.rows.items()):
         if count:
             print(f"  {count:,} from {table}")

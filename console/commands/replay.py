@@ -120,7 +120,7 @@ def _deliver(asked: Delivering, wanted: EventFilter, after: int, limit: int | No
     goes_on = asked.resume or asked.abandon
     if goes_on and (wanted != EventFilter() or after or asked.resume == asked.abandon):
         raise Mistake("--resume and --abandon stand alone: what was interrupted knows what it was asked.")
-    with reading() as backend:
+    with reading(undone=f"nothing was delivered to {asked.to} again") as backend:
         if asked.abandon:
             abandon(backend, asked.to)
             return

@@ -300,6 +300,24 @@ def test_an_export_goes_on_and_an_import_brings_it_elsewhere_once(full: House, n
     ]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["export", "all.jsonl"], "nothing was exported"),
+        (["replay", "--to", "Painter", "--dry-run"], "nothing was delivered to Painter again"),
+        (["prune", "--older-than", "0s", "--dry-run"], "what it needs of the database cannot be told"),
+    ],
+)
+def test_what_cannot_be_done_without_a_lost_namespace_is_said(full: House, arguments: list[str], says: str) -> None:
+    full.namespace.client.flushall()
+
+    ended = Place(full.place.directory, full.place.variables | {"EVENTBUS_RESET_WAIT_S": "0.2"}).run(*arguments)
+
+    assert "Redis has lost the namespace 'eventbus'" in ended.sentence() and says in ended.sentence()
+    assert "publish" not in ended.sentence() and ended.code == 1
+    assert not full.file("all.jsonl").exists()
+
+
 def test_an_export_takes_filters_and_a_position(full: House) -> None:
     assert (
         full.run("export", "some.jsonl", "--project", "P-1", "--type", "SHOT_PLANNED", "--json").json()["events"] == 4
