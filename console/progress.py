@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 from console.printing import console
 
@@ -27,6 +27,26 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=console(stderr=True), transient=True) as shown:
         task = shown.add_task(what, total=total)
         yield lambda steps: shown.advance(task, steps)
+
+
+@contextmanager
+def phases(whats: Sequence[str], total: int | None) -> Iterator[list[Callable[[int], None]]]:
+    """Show how far each phase of something is, see `progress`; the first step of one ends the one before."""
+    with ExitStack() as shown:
+        yield [_phase(shown, what, total) for what in whats]
+
+
+def _phase(shown: ExitStack, what: str, total: int | None) -> Callable[[int], None]:
+    step: Callable[[int], None] | None = None
+
+    def begun(steps: int) -> None:
+        nonlocal step
+        if step is None:
+            shown.close()
+            step = shown.enter_context(progress(what, total))
+        step(steps)
+
+    return begun
 
 
 def _lines(what: str) -> Callable[[int], None]:

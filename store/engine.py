@@ -18,14 +18,14 @@ from sqlalchemy.engine import URL
 from events.errors import InvalidSettings
 from events.settings import without_password
 from store import paths
-from store.failures import mapped
+from store.failures import DATABASE_URL, mapped
 from store.tables import read_json
 
 # Connections beyond the pool's size: the archive's two writers do not take the readers' places.
 _WRITER_CONNECTIONS = 2
 
 
-def open_engine(url: str, *, pool_size: int = 5, timeout_s: float = 5.0) -> Engine:
+def open_engine(url: str, *, pool_size: int = 5, timeout_s: float = 5.0, named: str = DATABASE_URL) -> Engine:
     """Prepare the database that a URL names; nothing connects yet.
 
     Args:
@@ -33,11 +33,12 @@ def open_engine(url: str, *, pool_size: int = 5, timeout_s: float = 5.0) -> Engi
             string is kept: libpq reads it.
         pool_size: connections kept open; two more are opened for writers when these are all taken.
         timeout_s: seconds to wait for a connection, and on SQLite for another writer.
+        named: the variable or option that gave the URL, for what is said of one that cannot be used.
 
     Raises:
         InvalidSettings: the URL cannot be read, or names an in-memory database.
     """
-    parsed = _parsed(url)
+    parsed = _parsed(url, named)
     options: dict[str, Any] = {
         "pool_size": pool_size,
         "max_overflow": _WRITER_CONNECTIONS,
@@ -104,21 +105,21 @@ def begin(connection: Connection, *, wait_s: float | None = None) -> RootTransac
     return connection.begin()
 
 
-def _parsed(url: str) -> URL:
+def _parsed(url: str, named: str) -> URL:
     for scheme in ("postgres://", "postgresql://"):
         if url.startswith(scheme):
             url = "postgresql+psycopg2://" + url.removeprefix(scheme)
     try:
         parsed = make_url(url)
     except (exc.ArgumentError, ValueError):
-        raise InvalidSettings(f"DATABASE_URL cannot be read: {without_password(url)!r}.") from None
+        raise InvalidSettings(f"{named} cannot be read: {without_password(url)!r}.") from None
     if parsed.get_backend_name() not in ("sqlite", "postgresql"):
         raise InvalidSettings(
-            f"DATABASE_URL must start with postgresql://, postgres:// or sqlite:///, not {without_password(url)!r}."
+            f"{named} must start with postgresql://, postgres:// or sqlite:///, not {without_password(url)!r}."
         )
     if parsed.get_backend_name() == "sqlite" and (parsed.database or ":memory:") == ":memory:":
         raise InvalidSettings(
-            "DATABASE_URL names an SQLite database in memory, which no two connections share: use sqlite:///FILE."
+            f"{named} names an SQLite database in memory, which no two connections share: use sqlite:///FILE."
         )
     return parsed
 

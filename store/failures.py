@@ -20,6 +20,7 @@ _NO_SCHEMA_STATES = ("42P01", "42703", "3F000")
 _NO_SCHEMA_TEXTS = ("no such table", "no such column", "has no column named")
 # SQLSTATE classes: data exception, integrity violation, program limit (an index row too long).
 _BAD_ROW_CLASSES = ("22", "23", "54")
+DATABASE_URL = "DATABASE_URL"
 _BUSY_TEXTS = ("database is locked", "database table is locked")
 
 
@@ -29,8 +30,11 @@ def name_of(engine: Engine) -> str:
 
 
 @contextmanager
-def mapped(engine: Engine) -> Iterator[None]:
+def mapped(engine: Engine, named: str = DATABASE_URL) -> Iterator[None]:
     """Turn what the driver raises inside the block into the errors of `events.errors`.
+
+    Args:
+        named: the variable or option that gave its URL.
 
     Raises:
         NotMigrated: a table or column is missing.
@@ -42,7 +46,7 @@ def mapped(engine: Engine) -> Iterator[None]:
     except (exc.ArgumentError, exc.CompileError):
         raise  # a mistake in the store itself: not to be disguised as the database's failure
     except exc.SQLAlchemyError as error:
-        raise _ours(engine, error) from None
+        raise _ours(engine, error, named) from None
 
 
 def is_bad_row(error: exc.SQLAlchemyError) -> bool:
@@ -79,7 +83,7 @@ def first_line(error: exc.SQLAlchemyError) -> str:
     return lines[0].strip() if lines else type(error).__name__
 
 
-def _ours(engine: Engine, error: exc.SQLAlchemyError) -> EventBusError:
+def _ours(engine: Engine, error: exc.SQLAlchemyError, named: str) -> EventBusError:
     if is_missing_schema(error):
         return not_migrated(engine, f"lacks a table or column that this version needs ({first_line(error)})")
     reason = first_line(error)
@@ -90,7 +94,7 @@ def _ours(engine: Engine, error: exc.SQLAlchemyError) -> EventBusError:
         reason = reason.replace(str(password), "***")
     return StoreUnavailable(
         f"The database {name_of(engine)} cannot be used: {reason.rstrip('.')}. "
-        f"Check DATABASE_URL and that the server runs, accepts connections and can write."
+        f"Check {named} and that the server runs, accepts connections and can write."
     )
 
 

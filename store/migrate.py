@@ -6,6 +6,7 @@ others wait, find nothing to do, and return.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,11 @@ _LOCK_WAIT_S = 60.0
 _ANY_TEXT = ("UTF8", "SQL_ASCII")
 
 
-def upgrade(engine: Engine) -> list[str]:
+def upgrade(engine: Engine, on_step: Callable[[str, str], None] | None = None) -> list[str]:
     """Bring the database to the newest schema, and make the partitions of the next months.
+
+    Args:
+        on_step: called before each step with its revision, and with what it makes, in a sentence.
 
     Returns:
         The revisions applied, in order; empty when it was current.
@@ -41,7 +45,7 @@ def upgrade(engine: Engine) -> list[str]:
     before = current(engine)
     if before is None:
         _refuse_few_letters(engine)
-    done = [] if before == HEAD else _run(engine, "upgrade", "head")
+    done = [] if before == HEAD else _run(engine, "upgrade", "head", on_step)
     if engine.dialect.name == "postgresql":
         with writing(engine) as connection:
             partitions.ensure_ahead(connection, datetime.now(UTC))
@@ -97,16 +101,22 @@ def current(engine: Engine) -> str | None:
         return found
 
 
-def _run(engine: Engine, direction: str, revision: str) -> list[str]:
+def _run(engine: Engine, direction: str, revision: str, on_step: Callable[[str, str], None] | None = None) -> list[str]:
     # Alembic is slow to import and needed by nothing else.
     from alembic import command
     from alembic.config import Config
     from alembic.util import CommandError
 
     done: list[str] = []
+    coming: list[tuple[str, str]] = []
+
+    def announce() -> None:
+        if coming and on_step:
+            on_step(*coming.pop(0))
 
     def applied(step: Any, **_: Any) -> None:
         done.append(step.up_revision_id)
+        announce()
 
     with writing(engine, wait_s=_LOCK_WAIT_S) as connection:
         _only_one(connection)
@@ -114,6 +124,8 @@ def _run(engine: Engine, direction: str, revision: str) -> list[str]:
         config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
         config.set_main_option("path_separator", "os")
         try:
+            coming += _steps(config, connection) if on_step else []
+            announce()
             getattr(command, direction)(config, revision)
         except CommandError as error:
             raise NotMigrated(
@@ -121,6 +133,16 @@ def _run(engine: Engine, direction: str, revision: str) -> list[str]:
                 f"{HEAD}: {error}. Install the version of the event bus that made it, or name a known revision."
             ) from None
     return done
+
+
+def _steps(config: Any, connection: Connection) -> list[tuple[str, str]]:
+    """Return the revisions that lie before the newest schema, in order, each with its first line."""
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    now = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
+    steps = ScriptDirectory.from_config(config).iterate_revisions("head", now or "base")
+    return [(step.revision, step.doc) for step in steps][::-1]
 
 
 def _refuse_few_letters(engine: Engine) -> None:

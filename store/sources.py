@@ -17,7 +17,7 @@ from events.errors import InvalidImport
 from events.event import Event
 from store.engine import open_engine
 from store.exporting import COLUMNS
-from store.failures import mapped
+from store.failures import DATABASE_URL, mapped
 from store.importing import SourceRow
 from store.line_files import read_lines
 from store.rows import RAW_CHARS, printable
@@ -26,6 +26,7 @@ _REQUIRED = ("event_id", "project_id", "event_type", "actor", "timestamp")
 _OPTIONAL = ("causation_id", "correlation_id", "payload", "blackboard_pointer", "metadata")
 _TABLE_COLUMNS = (*_REQUIRED, *_OPTIONAL)
 _OBJECTS = ("payload", "metadata")
+_OWN = {"namespace", "position", "event_id", "depth", "origin", "deliveries"}
 _NO_EVENT_FIELDS = COLUMNS.keys() - Event.model_fields.keys()
 
 
@@ -65,22 +66,22 @@ def count_lines(path: Path) -> int:
     return count
 
 
-def from_table(url: str, name: str) -> Iterator[SourceRow]:
+def from_table(url: str, name: str, named: str = DATABASE_URL) -> Iterator[SourceRow]:
     """Read a table with the columns of an older event store, in the order of timestamp, then id; changes nothing.
 
     Needed are event_id, project_id, event_type (or type), actor and timestamp; if they are there, also causation_id,
     correlation_id, payload, blackboard_pointer and metadata.
 
     Args:
-        url: of its database. name: of the table, `schema.table` if need be.
+        url: of its database. name: of the table, `schema.table` if need be. named: what gave the URL.
 
     Raises:
-        InvalidImport: there is no such table, or a column is missing.
+        InvalidImport: there is no such table, a column is missing, or it is the event bus's own.
         InvalidSettings, StoreUnavailable: the database cannot be read.
     """
-    engine = _read_only(url)
+    engine = _read_only(url, named)
     try:
-        with mapped(engine), engine.connect() as connection:
+        with mapped(engine, named), engine.connect() as connection:
             statement = _statement(connection, name)
             rows = connection.execution_options(stream_results=True, max_row_buffer=500).execute(text(statement))
             for number, row in enumerate(rows.mappings(), 1):
@@ -89,11 +90,11 @@ def from_table(url: str, name: str) -> Iterator[SourceRow]:
         engine.dispose()
 
 
-def count_rows(url: str, name: str) -> int:
+def count_rows(url: str, name: str, named: str = DATABASE_URL) -> int:
     """Count a table's rows, for those who wait; raises as `from_table`."""
-    engine = _read_only(url)
+    engine = _read_only(url, named)
     try:
-        with mapped(engine), engine.connect() as connection:
+        with mapped(engine, named), engine.connect() as connection:
             _, table = _columns(connection, name)
             return int(connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one())
     finally:
@@ -172,6 +173,11 @@ def _columns(connection: Connection, name: str) -> tuple[dict[str, str], str]:
     if not inspector.has_table(table, schema=schema or None):
         raise InvalidImport(f"There is no table {name!r:.120} in that database.")
     there = {column["name"] for column in inspector.get_columns(table, schema=schema or None)}
+    if there >= _OWN:
+        raise InvalidImport(
+            f"The table {name!r:.120} is the event bus's own: `eventbus export FILE` with its database as DATABASE_URL "
+            "writes its events, and `eventbus import FILE` stores them."
+        )
     called = {"event_type": "event_type" if "event_type" in there else "type"}
     missing = [column for column in _REQUIRED if called.get(column, column) not in there]
     if missing:
@@ -180,10 +186,10 @@ def _columns(connection: Connection, name: str) -> tuple[dict[str, str], str]:
     return found, f"{quoted(schema)}.{quoted(table)}" if schema else quoted(table)
 
 
-def _read_only(url: str) -> Engine:
-    engine = open_engine(url, pool_size=1)
+def _read_only(url: str, named: str) -> Engine:
+    engine = open_engine(url, pool_size=1, named=named)
     if engine.dialect.name != "sqlite":
         return engine
     address = f"file:{quote(str(Path(engine.url.database or '').absolute()))}?mode=ro"
     # The file is another's: it is not switched to WAL.
-    return create_engine("sqlite://", creator=lambda: sqlite3.connect(address, uri=True))
+    return create_engine(engine.url, creator=lambda: sqlite3.connect(address, uri=True))

@@ -1,16 +1,14 @@
 """Rows that are to be imported, on disk between reading and storing: they come in any order, and go in history's.
 
-A temporary SQLite file, removed at the end. So neither the number of rows nor the length of a chain of causes is
-bounded by memory, and a cause is found whether it comes earlier or later.
+A temporary SQLite file without a name, which goes with the process, however that ends. So neither the number of rows
+nor the length of a chain of causes is bounded by memory, and a cause is found whether it comes earlier or later.
 """
 
 from __future__ import annotations
 
 import sqlite3
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 _SCHEMA = """
     CREATE TABLE rows (
@@ -59,8 +57,8 @@ class Spool:
     """Takes rows, gives them in order, and follows their causes. For one thread; use it as a context manager."""
 
     def __init__(self) -> None:
-        self._directory = tempfile.TemporaryDirectory(prefix="eventbus-import-")
-        self._database = sqlite3.connect(Path(self._directory.name) / "rows.db", isolation_level=None)
+        # SQLite opens a file for the empty name, in SQLITE_TMPDIR or TMPDIR, and unlinks it at once.
+        self._database = sqlite3.connect("", isolation_level=None)
         self._database.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;" + _SCHEMA)
         self._database.execute("BEGIN")
 
@@ -115,7 +113,6 @@ class Spool:
 
     def __exit__(self, *_: object) -> None:
         self._database.close()
-        self._directory.cleanup()
 
     def _known(self, row: Row, stored: Callable[[str], Root | None]) -> Root | None:
         """Return what is known of a row's cause."""

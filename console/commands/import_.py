@@ -14,7 +14,7 @@ import typer
 from console.exits import FAILED, Mistake, going_on
 from console.options import Json
 from console.printing import print_json
-from console.progress import progress
+from console.progress import phases
 from console.wording import plural
 
 if TYPE_CHECKING:
@@ -64,16 +64,15 @@ def command(
     total = None
     with opened(Settings.from_env()) as backend, going_on("the same command goes on with it."):
         if file is not None:
-            if not file.is_file():
-                raise Mistake(f"There is no file {file}." if file.name else "The name of the file is empty.")
+            _require_file(file)
             total = count_lines(file) if sys.stderr.isatty() else None
             source, aside = from_file(file), rejected or Path(f"{file}.rejected.jsonl")
         else:
-            url, name = database or backend.database_url(), str(table)
-            total = count_rows(url, name)
-            source, aside = from_table(url, name), rejected or Path(f"{name.replace('/', '_')}.rejected.jsonl")
-        with _set_aside(aside) as refuse, progress("rows read or stored", total and 2 * total) as step:
-            done = backend.blackboard.importer.run(source, refuse, step, step)
+            where = (backend.database_url(), str(table)) if database is None else (database, str(table), "--database")
+            total, name = count_rows(*where), str(table)
+            source, aside = from_table(*where), rejected or Path(f"{name.replace('/', '_')}.rejected.jsonl")
+        with _set_aside(aside) as refuse, phases(("rows read", "rows stored, or there already"), total) as steps:
+            done = backend.blackboard.importer.run(source, refuse, *steps)
     if as_json:
         told = {"stored": done.stored, "known": done.known, "rejected": done.refused}
         print_json(told | {"rejected_file": str(aside) if done.refused else None})
@@ -83,6 +82,17 @@ def command(
     if done.refused:
         print(f"{plural(done.refused, 'row')} could not be imported: see {aside}.", file=sys.stderr)
         raise typer.Exit(FAILED)
+
+
+def _require_file(file: Path) -> None:
+    if not file.name:
+        raise Mistake("The name of the file is empty.")
+    if file.is_dir():
+        raise Mistake(f"{file} is a directory: name a file that `eventbus export` wrote.")
+    if file.exists() and not file.is_file():
+        raise Mistake(f"{file} is a device or a pipe: an import reads a file.")
+    if not file.exists():
+        raise Mistake(f"There is no file {file}.")
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from console.options import Json
 from console.printing import print_json
 
@@ -11,6 +13,7 @@ def command(as_json: Json = False) -> None:
 
     Repeating it is harmless. Works on DATABASE_URL. The SQLite file of the embedded default is migrated
     by whoever opens it. All or nothing; of several that run at once, one migrates and the others wait.
+    Each step is said before it begins: with millions of events one can take minutes.
 
     \b
     Examples:
@@ -27,7 +30,7 @@ def command(as_json: Json = False) -> None:
     with opened(settings) as backend:
         engine = open_engine(backend.database_url(), pool_size=1, timeout_s=settings.timeout_s)
         try:
-            applied = upgrade(engine)
+            applied = upgrade(engine, _announce)
         finally:
             engine.dispose()
         name = name_of(engine)
@@ -37,3 +40,7 @@ def command(as_json: Json = False) -> None:
         print(f"The database {name} is at revision {HEAD} now; applied: {', '.join(applied)}.")
     else:
         print(f"The database {name} is at revision {HEAD} already; nothing to do.")
+
+
+def _announce(revision: str, makes: str) -> None:
+    print(f"Migrating to {revision}: {makes}", file=sys.stderr, flush=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from console.progress import phases
 from events.backend import Backend
 from events.backfill import fill, look
 from events.deliveries import Deliveries, Settlement
@@ -419,6 +420,25 @@ def test_an_older_table_is_imported_from_where_it_is(house: House) -> None:
     assert house.run("import", *where).out == "Stored 0 events; 2 events were there already.\n"
 
 
+def test_a_database_to_import_from_that_is_not_there_is_named(house: House) -> None:
+    ended = house.run("import", "--table", "t", "--database", "sqlite:////nope/a.db")
+
+    assert "sqlite:////nope/a.db cannot be used" in ended.sentence() and "Check --database" in ended.sentence()
+    assert ended.code == 1
+
+
+def test_an_import_tells_what_is_read_and_then_what_is_stored(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("console.progress.LINE_EVERY", 2)
+    monkeypatch.setattr("builtins.print", lambda text, **_: said.append(text))
+
+    with phases(("rows read", "rows stored"), 4) as (read, stored):
+        for step in (read, read, stored, stored):
+            step(2)
+
+    assert said == ["2 rows read ...", "4 rows read ...", "2 rows stored ...", "4 rows stored ..."]
+
+
 MISTAKES = [
     (["prune"], "Say how old"),
     (["prune", "--older-than", "old"], "--older-than must be a span"),
@@ -447,7 +467,11 @@ MISTAKES = [
     (["import", "poem.txt", "--database", "sqlite:///x.db"], "--database says where --table is"),
     (["import", "--table", "nothing"], "There is no table 'nothing'"),
     (["import", "--table", "archive"], "The table 'archive' has no column"),
-    (["import", "--table", "events", "--database", "mysql://x"], "must start with postgresql://"),
+    (["import", "--table", "events", "--database", "mysql://x"], "--database must start with postgresql://"),
+    (["import", "--table", "t", "--database", "nope"], "--database cannot be read: 'nope'."),
+    (["import", "--table", "events"], "The table 'events' is the event bus's own"),
+    (["import", ".."], ".. is a directory: name a file"),
+    (["import", "/dev/null"], "/dev/null is a device or a pipe: an import reads a file."),
 ]
 
 

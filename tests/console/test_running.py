@@ -137,6 +137,11 @@ def test_migrating_says_what_was_applied_and_then_that_there_is_nothing_to_do(pl
     first, again = place.run("migrate", **where), place.run("migrate", "--json", **where)
 
     assert "applied: 0001, 0002, 0003" in first.out
+    told = first.err.splitlines()
+    assert told[0].startswith("Migrating to 0001: The first tables") and [line[13:17] for line in told] == [
+        f"000{n}" for n in range(1, len(told) + 1)
+    ]
+    assert f"Migrating to {again.json()['revision']}: " in told[-1] and not again.err
     assert again.json()["applied"] == []
 
 
