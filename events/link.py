@@ -2,7 +2,7 @@
 
 Made and logged in by redis-py, with all that a URL may say; then its transport speaks to us without the
 streams, locks and callbacks in between, which cost three times as much CPU as a command. Whoever asks decides
-what an error means; a link that had one is closed.
+what an error means: one that the server replied leaves the link open, a time-out closes it, as a lost connection does.
 """
 
 from __future__ import annotations
@@ -64,12 +64,16 @@ class Link(asyncio.Protocol):
 
         Returns:
             Its reply as bytes, integers and lists; or redis-py's `ResponseError`, `ConnectionError` or `TimeoutError`.
+
+        Raises:
+            TypeError: an argument is neither text nor a number; nothing was sent.
         """
+        packed = hiredis.pack_command(command)  # type: ignore[arg-type]
         self._reply = reply = self._loop.create_future()
         self._asked_at = time.monotonic()
         if self._check is None:
             self._check = self._loop.call_later(CHECK_S, self._look)
-        self._transport.write(hiredis.pack_command(command))  # type: ignore[arg-type]
+        self._transport.write(packed)
         return reply
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ failed) is the thread's, which knows what to do; meanwhile nothing overtakes it.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Future
@@ -22,12 +23,18 @@ from typing import Any
 import redis
 
 from events.due import Due
+from events.errors import EventBusError
 from events.event import Event
 from events.link import Link
-from events.publisher import Answer, Prepared, Publisher
+from events.loop_batch import Answered, Batch
+from events.publisher import MAX_BATCH_EVENTS, Answer, Call, Publisher
 from events.sender import Request, taken
 
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 5.0  # between attempts to connect
+
 Slowly = Callable[[Sequence[Event], str, "Due | None"], "Future[list[Answer]]"]
+
+log = logging.getLogger("eventbus.publish")
 
 
 class LoopSender:
@@ -46,16 +53,18 @@ class LoopSender:
         self._publisher = publisher
         self._slowly = slowly
         self._open_link = open_link
-        self._requests: deque[Request[asyncio.Future[list[Answer]]]] = deque()
+        self._requests: deque[Request[Answered]] = deque()
         self._is_busy = False
+        self._asked: Batch | None = None  # what the link was asked to publish and has not answered
         self._with_thread = 0  # batches that it has and has not answered
         self._flushing: list[asyncio.Future[None]] = []
         self._link: Link | None = None
         self._opening: asyncio.Task[None] | None = None
+        self._pause_s, self._not_before = FIRST_PAUSE_S, 0.0  # of the next attempt to connect
         self._is_closed = False
-        self._with_the_loop = self._end_with_the_loop()
+        self._with_the_loop: AsyncIterator[None] | None = None
 
-    def submit(self, events: Sequence[Event], origin: str, due: Due | None) -> asyncio.Future[list[Answer]]:
+    def submit(self, events: Sequence[Event], origin: str, due: Due | None) -> Answered:
         """Queue events; the future gets an answer per event."""
         request = Request(events, origin, due, self._loop.create_future())
         self._requests.append(request)
@@ -65,9 +74,15 @@ class LoopSender:
         return request.answers
 
     def give_way(self) -> None:
-        """Let the thread publish what waits here: something is about to be submitted to it that came later."""
+        """Let the thread publish what is under way here: something is about to be submitted to it that came later.
+
+        Also what the link has not answered. Whether that has arrived nobody knows, and nobody can wait for it while
+        a synchronous publish holds the loop; sent again it is in history before what came later, and once.
+        """
+        if self._asked is not None and not self._asked.parts:
+            self._asked.divide(self._to_thread)
         while self._requests:
-            self._hand_over(taken(self._requests))
+            self._hand_over(Batch(taken(self._requests)))
 
     async def flush(self) -> None:
         """Wait until all that was submitted is answered."""
@@ -84,64 +99,87 @@ class LoopSender:
             self._link.close()
 
     def _send(self) -> None:
-        if self._with_thread:
+        if self._with_thread or self._asked is not None:
             return
-        if not self._requests:
-            self._is_busy = False
-            for waiter in self._flushing:
-                if not waiter.done():
-                    waiter.set_result(None)
-            self._flushing.clear()
+        if self._requests:
+            self._step(Batch(taken(self._requests)), self._begin)
             return
-        batch = taken(self._requests)
+        self._is_busy = False
+        for waiter in self._flushing:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._flushing.clear()
+
+    def _step(self, batch: Batch, step: Callable[[Batch], None]) -> None:
+        """Whatever goes wrong with a batch is for its callers to hear; what comes after it is sent."""
+        try:
+            step(batch)
+        except Exception as error:
+            batch.fail(error)
+            self._loop.call_soon(self._send)
+
+    def _begin(self, batch: Batch) -> None:
         publisher = self._publisher()
-        if publisher is None or not self._is_linked():
+        if publisher is None or not self._is_linked() or len(batch.events) > MAX_BATCH_EVENTS:
             self._hand_over(batch)
             return
-        events = [event for request in batch for event in request.events]
-        dues = [request.due for request in batch if request.due for _ in request.events]
-        prepared = publisher.prepare(events, batch[0].origin, dues)
-        if len(prepared.calls) != 1:
+        prepared = publisher.prepare(batch.events, batch.requests[0].origin, batch.dues())
+        if prepared is None:
             self._hand_over(batch)
             return
+        batch.prepared = prepared
+        if prepared.call is not None:
+            self._ask(batch, publisher, prepared.call)
+        else:
+            batch.settle()
+            self._loop.call_soon(self._send)
+
+    def _ask(self, batch: Batch, publisher: Publisher, call: Call) -> None:
         assert self._link is not None
-        self._link.ask(publisher.command(prepared.calls[0])).add_done_callback(
-            partial(self._answered, batch, publisher, prepared)
-        )
+        reply = self._link.ask(publisher.command(call))
+        self._asked = batch
+        reply.add_done_callback(partial(self._answered, batch, publisher, call))
 
-    def _answered(
-        self,
-        batch: list[Request[asyncio.Future[list[Answer]]]],
-        publisher: Publisher,
-        prepared: Prepared,
-        reply: asyncio.Future[Any],
-    ) -> None:
-        if reply.exception() is not None or not publisher.is_plain(reply.result()):
-            self._hand_over(batch)
+    def _answered(self, batch: Batch, publisher: Publisher, call: Call, reply: asyncio.Future[Any]) -> None:
+        self._asked = None
+        self._step(batch, partial(self._take, publisher, call, reply))
+
+    def _take(self, publisher: Publisher, call: Call, reply: asyncio.Future[Any], batch: Batch) -> None:
+        """Take a reply; what it does not answer is sent again, by the link where it only asked for that."""
+        later = None
+        if reply.exception() is None and publisher.is_plain(reply.result()):
+            self._pause_s = FIRST_PAUSE_S
+            later = publisher.read(batch.prepared, call, reply.result())
+        if batch.parts:
+            self._wait_for_thread(batch)
             return
-        publisher.read(prepared, prepared.calls[0], reply.result())
-        answers, start = prepared.result(), 0
-        for request in batch:
-            end = start + len(request.events)
-            if not request.answers.done():  # else its caller was cancelled; the events are published all the same
-                request.answers.set_result(answers[start:end])
-            start = end
-        self._send()
+        batch.settle()
+        if later is None or (later and not self._is_linked()):
+            self._hand_over(batch)
+        elif later:
+            self._ask(batch, publisher, Call(call.script, call.origin, later))
+        else:
+            self._send()
 
-    def _hand_over(self, batch: list[Request[asyncio.Future[list[Answer]]]]) -> None:
-        """Let the thread publish; the next batch goes when it has answered, so that nothing overtakes."""
+    def _hand_over(self, batch: Batch) -> None:
+        """Let the thread publish what has no answer."""
+        batch.divide(self._to_thread)
+        self._wait_for_thread(batch)
+
+    def _to_thread(self, request: Request[Answered], events: list[Event]) -> Answered:
+        try:
+            return asyncio.wrap_future(self._slowly(events, request.origin, request.due), loop=self._loop)
+        except Exception as error:
+            failed: Answered = self._loop.create_future()
+            failed.set_exception(error)
+            return failed
+
+    def _wait_for_thread(self, batch: Batch) -> None:
+        """The next batch goes when the thread has answered, so that nothing overtakes."""
         self._with_thread += 1
-        waited_for: list[asyncio.Future[list[Answer]]] = []
-        for request in batch:
-            try:
-                future = self._slowly(request.events, request.origin, request.due)
-            except Exception as error:
-                if not request.answers.done():
-                    request.answers.set_exception(error)
-                continue
-            answered = asyncio.wrap_future(future, loop=self._loop)
-            answered.add_done_callback(partial(_pass_on, request.answers))
-            waited_for.append(answered)
+        for part in batch.parts:
+            part.answered.add_done_callback(partial(batch.take, part))
+        waited_for = [part.answered for part in batch.parts]
         asyncio.gather(*waited_for, return_exceptions=True).add_done_callback(self._came_back)
 
     def _came_back(self, _: object) -> None:
@@ -149,19 +187,26 @@ class LoopSender:
         self._send()
 
     def _is_linked(self) -> bool:
-        """Whether there is a link; begins to make one where there is none."""
+        """Whether there is a link; begins to make one where there is none and the pause is over."""
         if self._link is not None and self._link.is_open:
             return True
-        if self._opening is None and not self._is_closed:
+        if self._opening is None and not self._is_closed and self._loop.time() >= self._not_before:
+            self._not_before = self._loop.time() + self._pause_s
+            self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)  # until a link has answered
             self._opening = self._loop.create_task(self._connect())
         return False
 
     async def _connect(self) -> None:
+        self._link = None
         try:
-            await anext(self._with_the_loop, None)
+            if self._with_the_loop is None:
+                self._with_the_loop = self._end_with_the_loop()
+                await anext(self._with_the_loop)  # once: going on with it closes this sender
             self._link = await self._open_link()
-        except (redis.RedisError, OSError, AttributeError):
-            self._link = None  # the thread says what is wrong
+        except (redis.RedisError, OSError, EventBusError):
+            pass  # the thread says what is wrong
+        except Exception:
+            log.warning("An event loop could not connect to publish by itself; a thread does it.", exc_info=True)
         finally:
             self._opening = None
 
@@ -187,7 +232,7 @@ class LoopSenders:
         loop = asyncio.get_running_loop()
         found = self._by_loop.get(loop)
         if found is None:
-            for ended in [known for known in self._by_loop if known.is_closed()]:
+            for ended in [known for known in list(self._by_loop) if known.is_closed()]:
                 self._by_loop.pop(ended, None)
             found = self._by_loop[loop] = self._make()
         return found
@@ -206,13 +251,3 @@ class LoopSenders:
         for loop, sender in list(self._by_loop.items()):
             if not loop.is_closed():
                 loop.call_soon_threadsafe(sender.close)
-
-
-def _pass_on(to: asyncio.Future[list[Answer]], answered: asyncio.Future[list[Answer]]) -> None:
-    if to.done():
-        return  # its caller was cancelled
-    error = answered.exception()
-    if error is not None:
-        to.set_exception(error)
-    else:
-        to.set_result(answered.result())

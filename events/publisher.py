@@ -72,10 +72,10 @@ class Call:
 
 @dataclass(slots=True)
 class Prepared:
-    """Events on their way: their answers so far, and the calls that are to be made for the rest."""
+    """Events on their way: their answers so far, and the call that is to be made for the rest, if it is one."""
 
     answers: list[Answer | None]
-    calls: list[Call] = field(default_factory=list)
+    call: Call | None = None
 
     def result(self) -> list[Answer]:
         """Return the answers, when all calls are made."""
@@ -127,11 +127,18 @@ class Publisher:
                 under_way[1].give_up()
         return prepared.result()
 
-    def prepare(self, events: Sequence[Event], origin: str = "publish", dues: Sequence[Due] | None = None) -> Prepared:
-        """Encode events, and cut them into script calls of a size that Redis answers soon."""
+    def prepare(
+        self, events: Sequence[Event], origin: str = "publish", dues: Sequence[Due] | None = None
+    ) -> Prepared | None:
+        """Encode events that one script call takes; None when they take several, without encoding the others.
+
+        Returns:
+            Them, without a call when each was refused.
+        """
         prepared = Prepared([None] * len(events))
-        prepared.calls += self._calls(prepared, events, origin, dues)
-        return prepared
+        prepared.call = next(self._calls(prepared, events, origin, dues), None)
+        taken = len(prepared.call.requests) if prepared.call else 0
+        return prepared if taken == prepared.answers.count(None) else None
 
     def _calls(
         self, prepared: Prepared, events: Sequence[Event], origin: str, dues: Sequence[Due] | None
@@ -140,13 +147,9 @@ class Publisher:
         call = Call(script, origin)
         for number, event in enumerate(events):
             try:
-                arguments = event_arguments(event, self._max_event_bytes)
-            except EventTooLarge as error:
+                arguments = _sendable(event, self._max_event_bytes)
+            except InvalidEvent as error:
                 prepared.answers[number] = error
-                continue
-            except (TypeError, ValueError, RecursionError) as error:
-                problem = f"It was changed after it was made, and cannot be encoded: {error}."
-                prepared.answers[number] = InvalidEvent([problem])
                 continue
             size = len(arguments[-1])  # type: ignore[arg-type]
             if call.requests and (len(call.requests) == MAX_BATCH_EVENTS or call.size + size > MAX_BATCH_BYTES):
@@ -166,8 +169,8 @@ class Publisher:
         return self._namespace.is_open
 
     def is_plain(self, reply: Any) -> bool:
-        """Whether a command's reply answers every event of its call."""
-        return isinstance(reply, list) and b"LATER" not in reply
+        """Whether a command's reply is one that `read` takes."""
+        return isinstance(reply, list)
 
     def read(self, prepared: Prepared, call: Call, replies: Sequence[bytes]) -> list[Request]:
         """Note what a call's replies say of its events; return those that are to be sent again."""
@@ -185,7 +188,7 @@ class Publisher:
         if not self.is_ready():
             return None
         client = self._namespace.client
-        with suppress(RedisUnavailable), mapped(client):
+        with suppress(RedisUnavailable, ScriptFailed), mapped(client):  # the latter where connecting is refused
             return send(client, *self.command(call))
         return None
 
@@ -249,6 +252,22 @@ def event_arguments(event: Event, max_event_bytes: int) -> list[Argument]:
         str(event.priority),
         body,
     ]
+
+
+def _sendable(event: Event, max_event_bytes: int) -> list[Argument]:
+    """Return what `event_arguments` does, of which a call can be made.
+
+    Raises:
+        InvalidEvent: whatever is wrong with the event, which so fails alone; `EventTooLarge` as there.
+    """
+    try:
+        arguments = event_arguments(event, max_event_bytes)
+        "".join(arguments[:-1])  # type: ignore[arg-type]  # one that is no text would fail the whole call
+    except EventTooLarge:
+        raise
+    except Exception as error:
+        raise InvalidEvent([f"It was changed after it was made, and cannot be encoded: {error}."]) from error
+    return arguments
 
 
 def _answer(event: Event, reply: bytes, max_routes: int) -> Answer:

@@ -24,6 +24,7 @@ from events.errors import (
     EventIdConflict,
     EventTooLarge,
     HistoryReset,
+    InvalidEvent,
     InvalidSubscription,
     RedisUnavailable,
     ScriptFailed,
@@ -260,6 +261,18 @@ def test_one_refused_event_fails_only_its_own_caller(bus: EventBus) -> None:
     assert [number for number, answer in enumerate(answers) if not isinstance(answer, str)] == [50]
     assert isinstance(answers[50], EventIdConflict)
     assert len(history(bus)) == 100
+
+
+@pytest.mark.parametrize("fault", [{"type": "OTHER"}, {"project_id": None}, {"causation_id": 5}])
+def test_an_event_that_cannot_be_sent_is_refused_and_its_neighbours_go_through(
+    bus: EventBus, fault: dict[str, object]
+) -> None:
+    bad = make_event(2).model_copy(update=fault)
+
+    answers = bus.publish_many_sync([make_event(1), bad, make_event(3)])
+
+    assert [type(answer) for answer in answers] == [Receipt, InvalidEvent, Receipt]
+    assert [recorded.event.payload["n"] for recorded in history(bus)] == [1, 3]
 
 
 def test_five_thousand_events_of_mixed_size_arrive_whole_and_in_order(bus: EventBus) -> None:
@@ -513,6 +526,25 @@ def test_a_server_without_memory_refuses_whole_events_and_takes_them_when_it_has
     assert caught.value.code == "OOM"
     assert [recorded.event.payload["n"] for recorded in history(bus)] == [1, 2]
     assert len(waiting(bus, "Nobody")) == 2
+
+
+def test_a_server_that_refuses_a_connection_by_a_reply_is_the_answer_of_each_event(
+    bus: EventBus, make_bus: MakeBus
+) -> None:
+    admin = bus.backend.client
+    admin.execute_command("ACL SETUSER visitor on >secret ~* &* +@all")
+    try:
+        url = bus.settings.redis_url.replace("redis://", "redis://visitor:secret@").removesuffix("/0") + "/1"
+        visitor = make_bus(redis_url=url)
+        visitor.publish_sync(make_event(1))
+        admin.execute_command("ACL SETUSER visitor -select")  # which a connection to database 1 begins with
+        visitor.backend.client.connection_pool.disconnect()
+
+        answers = visitor.backend.publisher.publish_many([make_event(2), make_event(3)])
+
+        assert [type(answer) for answer in answers] == [ScriptFailed, ScriptFailed]
+    finally:
+        admin.execute_command("ACL DELUSER visitor")
 
 
 def test_a_key_of_a_wrong_type_refuses_the_event_before_anything_is_written(bus: EventBus) -> None:
