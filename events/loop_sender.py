@@ -14,9 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -31,6 +34,7 @@ from events.publisher import MAX_BATCH_EVENTS, Answer, Call, Publisher
 from events.sender import Request, taken
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 5.0  # between attempts to connect
+LEAVE_S = 2.0
 
 Slowly = Callable[[Sequence[Event], str, "Due | None"], "Future[list[Answer]]"]
 
@@ -90,8 +94,13 @@ class LoopSender:
             self._flushing.append(self._loop.create_future())
             await self._flushing[-1]
 
+    def leave(self) -> None:
+        """Let the thread publish what is under way here, and close the link."""
+        self.give_way()
+        self.close()
+
     def close(self) -> None:
-        """Close the link; what waits is the thread's."""
+        """Close the link."""
         self._is_closed = True
         if self._opening is not None:
             self._opening.cancel()
@@ -247,7 +256,22 @@ class LoopSenders:
             sender.give_way()
 
     def close(self) -> None:
-        """Close their links, each on its loop."""
+        """Let the thread publish what is under way on any loop, and close the links; none is waited for that hangs."""
+        until, left = time.monotonic() + LEAVE_S, []
         for loop, sender in list(self._by_loop.items()):
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(sender.close)
+            if loop is asyncio._get_running_loop():
+                sender.leave()
+            elif not loop.is_closed():
+                gone = threading.Event()
+                with suppress(RuntimeError):  # it has been closed since
+                    loop.call_soon_threadsafe(_leave, sender, gone)
+                    left += [gone] if loop.is_running() else []
+        for gone in left:
+            gone.wait(max(0.0, until - time.monotonic()))
+
+
+def _leave(sender: LoopSender, gone: threading.Event) -> None:
+    try:
+        sender.leave()
+    finally:
+        gone.set()

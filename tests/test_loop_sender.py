@@ -8,6 +8,7 @@ import gc
 import threading
 import warnings
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,24 @@ async def test_what_was_submitted_is_sent_before_the_bus_disconnects(settings: S
     assert all(isinstance(answer, str) for answer in await asyncio.gather(*tasks))
     with pytest.raises(EventBusError, match="disconnected"):
         await bus.publish(event())
+
+
+def test_closing_the_bus_sends_what_other_loops_have_submitted(settings: Settings) -> None:
+    bus, submitted = EventBus(settings), threading.Event()
+
+    async def publish() -> list[object]:
+        await warm(bus)
+        tasks = [asyncio.ensure_future(bus.publish_many([event(f"{b} {n}") for n in range(400)])) for b in range(20)]
+        await asyncio.sleep(0)
+        submitted.set()
+        return [answer for answers in await asyncio.gather(*tasks) for answer in answers]
+
+    with ThreadPoolExecutor(1) as pool:
+        answers = pool.submit(asyncio.run, publish())
+        assert submitted.wait(30)
+        bus.close()
+
+        assert [answer for answer in answers.result(30) if not isinstance(answer, Receipt)] == []
 
 
 def test_a_bus_outlives_its_loops_and_leaves_nothing_open(settings: Settings) -> None:
