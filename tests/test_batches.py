@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -25,8 +27,9 @@ from events.subscriptions import SubscriberOptions, Subscription
 from tests.test_going_on import House
 from tests.valkey_servers import ValkeyServer
 from tests.waiting import wait_until
-from workers.attempt import Attempt
-from workers.batches import share_out
+from workers.attempt import Attempt, NotStartedAgain, materialized
+from workers.batches import may_be_led, share_out
+from workers.hanging import Hanging
 
 BATCH = 10
 
@@ -219,6 +222,9 @@ def lease(event_id: str) -> Lease:
         ({"e1": 7}, "A handler of batches must return None, an Event or a list of Events, not a int"),
         ("done", "not a str"),
         ({7: None}, "not of 7"),
+        ({None: None}, "not of None"),
+        ({"": None}, "not of ''"),
+        ({"e1": Event(event_id="f", type="B", project_id="p", actor="a", causation_id="e9")}, "'f' names 'e9'"),
     ],
 )
 def test_what_says_nothing_of_the_batchs_events_fails_all_of_them(result: object, says: str) -> None:
@@ -227,6 +233,74 @@ def test_what_says_nothing_of_the_batchs_events_fails_all_of_them(result: object
     share_out(leader)
 
     assert [says in str(attempt.error) for attempt in leader.batch] == [True, True]
+
+
+class Unreadable(list[Event]):
+    def __iter__(self) -> Iterator[Event]:
+        raise ValueError("no eyes")
+
+
+@pytest.mark.parametrize("result", [Unreadable(), {"e1": Unreadable()}])
+def test_an_answer_that_raises_while_it_is_read_fails_all_of_the_batch(result: object) -> None:
+    leader = led("e1", "e2", result=result)
+
+    share_out(leader)
+
+    assert [str(attempt.error) for attempt in leader.batch] == ["no eyes", "no eyes"]
+
+
+def test_an_answer_that_raises_while_it_is_read_leaves_nothing_unsettled(namespace: Namespace) -> None:
+    with painting(namespace, lambda events: {event.event_id: Unreadable() for event in events}, 20, 1, max_attempts=1):
+        wait_until(lambda: namespace.client.xlen(namespace.keys("dead", "Painter")) == 20, 30, "all to be given up")
+
+
+def test_a_mapping_that_is_no_dict_is_heeded_and_what_is_lazy_in_it_is_made_at_once() -> None:
+    made = materialized(MappingProxyType({"e1": iter([1])}))
+
+    assert made == {"e1": [1]}
+
+
+def test_events_may_be_caused_by_earlier_ones_of_the_same_answer() -> None:
+    first = Event(event_id="f", type="B", project_id="p", actor="a", causation_id="e2")
+    second = Event(event_id="g", type="B", project_id="p", actor="a", causation_id="f")
+    leader = led("e1", "e2", result=[first, second])
+
+    share_out(leader)
+
+    assert [attempt.result for attempt in leader.batch] == [None, [first, second]]
+
+
+def test_one_that_has_no_attempt_left_is_not_led() -> None:
+    leader = led("e1", "e2")
+    leader.others[0].lease.count = 1000
+
+    assert may_be_led(leader) and not may_be_led(leader.others[0])
+    assert isinstance(leader.others[0].error, NotStartedAgain)
+
+
+def test_a_leader_that_another_worker_has_does_not_hold_up_those_it_led(namespace: Namespace) -> None:
+    ran: list[int] = []
+    with painting(namespace, lambda events: ran.append(len(events)), 0, 1) as house:
+        house.engine.receiver.stop()
+        leader = led("e1", "e2")
+        leader.started_at = leader.others[0].started_at = 0.0
+        leader.others[0].led, leader.others[0].lease.renewed_at = True, time.monotonic()
+        house.engine._let_go(leader)
+        share_out(leader)
+
+        assert house.engine._conclusion(leader.others[0]).delay_us == 0
+
+
+def test_a_batch_that_hangs_holds_one_thread() -> None:
+    leader = led("e1", "e2")
+    for attempt in leader.batch:
+        attempt.abandoned, attempt.interrupted_at = True, 1.0
+    leader.others[0].led = True
+    loop = asyncio.new_event_loop()
+
+    assert Hanging(lambda: leader.batch, loop, 1.0, 2).what == ""
+    assert Hanging(lambda: leader.batch, loop, 1.0, 1).what == "Every thread"
+    loop.close()
 
 
 @pytest.mark.parametrize("batch", [0, 1, 1001, True, "10", 2.0])

@@ -149,7 +149,7 @@ def test_what_is_to_run_alone_of_a_paused_subscriber_is_handed_back_and_in_nobod
     ) as receiver:
         for _ in range(2):
             lease = wait_until(lambda: receiver.take("Editor", 0.1), PATIENCE_S, "a delivery that runs alone")
-            receiver.finished(lease, 0.1)
+            receiver.finished([lease], 0.1)
             receiver.settled(lease)
         wait_until(lambda: spared == ["Painter", "Painter"], PATIENCE_S, "the paused one's to be handed back")
 

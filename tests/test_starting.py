@@ -35,18 +35,18 @@ def test_what_has_only_been_taken_says_nothing_of_the_loop_and_counts(starting: 
     starting.take(lease)
 
     assert len(starting) == 1 and starting.overdue_at == math.inf
-    starting.ask(lease)
+    starting.ask([lease])
     until_it_stands_still(starting)
     assert starting.let_go() == [lease] and len(starting) == 0
 
 
 def test_what_waits_for_a_loop_that_moves_is_kept(starting: Starting) -> None:
     first, second = a_lease(), a_lease()
-    starting.ask(first)
-    starting.ask(second)
+    starting.ask([first])
+    starting.ask([second])
     until_it_stands_still(starting)
 
-    starting.began(first)
+    starting.began([first])
     assert not starting.stands_still and not starting.let_go() and not starting.has_let_go(second)
 
 
@@ -54,9 +54,9 @@ def test_what_a_loop_that_stands_still_has_not_begun_is_let_go_of_once_and_what_
     starting: Starting,
 ) -> None:
     begun, waiting = a_lease(), a_lease()
-    starting.ask(begun)
-    starting.began(begun)
-    starting.ask(waiting)
+    starting.ask([begun])
+    starting.began([begun])
+    starting.ask([waiting])
     until_it_stands_still(starting)
 
     assert starting.let_go() == [waiting] and starting.let_go() == []
@@ -65,12 +65,12 @@ def test_what_a_loop_that_stands_still_has_not_begun_is_let_go_of_once_and_what_
 
 def test_a_loop_stands_still_until_it_comes_to_what_was_let_go_of(starting: Starting) -> None:
     lease = a_lease()
-    starting.ask(lease)
+    starting.ask([lease])
     until_it_stands_still(starting)
     starting.let_go()
     assert starting.stands_still and not len(starting)
 
-    starting.began(lease)
+    starting.began([lease])
     assert not starting.stands_still and starting.has_let_go(lease)
-    starting.ended(lease)
+    starting.ended([lease])
     assert not starting.has_let_go(lease)

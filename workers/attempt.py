@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dramatiq.middleware import Interrupt, SkipMessage
@@ -72,6 +72,7 @@ class Attempt:
         task: the running task of an async handler.
         joined: what a join has seen; None of a subscriber that joins nothing.
         others: where this one leads a batch, its other attempts.
+        led: it is one of those.
     """
 
     lease: Lease
@@ -89,6 +90,7 @@ class Attempt:
     task: asyncio.Task[None] | None = None
     joined: Joined | None = None
     others: Sequence[Attempt] = ()
+    led: bool = False
     handling: Handling = field(init=False)
 
     def __post_init__(self) -> None:
@@ -220,8 +222,14 @@ def unpublishable(settlement: Settlement, problem: EventBusError) -> Settlement:
 
 
 def materialized(result: object) -> object:
-    """Return a handler's result with lazy iterables made lists, while its time limit still holds."""
-    if isinstance(result, Iterable) and not isinstance(result, Event | str | bytes | dict | list | tuple):
+    """Return a handler's result with lazy iterables made lists, those in a mapping too, while its time limit holds."""
+    if isinstance(result, Mapping):
+        return {name: _listed(part) for name, part in result.items()}
+    return _listed(result)
+
+
+def _listed(result: object) -> object:
+    if isinstance(result, Iterable) and not isinstance(result, Event | str | bytes | Mapping | list | tuple):
         return list(result)
     return result
 
@@ -239,7 +247,7 @@ def outputs(result: object, who: str = "A handler") -> list[Event]:
         return []
     if isinstance(result, Event):
         return [result]
-    if isinstance(result, Iterable) and not isinstance(result, str | bytes | dict):
+    if isinstance(result, Iterable) and not isinstance(result, str | bytes | Mapping):
         events = list(result)
         wrong = next((item for item in events if not isinstance(item, Event)), None)
         if wrong is None:

@@ -31,11 +31,10 @@ from workers.attempt import (
     Attempt,
     Interrupted,
     conclude,
-    dead,
     failed,
     hand_back,
 )
-from workers.batches import share_out
+from workers.batches import may_be_led, share_out
 from workers.beforehand import has_joined, may_start
 from workers.busy import Process, long_running
 from workers.credits import Credits
@@ -48,12 +47,11 @@ from workers.last_beats import LastBeats
 from workers.limits import Interrupter
 from workers.loop import CANCEL_AGAIN_S, AsyncHandlers, LoopThread
 from workers.receiver import Receiver
-from workers.saying import say
+from workers.refusing import PUT_OFF_US, Refusing
+from workers.saying import say, say_given_up
 from workers.settler import Settler
 
-PUT_OFF_US = 5_000_000
 LAST_WORDS_S = 2.0
-SAY_AGAIN_S = 60.0
 
 log = logging.getLogger("eventbus.worker")
 
@@ -95,7 +93,7 @@ class Engine:
             subscriptions,
             Credits(threads, settings.concurrency),
             lease_s=settings.lease_s,
-            refused=self._refuse,
+            refused=Refusing(self._settler.put).refuse,
             spared=lambda lease: self._settler.put(hand_back(lease)),
             reopen=self._reopen,
             beat=self._beat,
@@ -113,7 +111,6 @@ class Engine:
         self._idle = threading.Condition()
         self._hanging = Hanging(self._attempts, self.loop, settings.lease_s, threads)
         self._process = Process(subscriptions, threads, settings.concurrency)
-        self._put_off_said_at = 0.0
         self._drained_by = float("inf")
         self._last_beats = LastBeats(
             lambda: self._deliveries.promote({}, 0, self._beat()), lambda: self._deliveries.leave(subscriptions)
@@ -144,7 +141,7 @@ class Engine:
         attempt = Attempt(lease, subscription, namespace)
         if subscription.options.batch and not lease.suspect:
             more = self.receiver.take_more(lease.subscriber, subscription.options.batch - 1)
-            attempt.others = [Attempt(one, subscription, namespace) for one in more]
+            attempt.others = [Attempt(one, subscription, namespace, led=True) for one in more]
         with self._idle:
             self._running |= {id(one): one for one in attempt.batch}
         return attempt
@@ -165,7 +162,7 @@ class Engine:
             attempt.cancelled = True
             return
         if subscription.is_async:
-            self.receiver.asks(attempt.lease)
+            self.receiver.asks([one.lease for one in attempt.batch])
             self._defer(attempt)
             return
         result = self._interrupter.call(attempt, subscription.options.time_limit, attempt.call_in_context)
@@ -185,12 +182,16 @@ class Engine:
                 return None
             attempt.finished = True
         elapsed_s = time.monotonic() - attempt.started_at if attempt.started_at else 0.0
-        share_out(attempt)
         try:
+            share_out(attempt)
             for one in attempt.batch:
                 self._end(one)
+        except BaseException:
+            goes_on = False  # nobody would run what follows
+            raise
         finally:
-            following = self.receiver.finished(attempt.lease, elapsed_s, len(attempt.others), goes_on=goes_on)
+            leases = [one.lease for one in attempt.batch]
+            following = self.receiver.finished(leases, elapsed_s, goes_on=goes_on)
             with self._idle:
                 for one in attempt.batch:
                     self._running.pop(id(one), None)
@@ -200,13 +201,18 @@ class Engine:
         return None if following is None else self._attempt(following)
 
     def _end(self, attempt: Attempt) -> None:
+        """Settle an attempt; one that cannot be is renewed no longer, and does not keep its neighbours from theirs."""
         attempt.finished = True
-        if attempt.abandoned:
+        try:
+            if attempt.abandoned:
+                self._gone(attempt.lease)
+            elif not self.receiver.has_let_go(attempt.lease):
+                settlement = self._conclusion(attempt)
+                self._settler.put(settlement)
+                say(attempt, settlement)
+        except BaseException:
+            log.exception("The end of %r failed; what is not settled of it goes to another worker.", attempt)
             self._gone(attempt.lease)
-        elif not self.receiver.has_let_go(attempt.lease):
-            settlement = self._conclusion(attempt)
-            self._settler.put(settlement)
-            say(attempt, settlement)
 
     @property
     def hangs(self) -> str:
@@ -272,13 +278,18 @@ class Engine:
 
     def _conclusion(self, attempt: Attempt) -> Settlement:
         if attempt.cancelled and attempt.error is None and not attempt.started_at:
-            at_once = self.draining or attempt.lease.subscriber in self.receiver.paused
+            lease = attempt.lease
+            at_once = self.draining or lease.subscriber in self.receiver.paused or self._was_only_led(attempt)
             return hand_back(attempt.lease, delay_us=0 if at_once else PUT_OFF_US)
         try:
             return conclude(attempt, self._settings.max_event_bytes)
         except BaseException as error:
             log.exception("The result of %r could not be read.", attempt)
             return failed(attempt, error)
+
+    def _was_only_led(self, attempt: Attempt) -> bool:
+        """Whether nothing kept an attempt from its start but the one that led it; another one begins it at once."""
+        return attempt.led and not self._async.has_ended and attempt.lease.is_surely_ours(self._settings.lease_s)
 
     def _defer(self, attempt: Attempt, begun: object = None) -> None:
         """Leave the attempt to the loop, which settles it; put it off when the loop has ended, or a drain has begun."""
@@ -291,7 +302,9 @@ class Engine:
             self._async.submit(attempt, begun)
         except RuntimeError as error:
             log.error("%r is put off: the event loop of the handlers has ended (%s).", attempt, error)
-            attempt.deferred, attempt.cancelled, attempt.started_at = False, True, 0.0
+            attempt.deferred = False
+            for one in attempt.batch:
+                one.cancelled, one.started_at = True, 0.0
 
     def _is_wanted(self, attempt: Attempt) -> bool:
         """Whether the handler may still be started; asked again wherever a pause or a drain can have come between."""
@@ -301,32 +314,23 @@ class Engine:
         return not (lost or stays) and lease.is_surely_ours(self._settings.lease_s)
 
     def _begin(self, attempt: Attempt) -> bool:
-        """Let the handler start now, if it still may. Once a drain has begun nothing does."""
+        """Let the handler start now, with those that it leads, if they still may. Once a drain has begun nothing does.
+
+        Returns:
+            Whether it starts; none of a batch does whose leader may not.
+        """
         with self._idle:
             if not self._is_wanted(attempt):
                 return False
-            for one in attempt.batch:
-                one.started_at = time.monotonic() if self._is_wanted(one) else 0.0
-                one.cancelled = not one.started_at
+            attempt.started_at = time.monotonic()
+            for one in attempt.others:
+                one.cancelled = not (self._is_wanted(one) and may_be_led(one))
+                one.started_at = 0.0 if one.cancelled else attempt.started_at
         return True
 
     def _begin_on_loop(self, attempt: Attempt) -> bool:
-        self.receiver.began(attempt.lease)
+        self.receiver.began([one.lease for one in attempt.batch])
         return self._begin(attempt)
-
-    def _refuse(self, lease: Lease) -> None:
-        """Settle a delivery that no handler here can take."""
-        if lease.fault is not None:
-            log.error("A delivery of %s cannot be read and becomes a dead letter: %s", lease.subscriber, lease.fault)
-            self._settler.put(dead(lease, lease.fault))
-        else:
-            self._settler.put(hand_back(lease, delay_us=PUT_OFF_US))
-            if time.monotonic() - self._put_off_said_at > SAY_AGAIN_S:
-                self._put_off_said_at = time.monotonic()
-                log.warning(
-                    "A delivery of %s is put off: no handler here takes the type %r. It waits for a process that does.",
-                    lease.subscriber, lease.frame.type,
-                )  # fmt: skip
 
     def _gone(self, lease: Lease) -> None:
         """The delivery is settled, or another worker's."""
@@ -357,13 +361,11 @@ class Engine:
         self._hanging.ask_loop()
         if self._async.has_ended:
             self._end_with_the_loop()
-        for attempt in self._hanging.overdue():
-            limit_s = attempt.subscription.options.time_limit
-            log.error(
-                "%r hangs beyond its limit of %g s and cannot be interrupted; it is given up here.", attempt, limit_s
-            )
-            self._let_go(attempt)
-            self._gone(attempt.lease)
+        for call in self._hanging.overdue():
+            say_given_up(call)
+            for attempt in call:
+                self._let_go(attempt)
+                self._gone(attempt.lease)
 
     def _end_with_the_loop(self) -> None:
         if not self.draining:

@@ -48,14 +48,15 @@ class Hanging:
             with contextlib.suppress(RuntimeError):  # it has ended, which is another matter
                 self._loop.call_soon_threadsafe(self._answer)
 
-    def overdue(self) -> list[Attempt]:
-        """Return the attempts of which nobody has let go and whose handlers run a lease beyond their limit."""
+    def overdue(self) -> list[list[Attempt]]:
+        """Return, of each call of a handler that runs a lease beyond its limit, the attempts not yet let go of."""
         before = time.monotonic() - self._lease_s
-        return [
-            attempt
+        calls = (
+            [one for one in attempt.batch if one.started_at and not one.abandoned]
             for attempt in self._attempts()
-            if attempt.started_at and not (attempt.abandoned or attempt.finished) and _deadline(attempt) < before
-        ]
+            if not (attempt.led or attempt.finished) and attempt.started_at and _deadline(attempt) < before
+        )
+        return [call for call in calls if call]
 
     @property
     def what(self) -> str:
@@ -94,6 +95,6 @@ def _deadline(attempt: Attempt, begun_at: float = 0.0) -> float:
 
 
 def _ignores_interrupts(attempt: Attempt, now: float) -> bool:
-    if not attempt.abandoned or attempt.deferred or not attempt.started_at:
-        return False
+    if not attempt.abandoned or attempt.deferred or attempt.led or not attempt.started_at:
+        return False  # one that is led holds no thread of its own
     return now - (attempt.interrupted_at or _deadline(attempt)) > HEED_S

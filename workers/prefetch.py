@@ -79,6 +79,7 @@ class Prefetch:
         self._buffers = buffers
         self._clock = clock
         self._running: dict[str, dict[int, float]] = {name: {} for name in subscriptions}
+        self._led: dict[str, int] = dict.fromkeys(subscriptions, 0)
         self._served: dict[str, int] = dict.fromkeys(subscriptions, 0)
         self._turn = 0
         self.quick = Quick()
@@ -89,14 +90,23 @@ class Prefetch:
         self._served[lease.subscriber] = self._turn
         self._running[lease.subscriber][id(lease)] = self._clock()
 
-    def ended(self, lease: Lease, elapsed_s: float = 0.0) -> None:
-        """Note that it has given its credit back, and how long it ran; 0 when it was not started."""
+    def leads(self, name: str, count: int) -> None:
+        """Note that a delivery which has a credit leads so many others that need none."""
+        self._led[name] += count
+
+    def ended(self, lease: Lease, elapsed_s: float = 0.0, led: int = 0) -> None:
+        """Note that it has given its credit back, and how long it ran; 0 when it was not started.
+
+        Args:
+            led: how many others it led.
+        """
         self._running[lease.subscriber].pop(id(lease), None)
+        self._led[lease.subscriber] -= led
         self.quick.ended(lease.subscriber, elapsed_s)
 
-    def running(self, name: str) -> int:
-        """How many deliveries of a subscriber have a credit."""
-        return len(self._running[name])
+    def at_hand(self, name: str) -> int:
+        """How many deliveries of a subscriber run, led ones too, or wait here and begin within a moment."""
+        return len(self._running[name]) + self._led[name] + len(self._buffers[name])
 
     def oldest_s(self, name: str) -> float | None:
         """How long the oldest of them has had it, seconds; None when none has one."""
@@ -150,7 +160,7 @@ class Prefetch:
             is_async, held = self._subscriptions[name].is_async, len(self._buffers[name])
             start = left[is_async] * self._batch(name)
             keep = 0 if name in closed else max(start, self._soon(name), self._next_one(name, kinds[is_async]))
-            left[is_async] = max(0, left[is_async] - -(-held // self._batch(name)))
+            left[is_async] = max(0, left[is_async] - self._calls(name))
             if held > keep:
                 surplus[name] = held - keep
         return surplus
@@ -162,7 +172,7 @@ class Prefetch:
             active = [name for name in names if self._running[name] or self._buffers[name]]
             sharing = max(1, sum(name not in closed for name in names))
             free = self._credits.free(self._subscriptions[names[0]])
-            spare = free - sum(len(self._buffers[name]) for name in active)
+            spare = free - sum(self._calls(name) for name in active)
             kinds[is_async] = _Kind(
                 free=free,
                 spare=spare,
@@ -188,6 +198,10 @@ class Prefetch:
         """How many deliveries of a subscriber would end within a moment, as long as they take now."""
         soon = self._credits.soon(self._subscriptions[name], self.oldest_s(name) or 0.0)
         return min(MAX_READY, soon * self._batch(name))
+
+    def _calls(self, name: str) -> int:
+        """How many credits start what waits here of a subscriber."""
+        return -(-len(self._buffers[name]) // self._batch(name))
 
     def _batch(self, name: str) -> int:
         """How many deliveries of a subscriber one credit starts."""

@@ -13,24 +13,23 @@ one at a time in a process.
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from events.deliveries import Deliveries, Tended
-from events.errors import EventBusError, RedisUnavailable, ScriptFailed
 from events.frame import Lease
 from events.subscriptions import Subscription
 from workers.credits import READY_S, Credits
 from workers.damage import Damage
 from workers.held import Held
+from workers.patience import repeat
 from workers.prefetch import LOW_READY, MAX_BLOCK_MS, Prefetch, longest_block_ms
 from workers.quick import LOOK_AGAIN_S
 from workers.ready import Ready
 from workers.starting import MAX_STARTING, Starting
-from workers.telling import Telling
+from workers.telling import TELL_S, Telling
 
 OWED_S = 0.02
 MANY = 32
@@ -40,8 +39,6 @@ MAX_PROMOTED = 200
 MIN_DUE_S = 0.02
 SWEEP_EVERY_TICKS = 60
 LONG_LEASE_S = 10.0  # of which it is soon enough to look for silent workers every other tick
-
-log = logging.getLogger("eventbus.receiver")
 
 
 class Receiver:
@@ -77,7 +74,6 @@ class Receiver:
         self._lease_s = lease_s
         self._refused = refused
         self._spared = spared
-        self._reopen = reopen
         self._beat = beat
         self._busy = busy
         self._tick_s = min(MAX_BLOCK_MS / 1000, lease_s / 4)
@@ -103,7 +99,9 @@ class Receiver:
         self._room = threading.Condition(self._lock)
         self._waiting: dict[str, bool] = {}  # consumers; true of those who will look again in a moment
         self.reads = False  # whether every queue is read: Redis has answered a tick for all of them
-        self._thread = threading.Thread(target=self._run, name="eventbus-receiver", daemon=True)
+        self._thread = threading.Thread(
+            target=repeat, args=(self._turn, reopen, self._pause), name="eventbus-receiver", daemon=True
+        )
 
     def start(self) -> None:
         """Start the thread; it says that the process lives even where there is nobody to attend to."""
@@ -133,16 +131,16 @@ class Receiver:
                 self._waiting.pop(name, None)
         return None
 
-    def asks(self, lease: Lease) -> None:
-        """Note that the loop is about to be asked to begin a delivery that `take` gave."""
+    def asks(self, leases: Iterable[Lease]) -> None:
+        """Note that the loop is about to be asked to begin a delivery that `take` gave, with those that it leads."""
         with self._lock:
-            self._starting.ask(lease)
+            self._starting.ask(leases)
 
-    def began(self, lease: Lease) -> None:
-        """Note that the loop has come to it; ask `has_let_go` afterwards."""
+    def began(self, leases: Iterable[Lease]) -> None:
+        """Note that the loop has come to them; ask `has_let_go` afterwards."""
         with self._lock:
             stood_still = self._starting.stands_still
-            self._starting.began(lease)
+            self._starting.began(leases)
             if stood_still or len(self._starting) == MAX_STARTING // 2:
                 self._wake_consumers()
             if stood_still:
@@ -156,25 +154,27 @@ class Receiver:
         """Return deliveries that wait here, at most so many, for one that `take` gave to lead."""
         with self._lock:
             self._room.notify_all()
-            return self._here.take_while(name, count, lambda: self._candidate(name))
+            led = self._here.take_while(name, count, lambda: self._candidate(name))
+            self._prefetch.leads(name, len(led))
+            return led
 
-    def finished(self, lease: Lease, elapsed_s: float, led: int = 0, *, goes_on: bool = False) -> Lease | None:
+    def finished(self, leases: Sequence[Lease], elapsed_s: float, *, goes_on: bool = False) -> Lease | None:
         """Take back the credit of a delivery that `take` gave.
 
         Args:
-            led: how many it led.
+            leases: that one, then those that it led.
             goes_on: whether the caller starts another one of its subscriber, and on the loop asks Redis nothing.
 
         Returns:
             That one, with the credit; None when none is here, or it is another subscriber's turn.
         """
-        subscription = self._subscriptions[lease.subscriber]
+        lease, subscription = leases[0], self._subscriptions[leases[0].subscriber]
         with self._lock:
             self._credits.give_back(subscription, elapsed_s)
             self._changed_at = time.monotonic()
-            self._prefetch.ended(lease, elapsed_s)
-            self._starting.ended(lease)
-            self._telling.ended(lease.subscriber, 1 + led)
+            self._prefetch.ended(lease, elapsed_s, len(leases) - 1)
+            self._starting.ended(leases)
+            self._telling.ended(lease.subscriber, len(leases))
             if lease.suspect and not self._here.alone:
                 self._next_tick = min(self._next_tick, self._changed_at + 0.05)
             may_follow = goes_on and not self._here.asks_first(subscription)
@@ -212,29 +212,16 @@ class Receiver:
         with self._lock:
             return self._here.empty()
 
-    def _run(self) -> None:
-        pause = 0.1
-        while not self._stopping:
-            try:
-                self._tend()
-                self._read()
-                if pause > 0.1:
-                    log.info("Redis answers again.")
-                pause = 0.1
-                continue
-            except RedisUnavailable as error:
-                log.warning("Reading waits for Redis: %s", error)
-            except ScriptFailed as error:
-                log.warning("%s", error)
-                if error.code == "NOGROUP":
-                    self._reopen()
-            except EventBusError as error:
-                log.error("%s", error)
-            except Exception:
-                log.exception("Reading failed, and goes on.")
+    def _turn(self) -> None:
+        self._tend()
+        self._read()
+
+    def _pause(self, seconds: float) -> bool:
+        """Wait for so long, or until it is over; return whether it is."""
+        if seconds:
             with self._lock:
-                self._room.wait_for(lambda: self._stopping, pause)
-            pause = min(pause * 2, 1.0)
+                self._room.wait_for(lambda: self._stopping, seconds)
+        return self._stopping
 
     def _tend(self) -> None:
         now = time.monotonic()
@@ -315,7 +302,8 @@ class Receiver:
             rooms = self._prefetch.rooms(sound, self._closed())
             open_names = [name for name, room in rooms.items() if room > 0]
             now = time.monotonic()
-            if any(self._is_held_back(name) for name in open_names):
+            held_back = [name for name in open_names if self._telling.is_held_back(name, self._prefetch.at_hand(name))]
+            if held_back:
                 self._next_due = min(self._next_due, self._telling.again_at)
             if self._prefetch.surplus(self._closed()):
                 self._next_due = min(self._next_due, now + READY_S)
@@ -337,7 +325,18 @@ class Receiver:
         count = min(rooms[name] for name in open_names)
         may_open = any(room <= 0 and name not in self.paused for name, room in rooms.items())
         block_ms = longest_block_ms(may_open, time.monotonic() - self._changed_at)
-        self._accept(self._deliveries.read(open_names, count, max(1, min(block_ms, int(wait_s * 1000)))))
+        if held_back == open_names and wait_s < 2 * TELL_S:  # nothing comes before more is told, and that is due soon
+            self._look(open_names, count, wait_s)
+        else:
+            self._accept(self._deliveries.read(open_names, count, max(1, min(block_ms, int(wait_s * 1000)))))
+
+    def _look(self, names: list[str], count: int, wait_s: float) -> None:
+        """Read what is there, or wait: an idle Redis ends a read that has waited enough up to 0.1 s late."""
+        leases = self._deliveries.read(names, count, None)
+        self._accept(leases)
+        if not leases:
+            with self._lock:
+                self._room.wait(wait_s)
 
     def _accept(self, leases: list[Lease]) -> None:
         if leases:
@@ -389,10 +388,6 @@ class Receiver:
     def _closed(self) -> frozenset[str]:
         """Subscribers of whom nothing is to be started now: they are paused, or the loop stands still."""
         return self.paused | self._on_the_loop if self._starting.stands_still else self.paused
-
-    def _is_held_back(self, name: str) -> bool:
-        """Asked of one that has room: what waits here begins within a moment, and counts as running."""
-        return self._telling.is_held_back(name, self._prefetch.running(name) + len(self._here.buffers[name]))
 
     def _wake_consumers(self) -> None:
         for name, ready in self._ready.items():

@@ -1,8 +1,9 @@
-"""What the log says of an attempt that has ended: one line for each that did not go well."""
+"""What the log says of attempts: a line for each that ended and did not go well, or for those of a call that hangs."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from events.deliveries import Settlement
 from events.errors import Discard, Retry
@@ -29,3 +30,13 @@ def say(attempt: Attempt, settlement: Settlement) -> None:
         )
     elif settlement.state is AttemptState.DISCARDED:
         log.info("%r is discarded: %s", attempt, settlement.reason)
+
+
+def say_given_up(call: Sequence[Attempt]) -> None:
+    """Log that one call of a handler, for one attempt or the attempts of a batch, hangs and is given up."""
+    log.error(
+        "%r%s hangs beyond its limit of %g s and cannot be interrupted; it is given up here.",
+        call[0],
+        f", with {len(call) - 1} more in the same call," if len(call) > 1 else "",
+        call[0].subscription.options.time_limit,
+    )

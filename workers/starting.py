@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 
 from events.frame import Lease
 
@@ -29,21 +30,23 @@ class Starting:
         """Note a delivery that was taken for the loop; what is asked of Redis before it starts may take a while."""
         self._taken.add(id(lease))
 
-    def ask(self, lease: Lease) -> None:
-        """Note that the loop is asked to begin a delivery."""
+    def ask(self, leases: Iterable[Lease]) -> None:
+        """Note that the loop is asked to begin deliveries, in one call of their handler."""
         if not self._asked and not self._let_go:
             self._moved_at = time.monotonic()
-        self._asked[id(lease)] = lease
+        self._asked.update((id(lease), lease) for lease in leases)
 
-    def began(self, lease: Lease) -> None:
-        """Note that the loop has come to it: the loop moves, and the delivery is not let go of any more."""
+    def began(self, leases: Iterable[Lease]) -> None:
+        """Note that the loop has come to them: the loop moves, and they are not let go of any more."""
         self._moved_at = time.monotonic()
-        self._forget(lease)
+        for lease in leases:
+            self._forget(lease)
 
-    def ended(self, lease: Lease) -> None:
-        """Forget a delivery; nothing of it waits for the loop any more."""
-        self._forget(lease)
-        self._let_go.discard(id(lease))
+    def ended(self, leases: Iterable[Lease]) -> None:
+        """Forget deliveries; nothing of them waits for the loop any more."""
+        for lease in leases:
+            self._forget(lease)
+            self._let_go.discard(id(lease))
 
     def let_go(self) -> list[Lease]:
         """Return, once, what the loop has not begun although it had the time; nothing while it moves."""

@@ -36,8 +36,12 @@ class Telling:
         self._told[name] = max(0, self._told[name] - count)
 
     def is_held_back(self, name: str, running: int) -> bool:
-        """Whether its window may be what keeps deliveries away from one that has room: more runs than was told."""
-        return running - self._told[name] >= (1 if name in self._held_back else MUCH)
+        """Whether its window may be what keeps deliveries away from one that has room: more runs than Redis believes.
+
+        What ended before it was told, and was settled afterwards, Redis has taken off twice. So where it said that
+        it holds deliveries back, it is told again although nothing is new.
+        """
+        return running > 0 if name in self._held_back else running - self._told[name] >= MUCH
 
     @property
     def again_at(self) -> float:
