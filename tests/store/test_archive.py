@@ -79,6 +79,11 @@ def _archive_and_die(url):
         os._exit(9)
 
 
+def is_free(archive: Archive, stream: str) -> bool:
+    with archive.writer(stream) as writer:
+        return writer is not None
+
+
 def test_a_process_killed_between_append_and_commit_leaves_nothing(archive, engine, url):
     store_events(archive, an_event(1))
     process = multiprocessing.get_context("spawn").Process(target=_archive_and_die, args=(url,))
@@ -87,6 +92,7 @@ def test_a_process_killed_between_append_and_commit_leaves_nothing(archive, engi
 
     assert process.exitcode == 9
     assert archive.cursor("history").position == 1
+    wait_until(lambda: is_free(archive, "history"), what="the database to notice that the process is gone")
     store_events(archive, an_event(2), an_event(3))
     assert rows(engine, events, "position") == [(1,), (2,), (3,)]
 
@@ -192,7 +198,7 @@ def test_a_late_one_whose_position_another_has_is_set_aside_with_its_reason(arch
 def test_a_writer_that_falls_silent_does_not_keep_its_stream(url, open_at, backend):
     if backend == "sqlite":
         pytest.skip("SQLite takes a lock from nobody who lives")
-    frozen, healthy = Archive(open_at(url), "test", silent_writer_s=1.5), Archive(open_at(url), "test")
+    frozen, healthy = Archive(open_at(url), "test", silent_writer_s=2), Archive(open_at(url), "test")
 
     def archives() -> bool:
         with healthy.writer("history") as writer:

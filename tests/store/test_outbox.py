@@ -423,7 +423,7 @@ def test_a_slow_relay_does_not_take_a_new_row_for_one_that_is_gone(engine, archi
 def test_a_relay_that_falls_silent_does_not_keep_the_outbox(url, open_at, engine, backend):
     if backend == "sqlite":
         pytest.skip("SQLite takes a lock from nobody who lives, and relays hold none")
-    frozen, healthy = Outgoing(open_at(url), "test", silent_relay_s=0.3), Outgoing(open_at(url), "test")
+    frozen, healthy = Outgoing(open_at(url), "test", silent_relay_s=2), Outgoing(open_at(url), "test")
     add(engine, make("e1"), make("e2"))
 
     with pytest.raises(StoreUnavailable), frozen.batch(NEVER) as batch:
