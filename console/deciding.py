@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -71,7 +71,7 @@ def carry_out(backend: Backend, order: Order) -> None:
         RedisUnavailable, ScriptFailed, StoreUnavailable: what was said before is done; asking again is safe.
     """
     tally = _Tally()
-    for page in _pages(backend, order):
+    for page in pages(backend, order.wanted, order.limit):
         for letter in page:
             tally.meet(order, letter)
         (_rehearse if order.dry_run else _decide)(backend, order, page, tally)
@@ -89,9 +89,10 @@ def who() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-def _pages(backend: Backend, order: Order) -> Iterator[list[DeadLetter]]:
-    left = order.limit
-    for page in letters_of(backend).pages(order.wanted):
+def pages(backend: Backend, wanted: LetterFilter, limit: int | None) -> Iterator[list[DeadLetter]]:
+    """Iterate over the open letters that match, at most `limit` of them, a page at a time."""
+    left = limit
+    for page in letters_of(backend).pages(wanted):
         yield page[:left]
         if left is not None:
             left -= len(page[:left])
@@ -124,10 +125,7 @@ def _rehearse(backend: Backend, order: Order, page: Sequence[DeadLetter], tally:
     holders = letters_of(backend).holders(page)
     is_declared = set(letters_of(backend).subscribers())
     for letter, holder in zip(page, holders, strict=True):
-        verdict = "settled"
-        if order.decision == "redelivered":
-            verdict = "unreadable" if not letter.event_position else verdict
-            verdict = "undeclared" if letter.subscriber not in is_declared else verdict
+        verdict = foreseen(order.decision, letter, is_declared)
         tally.verdicts[verdict] += 1
         if order.as_json:
             becomes = _name(letter, letter.redelivery + 1) if verdict == "settled" else None
@@ -136,13 +134,20 @@ def _rehearse(backend: Backend, order: Order, page: Sequence[DeadLetter], tally:
             print(f"{_would(order, verdict)} {describe(letter)}{_effect(order, verdict, letter, holder)}")
 
 
+def foreseen(decision: Decision, letter: DeadLetter, declared: Collection[str]) -> str:
+    """Return the verdict that a decision about an open letter would meet, unless somebody else decides first."""
+    if decision == "redelivered" and letter.subscriber not in declared:
+        return "undeclared"
+    return "unreadable" if decision == "redelivered" and not letter.event_position else "settled"
+
+
 def _would(order: Order, verdict: str) -> str:
     return f"{'would' if verdict == 'settled' else 'cannot'} {WORDS[order.decision][0]}"
 
 
 def _effect(order: Order, verdict: str, letter: DeadLetter, holder: str) -> str:
     if verdict != "settled":
-        return f": {_OBSTACLES[verdict]}"
+        return f": {OBSTACLES[verdict]}"
     if order.decision != "redelivered":
         return f"; {plain(letter.lane)}, which it blocks, goes on" if is_holder(letter, holder) else ""
     becomes = f" as {_name(letter, letter.redelivery + 1)}"
@@ -162,7 +167,8 @@ def _purge_copies(backend: Backend, order: Order, tally: _Tally) -> None:
         tally.copies += len(page[:room]) if order.dry_run else backend.blackboard.dead_letters.purge(page[:room])
 
 
-_OBSTACLES = {
+# Why a letter is not decided, by its verdict.
+OBSTACLES = {
     "gone": "somebody else had decided about it",
     "unreadable": "it never was a delivery; discard or purge it",
     "undeclared": "nobody declares its subscriber any more; start a worker that does, or discard it",
@@ -175,9 +181,7 @@ def _conclude(order: Order, tally: _Tally) -> None:
     if tally.copies:
         copies = plural(tally.copies, "copy", "copies")
         parts.append(f"{'would empty' if order.dry_run else 'emptied'} {copies} in the database")
-    parts += [
-        f"{_letters(tally.verdicts[word])} not: {why}" for word, why in _OBSTACLES.items() if tally.verdicts[word]
-    ]
+    parts += [f"{_letters(tally.verdicts[word])} not: {why}" for word, why in OBSTACLES.items() if tally.verdicts[word]]
     if order.dry_run:
         parts.append("nothing was changed")
     # Under --json stdout holds the letters alone.

@@ -23,7 +23,7 @@ _PAGE = 500
 
 def list_deliveries(backend: Backend, wanted: DeliveryFilter, after: str | None, limit: int, as_json: bool) -> None:
     """Print deliveries that match, in the order of their events, those after a named one."""
-    stored, last = backend.blackboard.deliveries, _named(after)
+    stored, last = backend.blackboard.deliveries, named("--after", after)
     lines, count = Lines(HEADINGS, ("TRIES",), cuts=True), 0
     while count < limit:
         page = stored.page(wanted, last, min(_PAGE, limit - count))
@@ -49,12 +49,11 @@ def show_event(backend: Backend, text: str, as_json: bool) -> None:
         Mistake: there is no such event.
     """
     recorded = _found(backend, text)
-    found, attempts = _of_event(backend, recorded)
     if as_json:
-        for one in found:
-            own = [outcome_object(outcome) for outcome in attempts if _is_of(outcome, one)]
-            print_json(delivery_object(one) | {"outcomes": own})
+        for one in deliveries_object(backend, recorded):
+            print_json(one)
         return
+    found, attempts = _of_event(backend, recorded)
     event = recorded.event
     print(f"{plain(event.event_id)}, {event.type.value} of {plain(event.project_id)}, at position {recorded.position}")
     if not Lines(HEADINGS[:-1], ("TRIES",), cuts=True).rows(_row(one)[:-1] for one in found):
@@ -62,6 +61,15 @@ def show_event(backend: Backend, text: str, as_json: bool) -> None:
     if attempts:
         print()
         Lines(ATTEMPTS, ("TRY", "TOOK"), cuts=True).rows(map(attempt_row, attempts))
+
+
+def deliveries_object(backend: Backend, recorded: RecordedEvent) -> list[dict[str, Any]]:
+    """Return the deliveries of one event as JSON shows them, each with every attempt that archive and Redis know."""
+    found, attempts = _of_event(backend, recorded)
+    return [
+        delivery_object(one) | {"outcomes": [outcome_object(each) for each in attempts if _is_of(each, one)]}
+        for one in found
+    ]
 
 
 def delivery_object(one: Delivery) -> dict[str, Any]:
@@ -108,14 +116,19 @@ def _unarchived(backend: Backend, position: int) -> Iterator[Outcome]:
     return (outcome for outcome in unarchived(backend) if outcome.event_position == position)
 
 
-def _named(name: str | None) -> Delivery | None:
+def named(option: str, name: str | None) -> Delivery | None:
+    """Return the place of a delivery that an option names; None where it is not given.
+
+    Raises:
+        Mistake: it is no delivery's name.
+    """
     from store.deliveries import Delivery
 
     if name is None:
         return None
     parts = name.split(":")
     if len(parts) != 3 or not all(part.isdecimal() and len(part) <= 18 for part in (parts[0], parts[2])):
-        raise Mistake(f"--after must be a delivery, POSITION:SUBSCRIBER:REDELIVERY, not {name!r:.200}.")
+        raise Mistake(f"{option} must be a delivery, POSITION:SUBSCRIBER:REDELIVERY, not {name!r:.200}.")
     return Delivery(int(parts[0]), parts[1], int(parts[2]), "", 0, None)
 
 

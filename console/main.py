@@ -30,6 +30,7 @@ from console.commands import (
     subscriptions,
     tail,
     tree,
+    web,
     worker,
     workers,
 )
@@ -87,7 +88,7 @@ def _options(
 
 for module in (
     demo, dev, worker, archive, migrate, publish, tail, replay, chain, tree, stats, lag, schedules, doctor, deliveries,
-    export, import_, prune, redact, bench,
+    export, import_, prune, redact, bench, web,
 ):  # fmt: skip
     app.command(module.__name__.rpartition(".")[2].rstrip("_"))(reporting(module.command))
 for module in (dead, scheduled, subscriptions, workers):

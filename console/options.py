@@ -172,8 +172,13 @@ def event_filter(
     until: str | None = None,
     payload: list[str] | None = None,
     metadata: list[str] | None = None,
+    *,
+    written: str = "--{}",
 ) -> EventFilter:
     """Return what the options ask for.
+
+    Args:
+        written: how an option is written, with its name for `{}`: for the sentences that name one.
 
     Raises:
         Mistake: a value cannot be read, or can match nothing.
@@ -181,12 +186,13 @@ def event_filter(
     from events.types import is_well_formed
     from store.filter import EventFilter
 
+    option = written.format
     for name in types or ():
         if not is_well_formed(name):
-            raise Mistake(f"--type must be a letter, then letters, digits or _ . : -, not {name!r:.120}.")
-    start, end = moment("--since", since), moment("--until", until)
+            raise Mistake(f"{option('type')} must be a letter, then letters, digits or _ . : -, not {name!r:.120}.")
+    start, end = moment(option("since"), since), moment(option("until"), until)
     if start and end and start > end:
-        raise Mistake(f"--since ({start.isoformat()}) is after --until ({end.isoformat()}).")
+        raise Mistake(f"{option('since')} ({start.isoformat()}) is after {option('until')} ({end.isoformat()}).")
     return EventFilter(
         project_id=project,
         types=tuple(types or ()),
@@ -194,8 +200,8 @@ def event_filter(
         correlation_id=correlation,
         start_time=start,
         end_time=end,
-        payload=_places("--payload", payload),
-        metadata=_places("--metadata", metadata),
+        payload=_places(option("payload"), payload),
+        metadata=_places(option("metadata"), metadata),
     )
 
 

@@ -49,6 +49,11 @@ class Settings:
         archive_batch: `EVENTBUS_ARCHIVE_BATCH`, most entries of one archive transaction, which ends at
             8 MB too: the more, the fewer rows of statistics are written for each. Default 5000.
         sql_pool_size: `EVENTBUS_SQL_POOL_SIZE`, SQL connections and reader threads of one process. Default 5.
+        web_port: `PORT`, where `eventbus web` listens. Default 8080.
+        web_token: `EVENTBUS_WEB_TOKEN`, makes who names it an operator of the web process. None: only this machine
+            is answered, and whoever is on it may do everything. At least 16 characters.
+        web_read_token: `EVENTBUS_WEB_READ_TOKEN`, makes who names it a reader, who changes nothing. None: no readers
+            but operators. At least 16 characters.
     """
 
     redis_url: str | None = field(default=None, repr=False)
@@ -70,6 +75,9 @@ class Settings:
     history_margin_s: float = 60.0
     archive_batch: int = 5000
     sql_pool_size: int = 5
+    web_port: int = 8080
+    web_token: str | None = field(default=None, repr=False)
+    web_read_token: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name, lowest in _LOWEST.items():
@@ -117,7 +125,7 @@ class Settings:
 
 def variable(field_name: str) -> str:
     """Name the environment variable that sets a field."""
-    return {"redis_url": "REDIS_URL", "database_url": "DATABASE_URL"}.get(field_name, f"EVENTBUS_{field_name.upper()}")
+    return _VARIABLES.get(field_name, f"EVENTBUS_{field_name.upper()}")
 
 
 def without_password(url: str) -> str:
@@ -135,6 +143,7 @@ def without_password(url: str) -> str:
     return f"{scheme}{slashes}{user}{':***' if colon else ''}{at}{host}"
 
 
+_VARIABLES = {"redis_url": "REDIS_URL", "database_url": "DATABASE_URL", "web_port": "PORT"}
 _LOWEST: dict[str, float] = {
     "lease_s": 0.2,
     "dedupe_s": 0,
@@ -150,6 +159,7 @@ _LOWEST: dict[str, float] = {
     "history_margin_s": 0,
     "archive_batch": 1,
     "sql_pool_size": 1,
+    "web_port": 0,
 }
 _SCHEMES: dict[str, tuple[str, ...]] = {
     "redis_url": ("redis", "rediss", "unix"),

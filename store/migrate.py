@@ -18,7 +18,7 @@ from store import partitions
 from store.engine import reading, writing
 from store.failures import is_missing_schema, name_of, not_migrated
 
-HEAD = "0008"
+HEAD = "0009"
 VERSION_TABLE = "eventbus_version"  # not Alembic's default: an application in the same database has its own
 
 _SCRIPTS = Path(__file__).parent / "migrations"

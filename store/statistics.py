@@ -42,6 +42,7 @@ from store.tables import delivery_statistics, event_statistics, microseconds
 from store.tally import DeliveryTally, EventTally
 
 Grain = Literal["day", "hour"]
+Order = Literal["cost", "recent"]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _PAGE = 1000
@@ -89,16 +90,18 @@ class Statistics:
             tuple(sorted(actors, key=lambda one: one.actor)),
         )
 
-    def projects(self, limit: int = 20) -> list[ProjectNumbers]:
+    def projects(self, limit: int = 20, *, search: str = "", order: Order = "cost") -> list[ProjectNumbers]:
         """Return the numbers of those projects that cost most, then of those that have most events.
 
         Costs are compared as numbers, whatever their currencies.
 
         Args:
             limit: at most so many; at least 1.
+            search: only those whose name holds this text, whichever case.
+            order: `recent` asks for those with the latest event instead, latest first.
 
         Raises:
-            InvalidFilter: the limit is none.
+            InvalidFilter: the limit is none, or there is no such order.
             StoreUnavailable, NotMigrated, RedisUnavailable.
 
         Guarantee: as `project`. Time grows with the number of projects; memory with the limit, and with what is not
@@ -106,8 +109,10 @@ class Statistics:
         """
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
             raise InvalidFilter(f"The limit of projects must be a whole number of at least 1, not {limit!r:.80}.")
+        if order not in ("cost", "recent"):
+            raise InvalidFilter(f"The order of projects is 'cost' or 'recent', not {order!r:.80}.")
         wanted = _Rows(None, TOTAL, is_each=True)
-        found = self._seam.steadily(lambda: self._dearest(wanted, limit))
+        found = self._seam.steadily(lambda: self._first(wanted, limit, search.casefold(), order))
         handled: dict[str, DeliveryTally] = {}
         with reading(self._engine) as connection:
             for names in chunks([name for name, _ in found]):
@@ -170,6 +175,17 @@ class Statistics:
             for at, name in sorted(found)
         ]
 
+    def sums(self) -> tuple[dict[str, EventTally], dict[str, DeliveryTally]]:
+        """Return what was added up of all projects: of events by type, and of deliveries by subscriber.
+
+        Raises:
+            StoreUnavailable, NotMigrated, RedisUnavailable.
+
+        Guarantee: as `project`; no sum ever gets smaller, but for a recount, and for `waiting`.
+        """
+        wanted = _Rows(None, TOTAL)
+        return _by(self._events(wanted), _TYPE), _by(self._handled(wanted), _SUBSCRIBER)
+
     def _events(self, wanted: _Rows) -> dict[Key, EventTally]:
         """Return the archived sums and those of the tail, by key."""
         return self._seam.steadily(lambda: self._events_once(wanted))
@@ -182,12 +198,13 @@ class Statistics:
                 found.setdefault(key, EventTally()).merge(tally)
         return found
 
-    def _dearest(self, wanted: _Rows, limit: int) -> list[tuple[str, EventTally]]:
-        """Return the projects that cost most with their sums: ranked by two numbers each, then read whole."""
+    def _first(self, wanted: _Rows, limit: int, search: str, order: Order) -> list[tuple[str, EventTally]]:
+        """Return the first projects in an order with their sums: ranked by a few numbers each, then read whole."""
         unarchived = self._tail()
         with reading(self._engine) as connection:
             left = _by(dict(self._left(connection, unarchived, wanted)), _PROJECT)
-            names = [name for _, _, name in heapq.nsmallest(limit, self._ranks(connection, wanted, left))]
+            ranks = (rank for rank in self._ranks(connection, wanted, left, order) if search in rank[-1].casefold())
+            names = [name for *_, name in heapq.nsmallest(limit, ranks)]
             found = {name: left.get(name, EventTally()) for name in names}
             for some in chunks(names):
                 of = event_statistics.c.project_id.in_(some)
@@ -196,22 +213,23 @@ class Statistics:
         return list(found.items())
 
     def _ranks(
-        self, connection: Connection, wanted: _Rows, left: Mapping[str, EventTally]
+        self, connection: Connection, wanted: _Rows, left: Mapping[str, EventTally], order: Order
     ) -> Iterator[tuple[int, int, str]]:
-        """Iterate over what projects are ranked by, a page of rows in memory at a time."""
+        """Iterate over projects' ranks, the least first, each with the name; a page of rows in memory at a time."""
         column = event_statistics.c
         query = self._query(event_statistics, wanted).with_only_columns(
-            column.project_id, column.cost_micros, column.events
+            column.project_id, column.cost_micros, column.events, column.last_time
         )
         unseen = dict(left)
         for name, rows in groupby(connection.execute(query), lambda row: row[0]):
             tally = unseen.pop(name, EventTally())
-            cost, count = sum(tally.cost_micros.values()), tally.events
-            for _, cost_micros, events in rows:
+            cost, count, last = sum(tally.cost_micros.values()), tally.events, tally.last_time
+            for _, cost_micros, events, last_time in rows:
                 cost, count = cost + sum(cost_micros.values()), count + events
-            yield -cost, -count, name
+                last = last_time if last is None else max(last, last_time)
+            yield _rank(order, cost, count, last, name)
         for name, tally in unseen.items():
-            yield -sum(tally.cost_micros.values()), -tally.events, name
+            yield _rank(order, sum(tally.cost_micros.values()), tally.events, tally.last_time, name)
 
     def _tail(self) -> list[RecordedEvent]:
         """Return what is not archived; some of it may be when it is looked at."""
@@ -323,6 +341,13 @@ def _together(tallies: Iterable[Tally], total: Tally) -> Tally:
     for tally in tallies:
         total.merge(tally)
     return total
+
+
+def _rank(order: Order, cost_micros: int, events: int, last: datetime | None, name: str) -> tuple[int, int, str]:
+    """Return what projects are sorted by."""
+    if order == "cost":
+        return -cost_micros, -events, name
+    return -microseconds(last) if last else 0, -events, name
 
 
 def _moment(start_us: int) -> datetime:

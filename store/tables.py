@@ -16,6 +16,7 @@ microseconds. Text is `text`: lengths are checked where events are made.
     inbox          what handlers' own transactions have committed, one row per event and subscriber
     blackboard     the projects' shared state: one row per version of a key
     redactions     one row per event of which something was redacted: when, and what
+    audit          one row per thing that somebody did through the web process
 
 Two tables are sums over the others, written in the same transactions; docs/statistics.md says what always holds:
 
@@ -323,6 +324,23 @@ redactions = Table(
     Column("event_id", Text, primary_key=True),
     Column("paths", JsonText, nullable=False),  # what was replaced, a sorted list; ["payload"]: all of it
     Column("redacted_at", Moment, nullable=False),  # the last time
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), Identity(), primary_key=True),
+    Column("namespace", Text, nullable=False),
+    Column("at", Moment, nullable=False),  # by the clock of who logs
+    Column("who", Text, nullable=False),  # what somebody calls himself
+    Column("address", Text, nullable=False),  # where the request came from
+    Column("action", Text, nullable=False),  # the operation's name
+    Column("target", Text, nullable=False),  # the path of the request
+    Column("details", JsonText, nullable=False),  # what was asked, an object, without payloads
+    Column("status", Integer, nullable=False),  # the HTTP status of the answer; 0: none was given
+    # the newest first
+    Index("audit_place", "namespace", "id"),
+    sqlite_autoincrement=True,
 )
 
 event_statistics = Table(

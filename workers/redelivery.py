@@ -17,7 +17,7 @@ from typing import Any
 from events.backfill import ENOUGH, UNPUBLISHED
 from events.errors import InvalidFilter, RedeliveryRefused
 from events.namespace import Namespace
-from events.records import RecordedEvent
+from events.records import END, RecordedEvent
 from events.redelivery import Under, begin, give_up, hand_over, look
 from store.filter import EventFilter, check_text
 from store.registry import Registry
@@ -34,11 +34,17 @@ class Question:
     """What is to be delivered again.
 
     Attributes:
-        wanted: which events. after: only those after this position.
+        wanted: which events. after: only those after this position. until: only those up to this one.
     """
 
     wanted: EventFilter = field(default_factory=EventFilter)
     after: int = 0
+    until: int = END
+
+    @classmethod
+    def of(cls, recorded: RecordedEvent) -> Question:
+        """Return the question that asks for one event alone."""
+        return cls(EventFilter(), recorded.position - 1, recorded.position)
 
     def text(self) -> str:
         """Return it as JSON: what was given, and nothing else."""
@@ -48,20 +54,22 @@ class Question:
             given[name] = sorted(([list(path), value] for path, value in given[name].items()), key=lambda pair: pair[0])
         if self.after:
             given["after"] = self.after
+        if self.until != END:
+            given["until"] = self.until
         return json.dumps(given, default=datetime.isoformat, sort_keys=True)
 
     @classmethod
     def read(cls, text: str) -> Question:
         """Return the question that a redelivery under way keeps."""
         given: dict[str, Any] = json.loads(text)
-        after = given.pop("after", 0)
+        after, until = given.pop("after", 0), given.pop("until", END)
         for name in ("start_time", "end_time"):
             if name in given:
                 given[name] = datetime.fromisoformat(given[name])
         for name in _BY_PATH & given.keys():
             given[name] = {tuple(path): value for path, value in given[name]}
         given["types"] = tuple(given.get("types", ()))
-        return cls(EventFilter(**given), after)
+        return cls(EventFilter(**given), after, until)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +131,8 @@ class Redelivery:
         count = unpublished = 0
         first: list[RecordedEvent] = []
         for recorded in self._replay.iterate(wanted, question.after):
+            if recorded.position > question.until:
+                break
             if recorded.origin in UNPUBLISHED:
                 unpublished += 1
                 continue
@@ -190,8 +200,9 @@ class Redelivery:
     def _step(self, under: Under, asked: Question) -> Under:
         limit = PAGE if self._rate is None else max(1, min(PAGE, int(self._rate)))
         page = self._replay.page(self._narrowed(asked, under), under.cursor, limit)
-        looked = under.end if page.complete else min(page.last, under.end)
-        events = [recorded for recorded in page.events if recorded.position <= looked]
+        is_last = page.complete or page.last >= min(under.end, asked.until)
+        looked = under.end if is_last else page.last
+        events = [recorded for recorded in page.events if recorded.position <= min(under.end, asked.until)]
         return hand_over(self._namespace, self._name, under, max(looked, under.cursor), events, self._who, self._why)
 
     def _is_time(self, started: float, made: int) -> bool:

@@ -1,0 +1,44 @@
+"""`eventbus web`: the console and the HTTP API."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from console.options import LogLevel, log_level
+
+MAX_PORT = 65_535
+
+
+def command(
+    host: Annotated[
+        str, typer.Option("--host", metavar="ADDRESS", help="Where to listen; 0.0.0.0 is every address.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int | None,
+        typer.Option(
+            "--port", min=0, max=MAX_PORT, metavar="N", help="0 is any free one.", show_default="PORT, else 8080"
+        ),
+    ] = None,
+    level: LogLevel = "info",
+) -> None:
+    """Serve the console and the HTTP API.
+
+    The console is at /, the API at /api/v1 (its OpenAPI document at /api/v1/openapi.json), Prometheus's metrics at
+    /metrics, and /livez and /readyz tell a host how it is. Any number of these processes may run.
+
+    On a loopback address it needs no token, and answers this machine alone. Anywhere else it does not start without
+    EVENTBUS_WEB_TOKEN, which makes an operator; EVENTBUS_WEB_READ_TOKEN makes a reader, who may change nothing.
+
+    \b
+    Examples:
+      eventbus web
+      EVENTBUS_WEB_TOKEN=... eventbus web --host 0.0.0.0 --port 8080
+      curl -H "Authorization: Bearer $EVENTBUS_WEB_TOKEN" http://localhost:8080/api/v1/lag
+    """
+    from console.web.serving import serve
+    from events.settings import Settings
+
+    settings = Settings.from_env()
+    serve(settings, host, settings.web_port if port is None else port, log_level(level))

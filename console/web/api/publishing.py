@@ -1,0 +1,196 @@
+"""Publishing over HTTP: one event or many, as events of ours or as CloudEvents. The id makes it idempotent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from console.exits import Mistake
+from console.options import moment, span
+from console.web.access import Role
+from console.web.operations import JSON, Answer, Asked, Operation, json_response
+from console.web.problems import problem_object, refused
+from console.web.shapes import BatchAnswer, CloudEvent, NewEvent, Planned, Published
+from events import cloudevents
+from events.due import Scheduled
+from events.errors import EventBusError
+from events.event import Event
+from events.publisher import Answer as PublishAnswer
+
+MAX_BATCH = 10_000
+# What reading an event adds to its own fields.
+_OF_ITS_PLACE = ("position", "depth", "deliveries", "origin")
+
+
+class When(BaseModel):
+    """When to publish."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    delay: str | None = Field(None, description="Publish it later: a span like 90s, 15m, 24h, 7d.")
+    at: str | None = Field(None, description="Publish it at this moment: ISO 8601, UTC unless it says otherwise.")
+
+
+async def publish(asked: Asked) -> Response:
+    """Publish the event of the body."""
+    event = await _one(asked)
+    (answer,) = await _published(asked, [event])
+    if isinstance(answer, EventBusError):
+        raise answer
+    return _response(answer)
+
+
+async def publish_batch(asked: Asked) -> dict[str, Any]:
+    """Publish the events of the body in their order; each is answered by itself."""
+    answers: list[dict[str, Any]] = []
+    events: list[Event] = []
+    places: list[int] = []
+    for number, item in enumerate(await _many(asked)):
+        try:
+            events.append(_event(item) if not _is_cloudevents(asked) else cloudevents.from_structured(item))
+            places.append(number)
+            answers.append({})
+        except (EventBusError, Mistake) as error:
+            answers.append({"event_id": _id_of(item), "error": problem_object(error)})
+    for number, event, answer in zip(places, events, await _published(asked, events), strict=True):
+        is_refused = isinstance(answer, EventBusError)
+        answers[number] = (
+            {"event_id": event.event_id, "error": problem_object(answer)} if is_refused else _object(answer)
+        )
+    return {
+        "answers": answers,
+        "published": sum(one.get("is_new") is True for one in answers),
+        "known": sum(one.get("is_new") is False for one in answers),
+        "refused": sum("error" in one for one in answers),
+    }
+
+
+async def _published(asked: Asked, events: list[Event]) -> list[PublishAnswer]:
+    delay, at = span("delay", asked.query.delay), moment("at", asked.query.at, spans=False)
+    return await asked.house.bus.publish_many(events, delay=delay, at=at) if events else []
+
+
+async def _one(asked: Asked) -> Event:
+    media = _media(asked)
+    if media == cloudevents.STRUCTURED:
+        return cloudevents.from_structured(await asked.json())
+    if cloudevents.is_binary(asked.request.headers):
+        return cloudevents.from_binary(asked.request.headers, await asked.request.body())
+    if media != JSON:
+        raise refused(415, f"The body is {media or 'of no type'!r:.80}: send {JSON} or {cloudevents.STRUCTURED}.")
+    return _event(await asked.json())
+
+
+async def _many(asked: Asked) -> list[Any]:
+    if _media(asked) not in (JSON, cloudevents.BATCH):
+        raise refused(415, f"The body is {_media(asked) or 'of no type'!r:.80}: send {JSON} or {cloudevents.BATCH}.")
+    found = await asked.json()
+    if not isinstance(found, list):
+        raise Mistake(f"The body must be a JSON array of events, not {_kind(found)}.")
+    if len(found) > MAX_BATCH:
+        raise Mistake(f"The body holds {len(found):,} events: send at most {MAX_BATCH:,} at once.")
+    return found
+
+
+def _is_cloudevents(asked: Asked) -> bool:
+    return _media(asked) == cloudevents.BATCH
+
+
+def _media(asked: Asked) -> str:
+    return asked.request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _event(found: Any) -> Event:
+    """Return the event that an object describes; what reading one adds is left out, so that it can be sent back."""
+    if not isinstance(found, dict):
+        raise Mistake(f"An event is a JSON object, not {_kind(found)}.")
+    own = {name: value for name, value in found.items() if name not in _OF_ITS_PLACE}
+    for name in ("event_id", "timestamp"):
+        if own.get(name, "") is None:
+            del own[name]
+    if "self" in own:
+        raise Mistake("It has a field that no event has: 'self'.")
+    return Event(**own)
+
+
+def _id_of(item: Any) -> str | None:
+    found = item.get("event_id", item.get("id")) if isinstance(item, dict) else None
+    return found[:200] if isinstance(found, str) else None
+
+
+def _kind(found: Any) -> str:
+    names = {dict: "an object", list: "an array", str: "a string", bool: "true or false", type(None): "null"}
+    return names.get(type(found), "a number")
+
+
+def _object(answer: Any) -> dict[str, Any]:
+    if isinstance(answer, Scheduled):
+        return {"event_id": answer.event_id, "due": answer.due, "is_new": answer.is_new}
+    return {"event_id": answer.event_id, "position": answer.position, "is_new": answer.is_new}
+
+
+def _response(answer: Any) -> Response:
+    status = 202 if isinstance(answer, Scheduled) else 201 if answer.is_new else 200
+    return json_response(_object(answer), status)
+
+
+async def cancel(asked: Asked) -> Response:
+    """Take a scheduled event back."""
+    event_id = asked.path["event_id"]
+    if not await asked.read(lambda: asked.house.bus.cancel(event_id)):
+        raise refused(404, f"No event {event_id!r:.200} is scheduled: it is unknown, or was published already.")
+    return Response(status_code=204)
+
+
+_BODY: dict[str, Any] = {JSON: NewEvent, cloudevents.STRUCTURED: CloudEvent}
+_BATCH_BODY: dict[str, Any] = {JSON: list[NewEvent], cloudevents.BATCH: list[CloudEvent]}
+
+OPERATIONS = (
+    Operation(
+        method="POST",
+        path="/events",
+        name="publish_event",
+        tag="Publishing",
+        summary="Publish an event, or schedule it.",
+        about="When it is answered with 200 or 201 the event is in history and in the queue of every subscriber of its "
+        "type. Sending it again after any failure is safe: the id makes it idempotent. CloudEvents are taken in the "
+        "structured mode by their media type, and in the binary mode by their `ce-` headers.",
+        call=publish,
+        query=When,
+        body=_BODY,
+        answers={
+            201: Answer("It is published.", Published),
+            200: Answer("It was published before; nothing was delivered again.", Published),
+            202: Answer("It is scheduled.", Planned),
+        },
+        refusals=(409, 413, 415, 422),
+        needs=Role.OPERATOR,
+    ),
+    Operation(
+        method="POST",
+        path="/events/batch",
+        name="publish_events",
+        tag="Publishing",
+        summary="Publish many events in their order.",
+        about="Each event is answered by itself: one that is refused keeps none of the others back.",
+        call=publish_batch,
+        query=When,
+        body=_BATCH_BODY,
+        answers={200: Answer("What became of each.", BatchAnswer)},
+        refusals=(413, 415),
+        needs=Role.OPERATOR,
+    ),
+    Operation(
+        method="DELETE",
+        path="/scheduled/{event_id}",
+        name="cancel_scheduled_event",
+        tag="Publishing",
+        summary="Take a scheduled event back.",
+        call=cancel,
+        answers={204: Answer("It will not be published.")},
+        refusals=(404,),
+        needs=Role.OPERATOR,
+    ),
+)

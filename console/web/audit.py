@@ -1,0 +1,95 @@
+"""Who changed what: an entry in the store before it is done, completed afterwards, and a line in the log.
+
+An action that cannot be logged is not done. Payloads of published events are not logged.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+
+from console.web.access import Who
+from console.web.operations import JSON, read_json
+from console.web.problems import problem_object
+from events.errors import EventBusError
+from store.audit import Audit
+
+# Operations that are in history themselves, each with its actor: the log would only repeat it.
+IN_HISTORY = frozenset({"publish_event", "publish_events"})
+MOST_BYTES = 10_000
+
+log = logging.getLogger("eventbus.audit")
+
+
+@dataclass(slots=True)
+class Pending:
+    """An action that is under way; `status` is of its answer."""
+
+    status: int = 0
+
+
+class AuditLog:
+    """Writes the audit log.
+
+    Args:
+        store: returns the log in the store; called on the thread that `read` runs things on.
+        read: runs what blocks.
+    """
+
+    def __init__(self, store: Callable[[], Audit], read: Callable[[Callable[[], Any]], Awaitable[Any]]) -> None:
+        self._store = store
+        self._read = read
+
+    @asynccontextmanager
+    async def entry(self, who: Who, action: str, request: Request) -> AsyncIterator[Pending]:
+        """Enter an action: logged at once, and again with what came of it.
+
+        Raises:
+            StoreUnavailable, NotMigrated: nothing was done.
+        """
+        pending = Pending()
+        if action in IN_HISTORY:
+            yield pending
+            return
+        address = request.client.host if request.client else ""
+        details = await _details(request)
+        id = await self._read(lambda: self._store().begin(who.name, address, action, request.url.path, details))
+        try:
+            yield pending
+        except Exception as error:
+            pending.status = problem_object(error)["status"] if _is_ours(error) else 500
+            raise
+        finally:
+            log.info("%s (%s) %s %s: %s", who.name, address, action, request.url.path, pending.status)
+            await self._conclude(id, pending.status)
+
+    async def _conclude(self, id: int, status: int) -> None:
+        try:
+            await self._read(lambda: self._store().end(id, status))
+        except EventBusError as error:  # what was done is done
+            log.warning("The audit log's entry %s cannot be completed: %s", id, error)
+
+
+async def _details(request: Request) -> dict[str, Any]:
+    """Return what was asked, as far as it is a JSON object of a usual size."""
+    if request.headers.get("content-type", "").partition(";")[0].strip() != JSON:
+        return {}
+    body = await request.body()
+    if not body or len(body) > MOST_BYTES:
+        return {}
+    try:
+        found = read_json(body)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) and "\\u0000" not in body.decode(errors="replace") else {}
+
+
+def _is_ours(error: Exception) -> bool:
+    from console.web.problems import OURS
+
+    return isinstance(error, OURS)

@@ -1,0 +1,232 @@
+"""One HTTP operation: what it is asked with, what it answers, who may ask. Declared once; served and documented by it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import to_json
+from starlette.requests import Request
+from starlette.responses import Response
+
+from console.exits import Mistake
+from console.web.access import Access, Role, Who
+from console.web.problems import refused
+
+if TYPE_CHECKING:
+    from console.web.audit import AuditLog
+    from console.web.live.feed import Feed
+    from console.web.live.pulse import Pulse
+    from events.backend import Backend
+    from events.bus import EventBus
+
+T = TypeVar("T")
+JSON = "application/json"
+PREFIX = "/api/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What the operations of one web process share.
+
+    Attributes:
+        bus: publishes, and asks. access: tells who asks. audit: keeps what was done.
+        feed: the newest events. pulse: how the bus stands.
+    """
+
+    bus: EventBus
+    access: Access
+    audit: AuditLog
+    feed: Feed
+    pulse: Pulse
+
+    @property
+    def backend(self) -> Backend:
+        """The servers; its reads block."""
+        return self.bus.backend
+
+    async def read(self, ask: Callable[[], T]) -> T:
+        """Run a read that blocks on a thread of the SQL pool's size."""
+        pool = await asyncio.to_thread(lambda: self.bus.backend.blackboard.pool)
+        return await asyncio.get_running_loop().run_in_executor(pool, ask)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request, read and allowed.
+
+    Attributes:
+        house: what all requests share. who: who asks. query: its parameters, an instance of the operation's model.
+        path: the parts of its path that vary, by name.
+    """
+
+    house: House
+    request: Request
+    who: Who
+    query: Any
+    path: Mapping[str, str]
+
+    async def json(self) -> Any:
+        """Return the body as JSON.
+
+        Raises:
+            Mistake: it is none.
+        """
+        return read_json(await self.request.body())
+
+    async def read(self, ask: Callable[[], T]) -> T:
+        """Run a read that blocks."""
+        return await self.house.read(ask)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a status means: a sentence, and the type that describes the JSON body, or types by media type; None: no body."""
+
+    says: str
+    schema: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One operation of the API.
+
+    Attributes:
+        method, path: of its requests; `{name}` in a path is a part that varies.
+        name: the operation's id. tag: its subject. summary, about: a line; more, or nothing.
+        call: answers a request: a value that is sent as JSON, or a response.
+        query: the model of its parameters. body: types that describe the body, by media type.
+        answers: what it answers with, by status, besides problems. needs: who may ask.
+        refusals: statuses of problems beside those that every operation has.
+    """
+
+    method: str
+    path: str
+    name: str
+    tag: str
+    summary: str
+    call: Callable[[Asked], Awaitable[Any]]
+    about: str = ""
+    query: type[BaseModel] | None = None
+    body: Mapping[str, Any] = field(default_factory=dict)
+    answers: Mapping[int, Answer] = field(default_factory=dict)
+    refusals: tuple[int, ...] = ()
+    needs: Role = Role.READER
+
+    async def serve(self, house: House, request: Request) -> Response:
+        """Answer one request: allowed, read, done, and in the audit log if it changes something."""
+        who = allowed(house.access, request, self.needs)
+        asked = Asked(house, request, who, read_query(self.query, request), request.path_params)
+        if self.method == "GET":
+            return _response(await self.call(asked))
+        async with house.audit.entry(who, self.name, request) as entry:
+            response = _response(await self.call(asked))
+            entry.status = response.status_code
+            return response
+
+
+def allowed(access: Access, request: Request, needs: Role) -> Who:
+    """Return who asks, if he may.
+
+    Raises:
+        HTTPException: 401 when he has not said who he is, 403 when he may not.
+    """
+    who = access.who(request)
+    if who is None and not access.tokens.are_set:
+        raise refused(
+            403,
+            "Without EVENTBUS_WEB_TOKEN only this machine is answered, by one of its own names: localhost, 127.0.0.1.",
+        )
+    if who is None:
+        raise refused(
+            401,
+            "Name a token: `Authorization: Bearer ...`, or Basic with the token as the password.",
+            {"WWW-Authenticate": 'Bearer realm="eventbus"'},
+        )
+    if who.role < needs:
+        raise refused(403, "A reader may not change anything: this needs the operator's token.")
+    return who
+
+
+def read_json(body: bytes) -> Any:
+    """Return a body as JSON.
+
+    Raises:
+        Mistake: it is none, or holds numbers that JSON does not have.
+    """
+    try:
+        return json.loads(body, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise Mistake(f"The body is not JSON: {error}.") from None
+
+
+def read_query(model: type[BaseModel] | None, request: Request) -> Any:
+    """Return a request's parameters as their model.
+
+    Raises:
+        Mistake: a parameter is unknown, repeated, or has a value that cannot be read.
+    """
+    known = {} if model is None else {each.alias or name: each for name, each in model.model_fields.items()}
+    given: dict[str, Any] = {}
+    for name in request.query_params:
+        if name not in known:
+            those = f"the parameters are {', '.join(known)}" if known else "it takes none"
+            raise Mistake(f"There is no parameter {name!r:.80} here: {those}.")
+        values = request.query_params.getlist(name)
+        if any("\0" in value for value in values):
+            raise Mistake(f"The parameter {name!r} holds the character U+0000, which nothing here does.")
+        given[name] = values if _is_list(known[name].annotation) else _only(name, values)
+    return None if model is None else checked(model, given, "parameter")
+
+
+def checked(model: type[BaseModel], given: Any, what: str) -> Any:
+    """Return what was given as a model.
+
+    Args:
+        what: names one of its fields to whoever reads the error.
+
+    Raises:
+        Mistake: naming each field that is wrong, with its value.
+    """
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        said = [_sentence(problem, what) for problem in error.errors(include_url=False, include_context=False)]
+        raise Mistake(" ".join(dict.fromkeys(said))) from None
+
+
+def _sentence(problem: Any, what: str) -> str:
+    place = ".".join(str(part) for part in problem["loc"]) or "body"
+    if problem["type"] == "missing":
+        return f"The {what} {place!r:.80} is missing."
+    if problem["type"] == "extra_forbidden":
+        return f"There is no {what} {place!r:.80} here."
+    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
+    return f"The {what} {place!r:.80} {message}, not {problem['input']!r:.120}."
+
+
+def _only(name: str, values: list[str]) -> str:
+    if len(values) > 1:
+        raise Mistake(f"The parameter {name!r} is given {len(values)} times: it has one value.")
+    return values[0]
+
+
+def _is_list(annotation: Any) -> bool:
+    return get_origin(annotation) is list
+
+
+def json_response(value: Any, status: int = 200, media: str = JSON) -> Response:
+    """Return a value as JSON."""
+    return Response(to_json(value), status, media_type=media)
+
+
+def _response(answer: Any) -> Response:
+    return answer if isinstance(answer, Response) else json_response(answer)
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,88 @@
+"""Errors as problems: `application/problem+json`, with the error's own sentence. Source: RFC 9457."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import BaseModel, Field
+from pydantic_core import to_json
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from console.exits import Mistake
+from events import errors
+
+MEDIA = "application/problem+json"
+RETRY_AFTER_S = 1
+
+# The first that an error is one of.
+_STATUS: tuple[tuple[type[Exception], int], ...] = (
+    (errors.EventTooLarge, 413),
+    (errors.InvalidEvent, 422),
+    (errors.MalformedEntry, 500),
+    (errors.EventIdConflict, 409),
+    (errors.TooManyRoutes, 409),
+    (errors.VersionConflict, 409),
+    (errors.DropRefused, 409),
+    (errors.RedeliveryRefused, 409),
+    (errors.HistoryReset, 503),
+    (errors.Unavailable, 503),
+    (errors.NotMigrated, 503),
+    (LookupError, 404),
+    (ValueError, 400),
+)
+
+
+class Problem(BaseModel):
+    """What went wrong.
+
+    Attributes:
+        title: of the status. status: the HTTP status. detail: a sentence: what was wrong, with what value, what to do.
+        code: the error's name in docs/errors, e.g. `EventIdConflict`.
+        problems: of an event that is not valid: a sentence for each field.
+    """
+
+    title: str = Field(description="The status in words.")
+    status: int
+    detail: str = Field(description="A sentence: what was wrong, with what value, what to do.")
+    code: str = Field(description="The error's name, e.g. `EventIdConflict`.")
+    problems: list[str] | None = Field(None, description="A sentence for each field of an event that is not valid.")
+
+
+def status_of(error: Exception) -> int:
+    """Return the HTTP status of an error of ours."""
+    if isinstance(error, errors.ScriptFailed):
+        return 503 if error.passes else 500
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
+def problem_object(error: Exception) -> dict[str, Any]:
+    """Return an error as JSON shows it."""
+    status = error.status_code if isinstance(error, HTTPException) else status_of(error)
+    sentence = error.detail if isinstance(error, HTTPException) else str(error)
+    found = {
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": sentence,
+        "code": "HttpError" if isinstance(error, HTTPException) else type(error).__name__,
+    }
+    return found | ({"problems": error.problems} if isinstance(error, errors.InvalidEvent) else {})
+
+
+def problem_response(error: Exception) -> Response:
+    """Return the response that tells of an error."""
+    found = problem_object(error)
+    headers = dict(getattr(error, "headers", None) or {})
+    if found["status"] == 503:
+        headers["Retry-After"] = str(RETRY_AFTER_S)
+    return Response(to_json(found), found["status"], headers, MEDIA)
+
+
+def refused(status: int, sentence: str, headers: dict[str, str] | None = None) -> HTTPException:
+    """Return the error of a request that is answered with a status and a sentence."""
+    return HTTPException(status, sentence, headers)
+
+
+OURS = (errors.EventBusError, Mistake, HTTPException)
+"""Errors that are told to whoever asked; anything else is a bug, and is not."""
