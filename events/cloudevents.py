@@ -85,7 +85,7 @@ def to_headers(event: Event) -> dict[str, str]:
 
 def attributes_of(event: Event) -> dict[str, Any]:
     """Return a CloudEvent's attributes: those of the event that are scalars; others have no place in it."""
-    given = {"specversion": _VERSION}
+    given: dict[str, Any] = {"specversion": _VERSION}
     for name, field in _FIELDS.items():
         value = getattr(event, field)
         if value is not None:

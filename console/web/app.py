@@ -74,7 +74,6 @@ class Web:
             await self.house.bus.disconnect()
 
     def _routes(self) -> list[BaseRoute]:
-        serve = functools.partial(functools.partial, house=self.house)
         document = openapi.document(OPERATIONS)
 
         async def get_document(request: Request) -> Response:

@@ -1,4 +1,7 @@
-"""One HTTP operation: what it is asked with, what it answers, who may ask. Declared once; served and documented by it."""
+"""One HTTP operation: what it is asked with, what it answers, who may ask.
+
+Declared once: what serves a request and what documents it read the same declaration.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +88,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a status means: a sentence, and the type that describes the JSON body, or types by media type; None: no body."""
+    """What a status means: a sentence, and the type of the JSON body, or types by media type; None is no body."""
 
     says: str
     schema: Any = None

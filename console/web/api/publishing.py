@@ -55,10 +55,10 @@ async def publish_batch(asked: Asked) -> dict[str, Any]:
         except (EventBusError, Mistake) as error:
             answers.append({"event_id": _id_of(item), "error": problem_object(error)})
     for number, event, answer in zip(places, events, await _published(asked, events), strict=True):
-        is_refused = isinstance(answer, EventBusError)
-        answers[number] = (
-            {"event_id": event.event_id, "error": problem_object(answer)} if is_refused else _object(answer)
-        )
+        if isinstance(answer, EventBusError):
+            answers[number] = {"event_id": event.event_id, "error": problem_object(answer)}
+        else:
+            answers[number] = _object(answer)
     return {
         "answers": answers,
         "published": sum(one.get("is_new") is True for one in answers),

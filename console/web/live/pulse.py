@@ -55,7 +55,7 @@ class Sample:
 
     @property
     def point(self) -> list[float]:
-        """What a chart keeps: seconds since 1970, events, deliveries ended, failures, waiting, running, dead letters."""
+        """What a chart keeps: the numbers that `POINT` names."""
         queues = [one.queue for one in self.subscribers]
         return [
             round(self.at.timestamp(), 3), self.published, self.settled, self.failures,
