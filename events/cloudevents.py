@@ -109,12 +109,14 @@ def _event(attributes: Mapping[str, Any], payload: dict[str, Any]) -> Event:
     fields: dict[str, Any] = {"payload": payload}
     metadata: dict[str, Any] = {}
     for name, value in attributes.items():
+        if value is None:  # as if it were not there
+            continue
         if name in _FIELDS:
             fields[_FIELDS[name]] = value
-        elif name not in _BODY and value is not None:
+        elif name not in _BODY:
             key = _METADATA.get(name, name)
             metadata[key] = _number(value) if key in _NUMBERS else value
-    if "projectid" in attributes:
+    if attributes.get("projectid") is not None:
         fields["project_id"] = attributes["projectid"]
     if "project_id" not in fields:
         raise InvalidEvent(

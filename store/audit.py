@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -48,7 +49,7 @@ class Audit:
         """Log what somebody is about to do; return the entry's id."""
         row = {
             "namespace": self._namespace, "at": datetime.now(UTC), "who": who, "address": address, "action": action,
-            "target": target, "details": dict(details), "status": 0,
+            "target": target, "details": json.dumps(dict(details)), "status": 0,
         }  # fmt: skip
         with writing(self._engine) as connection:
             made = connection.execute(audit.insert().values(row).returning(audit.c.id))

@@ -44,7 +44,7 @@ class Question:
     @classmethod
     def of(cls, recorded: RecordedEvent) -> Question:
         """Return the question that asks for one event alone."""
-        return cls(EventFilter(), recorded.position - 1, recorded.position)
+        return cls(EventFilter(types=(recorded.event.type.value,)), recorded.position - 1, recorded.position)
 
     def text(self) -> str:
         """Return it as JSON: what was given, and nothing else."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -17,7 +16,7 @@ from starlette.routing import BaseRoute, Route
 
 from console.web import health, openapi
 from console.web.access import Access, Tokens
-from console.web.api import deliveries, fleet, history, letters, live, numbers, publishing
+from console.web.api import deliveries, fleet, history, letters, live, log, numbers, publishing
 from console.web.audit import AuditLog
 from console.web.guards import Guards
 from console.web.live.feed import Feed
@@ -31,11 +30,10 @@ from store.audit import Audit
 # In the order of the OpenAPI document; `/events/stream` is matched before `/events/{event_id}`.
 OPERATIONS: tuple[Operation, ...] = (
     *publishing.OPERATIONS, *live.OPERATIONS, *history.OPERATIONS, *numbers.OPERATIONS, *deliveries.OPERATIONS,
-    *letters.OPERATIONS, *fleet.OPERATIONS,
+    *letters.OPERATIONS, *fleet.OPERATIONS, *log.OPERATIONS,
 )  # fmt: skip
 # A batch of events may be so much larger than the largest event.
 BATCH_FACTOR = 16
-log = logging.getLogger("eventbus.web")
 
 
 class Web:

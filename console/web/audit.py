@@ -17,7 +17,7 @@ from console.web.access import Who
 from console.web.operations import JSON, read_json
 from console.web.problems import problem_object
 from events.errors import EventBusError
-from store.audit import Audit
+from store.audit import Audit, Entry
 
 # Operations that are in history themselves, each with its actor: the log would only repeat it.
 IN_HISTORY = frozenset({"publish_event", "publish_events"})
@@ -67,6 +67,15 @@ class AuditLog:
         finally:
             log.info("%s (%s) %s %s: %s", who.name, address, action, request.url.path, pending.status)
             await self._conclude(id, pending.status)
+
+    async def newest(self, limit: int, before: int | None = None) -> list[Entry]:
+        """Return the last entries, newest first; those before the entry of an id, if one is given.
+
+        Raises:
+            StoreUnavailable, NotMigrated.
+        """
+        found: list[Entry] = await self._read(lambda: self._store().newest(limit, before))
+        return found
 
     async def _conclude(self, id: int, status: int) -> None:
         try:

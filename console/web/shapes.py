@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from store.audit import Entry
 from store.numbers import ActorStatistics, BucketStatistics, DeliveryStatistics, ProjectNumbers, TypeStatistics
 
 Place = Field(description="Place in history: integer microseconds, unique and increasing.")
@@ -380,3 +381,9 @@ class Steering(BaseModel):
     subscriber: SubscriberShape
     taken_back: int = Field(description="Deliveries that were ready for workers and wait again.")
     warnings: list[str] = Field(description="What somebody should know, a sentence each.")
+
+
+class AuditPage(BaseModel):
+    """Entries of the audit log."""
+
+    entries: list[Entry]

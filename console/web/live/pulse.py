@@ -127,6 +127,7 @@ class Pulse:
         self._last: Sample | None = None
         self._trouble = ""
         self._watchers = 0
+        self._looked_at = float("-inf")
         self._came = asyncio.Event()
         self._hurry = asyncio.Event()
         self._closed = False
@@ -147,8 +148,8 @@ class Pulse:
                 pass
 
     async def overview(self) -> dict[str, Any]:
-        """Return what the overview shows now, with the points of the last minutes."""
-        if self._last is None and not self._trouble:
+        """Return what the overview shows now, at most `WATCHED_S` old, with the points of the last minutes."""
+        if asyncio.get_running_loop().time() - self._looked_at > WATCHED_S:
             self._hurry.set()
             await self._next()
         return overview(self._last, list(self._points), self._trouble)
@@ -181,6 +182,7 @@ class Pulse:
             if not self._trouble:
                 log.warning("The overview waits: %s", error)
             self._trouble = str(error)
+        self._looked_at = asyncio.get_running_loop().time()
         self._tell()
 
     def _tell(self) -> None:

@@ -1,0 +1,242 @@
+"""Questions over HTTP: history, causation, numbers, deliveries, dead letters, subscribers; and bad ones."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+
+from tests.waiting import wait_until
+from tests.web.site import Site
+
+
+@pytest.fixture(scope="module")
+def story(site: Site) -> dict[str, Any]:
+    """A project with a root, what it caused, and a dead letter, all archived."""
+    project = f"story-{uuid.uuid4().hex[:6]}"
+    root = site.published(project_id=project, type="PROJECT_CREATED", payload={"scene": {"number": 3}})
+    failed = site.published(project_id=project, type="ERROR_DETECTED", payload={"why": 1})
+
+    def ended() -> Any:
+        page = site.get("/deliveries", project=project)["deliveries"]
+        return {one["subscriber"]: one for one in page if one["state"] != "waiting"} if len(page) == 2 else None
+
+    found = wait_until(lambda: (ended() or {}).get("Broken") and (ended() or {}).get("Writer") and ended(), 30, "the ends")
+    (child,) = site.get(f"/events/{root['event_id']}/children")["events"]
+    return {"project": project, "root": root, "failed": failed, "child": child, "deliveries": found}
+
+
+def test_history_is_paged_without_a_gap(site: Site, story: dict[str, Any]) -> None:
+    seen, after, complete = [], 0, False
+    while not complete:
+        page = site.get("/events", project=story["project"], after=after, limit=1)
+        seen += [event["event_id"] for event in page["events"]]
+        after, complete = page["last"], page["complete"]
+
+    places = sorted((story[name]["position"], story[name]["event_id"]) for name in ("root", "failed", "child"))
+    assert seen == [event_id for _, event_id in places]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "count"),
+    [
+        ({"type": "PROJECT_CREATED"}, 1),
+        ({"type": ["PROJECT_CREATED", "SCENE_WRITTEN"]}, 2),
+        ({"actor": "Writer"}, 1),
+        ({"payload": "scene.number=3"}, 1),
+        ({"payload": "scene.number=4"}, 0),
+        ({"metadata": "cost=0.25"}, 1),
+        ({"since": "1h"}, 3),
+        ({"until": "2020-01-01"}, 0),
+        ({"newest": "true", "limit": 2}, 2),
+    ],
+)
+def test_filters_ask_what_they_say(site: Site, story: dict[str, Any], parameters: dict[str, Any], count: int) -> None:
+    assert len(site.get("/events", project=story["project"], **parameters)["events"]) == count
+
+
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("/events?limt=3", "There is no parameter 'limt' here: the parameters are project, type"),
+        ("/events?limit=0", "'limit' should be greater than or equal to 1, not '0'"),
+        ("/events?limit=1&limit=2", "given 2 times"),
+        ("/events?limit=99999999999999999999", "'limit' should be less than or equal to 1000"),
+        ("/events?after=-1", "'after' should be greater than or equal to 0"),
+        ("/events?since=2026-02-01&until=2026-01-01", "is after until"),
+        ("/events?since=tomorrow", "since must be a moment like 2026-01-31T12:00:00Z"),
+        ("/events?payload=x", "payload must be PATH=JSON"),
+        ("/events?type=no%20such", "type must be a letter"),
+        ("/events?project=%00", "U+0000"),
+        ("/events?newest=true&after=5", "do not go together"),
+        ("/events/stream?after=x", "'after' should be a valid integer"),
+        ("/deliveries?state=gone", "gone"),
+        ("/deliveries?after=7", "after must be a delivery"),
+        ("/statistics/series?grain=year", "'grain' should be 'day' or 'hour', not 'year'"),
+        ("/projects?order=name", "'order'"),
+        ("/lag?x=1", "it takes none"),
+    ],
+)
+def test_a_question_that_cannot_be_asked_is_named(site: Site, path: str, sentence: str) -> None:
+    assert sentence in site.problem("GET", f"/api/v1{path}", 400)["detail"]
+
+
+@pytest.mark.parametrize("path", ["", "/chain", "/children", "/tree", "/deliveries"])
+@pytest.mark.parametrize("event_id", ["EV-none", "<script>", "%F0%9F%A6%8A", "a%2Fb"])
+def test_an_unknown_event_is_not_found(site: Site, path: str, event_id: str) -> None:
+    found = site.problem("GET", f"/api/v1/events/{event_id}{path}", 404)
+
+    assert "<script>" not in found["detail"] or found["code"] == "EventNotFound"
+
+
+def test_a_tree_has_every_event_with_its_totals(site: Site, story: dict[str, Any]) -> None:
+    found = site.get(f"/events/{story['root']['event_id']}/tree")
+
+    assert found["count"] == 2 and found["missing"] == []
+    root, child = found["nodes"]
+    assert (root["level"], root["count"], root["cost_total"]) == (0, 2, 0.25)
+    assert (child["level"], child["cost"], child["latency_ms"]) == (1, 0.25, 12)
+    assert len(site.get(f"/events/{story['root']['event_id']}/tree", depth=0)["nodes"]) == 1
+
+
+def test_an_events_deliveries_tell_each_attempt(site: Site, story: dict[str, Any]) -> None:
+    (found,) = site.get(f"/events/{story['failed']['event_id']}/deliveries")["deliveries"]
+
+    assert (found["subscriber"], found["state"], found["attempts"]) == ("Broken", "dead", 1)
+    (attempt,) = found["outcomes"]
+    assert attempt["state"] == "dead" and "it cannot" in attempt["error"]
+
+
+def test_numbers_are_those_of_the_project(site: Site, story: dict[str, Any]) -> None:
+    found = site.get("/statistics", project=story["project"])
+    series = site.get("/statistics/series", project=story["project"], grain="hour")
+    projects = site.get("/projects", search=story["project"].upper())
+
+    assert found["total"]["count"] == 3 and found["total"]["cost_by_currency"] == {"USD": 0.25}
+    assert {one["type"] for one in found["types"]} == {"PROJECT_CREATED", "ERROR_DETECTED", "SCENE_WRITTEN"}
+    assert sum(bucket["count"] for bucket in series["buckets"]) == 3
+    assert [one["project_id"] for one in projects["projects"]] == [story["project"]] and projects["is_all"]
+
+
+def test_projects_come_by_their_last_activity_or_by_their_cost(site: Site, story: dict[str, Any]) -> None:
+    site.published(project_id="later")
+    site.published(project_id="dear", metadata={"cost": 1000})
+    site.published(project_id="latest")
+
+    recent = [one["project_id"] for one in site.get("/projects", limit=2)["projects"]]
+    dearest = [one["project_id"] for one in site.get("/projects", order="cost", limit=1)["projects"]]
+
+    assert recent == ["latest", "dear"] and dearest == ["dear"]
+
+
+def test_a_dead_letter_is_read_previewed_and_decided_once(site: Site, story: dict[str, Any]) -> None:
+    (letter,) = site.get("/dead-letters", project=story["project"])["dead_letters"]
+    dossier = site.get(f"/dead-letters/{letter['name']}")
+    order = {"name": [letter["name"]]}
+
+    preview = site.post("/dead-letters/retry", order | {"dry_run": True})
+    done = site.post("/dead-letters/retry", order | {"reason": "the model is back"})
+
+    assert "RuntimeError" in dossier["traceback"] and dossier["chain"][-1]["event_id"] == story["failed"]["event_id"]
+    assert preview["says"] == ["Would retry 1 dead letter."] and preview["counts"] == {"settled": 1}
+    assert done["says"] == ["Retried 1 dead letter."]
+    becomes = preview["letters"][0]["becomes"]
+    assert becomes == done["letters"][0]["becomes"] and becomes.endswith(":Broken:1")
+    again = wait_until(lambda: site.get("/dead-letters", project=story["project"])["dead_letters"], 30, "the next letter")
+    assert [one["name"] for one in again] == [becomes]
+    gone = site.post("/dead-letters/discard", {"project": story["project"]})
+    assert gone["counts"] == {"settled": 1}
+    assert site.get("/dead-letters", project=story["project"]) == {"dead_letters": [], "is_all": True}
+
+
+def test_deciding_about_everything_has_to_be_said(site: Site) -> None:
+    for body, sentence in (
+        ({}, 'or `"all": true`'),
+        ({"all": True, "project": "x"}, "do not go together"),
+        ({"names": ["x"]}, "There is no field 'names' here"),
+        ([], "body"),
+    ):
+        found = site.problem("POST", "/api/v1/dead-letters/discard", 400, json=body)
+        assert sentence in found["detail"]
+
+
+def test_a_subscriber_is_paused_limited_and_goes_on(site: Site) -> None:
+    paused = site.post("/subscribers/Writer/pause", None)
+    assert paused["subscriber"]["state"] == "paused" and paused["warnings"] == []
+    receipt = site.published(type="PROJECT_CREATED", project_id="paused")
+    assert site.get("/subscribers/Writer")["waiting"] + site.get("/subscribers/Writer")["ready"] == 1
+
+    limited = site.http.patch("/api/v1/subscribers/Writer/limits", json={"concurrency": 2, "rate": 50}).json()
+    assert (limited["subscriber"]["concurrency"]["holds"], limited["subscriber"]["rate"]["holds"]) == (2, 50)
+    free = site.http.patch("/api/v1/subscribers/Writer/limits", json={"concurrency": "code", "rate": None}).json()
+    assert free["subscriber"]["concurrency"]["is_set"] is False and free["subscriber"]["rate"]["holds"] is None
+
+    assert site.post("/subscribers/Writer/resume", None)["subscriber"]["state"] == "live"
+    wait_until(lambda: site.get(f"/events/{receipt['event_id']}/children")["events"], 30, "the writer to go on")
+    for path, body in (("/subscribers/Nobody/pause", None), ("/subscribers/Nobody/redeliver", {"event_id": "x"})):
+        assert site.problem("POST", f"/api/v1{path}", 404, json=body)["code"] in ("UnknownSubscriber", "EventNotFound")
+    wrong = site.problem("PATCH", "/api/v1/subscribers/Writer/limits", 400, json={"concurrency": -1})
+    assert "-1" in wrong["detail"]
+
+
+def test_one_event_is_delivered_again_to_one_subscriber(site: Site, story: dict[str, Any]) -> None:
+    body = {"event_id": story["root"]["event_id"], "reason": "the prompt was wrong"}
+
+    assert site.post("/subscribers/Writer/redeliver", body) == {"made": 1}
+
+    def again() -> Any:
+        found = site.get(f"/events/{story['root']['event_id']}/deliveries")["deliveries"]
+        return [one["redelivery"] for one in found if one["state"] == "done"]
+
+    assert len(wait_until(lambda: len(again()) == 2 and again(), 30, "the redelivery")) == 2
+    effects = site.get(f"/events/{story['root']['event_id']}/children")["events"]
+    assert len(effects) == 2, "an answer of its own"
+    wrong = site.problem("POST", "/api/v1/subscribers/Broken/redeliver", 409, json=body)
+    assert wrong["code"] == "RedeliveryRefused"
+
+
+def test_the_fleet_is_seen(site: Site) -> None:
+    (worker,) = site.get("/workers")["workers"]
+    lag = site.get("/lag")
+    overview = site.get("/overview")
+
+    assert worker["alive"] and set(worker["subscribers"]) == {"Writer", "Broken"}
+    assert lag["Writer"]["workers"] == 1 and lag["Writer"]["capacity"] > 0
+    assert overview["workers_alive"] == 1 and overview["trouble"] == "" and overview["published"] > 0
+
+
+def test_what_changes_something_is_in_the_audit_log_and_events_are_not(site: Site) -> None:
+    site.http.post("/api/v1/subscribers/Writer/resume", auth=("Ada <b>", "any"))
+    site.published()
+
+    newest = site.get("/audit", limit=1)["entries"][0]
+
+    assert (newest["action"], newest["target"]) == ("resume_subscriber", "/api/v1/subscribers/Writer/resume")
+    assert (newest["status"], newest["address"], newest["who"]) == (200, "127.0.0.1", "local")
+    site.http.post("/api/v1/subscribers/Nobody/pause")
+    assert site.get("/audit", limit=1)["entries"][0]["status"] == 404
+
+
+def test_metrics_are_what_the_store_has_counted(site: Site, story: dict[str, Any]) -> None:
+    def value(name: str) -> float:
+        lines = site.http.get("/metrics").text.splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+
+    before = value('eventbus_events_published_total{type="QA_REPORT"}')
+    for _ in range(3):
+        site.published()
+
+    assert value('eventbus_events_published_total{type="QA_REPORT"}') == before + 3
+    assert value('eventbus_up{server="redis"}') == value('eventbus_up{server="database"}') == 1
+    assert value('eventbus_workers{state="alive"}') == 1
+    assert value('eventbus_deliveries_ended_total{state="done",subscriber="Writer"}') >= 1
+    text = site.http.get("/metrics").text
+    assert story["project"] not in text and story["root"]["event_id"] not in text
+
+
+def test_the_document_names_every_operation(site: Site) -> None:
+    document = site.get("/openapi.json")
+
+    names = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
+    assert len(names) == len(set(names)) and {"publish_event", "stream_events", "get_causation_tree"} <= set(names)
