@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from types import FrameType
 
 import uvicorn
@@ -19,10 +20,14 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, web: Web) -> None:
         super().__init__(config)
         self._web = web
+        self.was_interrupted = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End; a second Ctrl-C ends what is under way too. The process's exit code is ours, not the signal's."""
+        self.force_exit = self.was_interrupted and sig == signal.SIGINT
+        self.was_interrupted |= sig == signal.SIGINT
+        self.should_exit = True
         self._web.close()
-        super().handle_exit(sig, frame)
 
 
 def serve(settings: Settings, host: str, port: int, log_level: str) -> None:
@@ -30,7 +35,8 @@ def serve(settings: Settings, host: str, port: int, log_level: str) -> None:
 
     Raises:
         InvalidSettings: others than this machine would be served without a token, or a token is too short.
-        SystemExit: the port is taken.
+        KeyboardInterrupt: Ctrl-C ended it.
+        SystemExit: the port is taken, and the log says so.
     """
     check(Tokens(settings.web_token, settings.web_read_token), host)
     web = Web(settings)
@@ -45,4 +51,7 @@ def serve(settings: Settings, host: str, port: int, log_level: str) -> None:
         lifespan="on",
         http="h11",
     )
-    _Server(config, web).run()
+    server = _Server(config, web)
+    server.run()
+    if server.was_interrupted:
+        raise KeyboardInterrupt

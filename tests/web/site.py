@@ -96,18 +96,22 @@ def messages(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
 
 
 class Cut:
-    """A TCP relay in front of a web process that can cut its connections, and lets so many bytes through."""
+    """Asks a web process, and cuts the connection in the middle of the answer."""
 
     def __init__(self, address: tuple[str, int]) -> None:
         self.address = address
 
-    def request(self, path: str, headers: dict[str, str], most_bytes: int) -> bytes:
-        """Return the first bytes of a response, and cut the connection in the middle of it."""
+    def request(self, path: str, headers: dict[str, str], most_bytes: int, last: bytes) -> bytes:
+        """Return the first bytes of a response, at least to where `last` is."""
         lines = [f"GET {path} HTTP/1.1", "Host: localhost", *(f"{name}: {value}" for name, value in headers.items())]
         with socket.create_connection(self.address, 30) as connection:
             connection.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
             got = b""
-            while len(got) < most_bytes and (some := connection.recv(min(4096, most_bytes - len(got)))):
+            while (
+                len(got) < most_bytes
+                and last not in got
+                and (some := connection.recv(min(4096, most_bytes - len(got))))
+            ):
                 got += some
         return got
 

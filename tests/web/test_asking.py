@@ -22,7 +22,9 @@ def story(site: Site) -> dict[str, Any]:
         page = site.get("/deliveries", project=project)["deliveries"]
         return {one["subscriber"]: one for one in page if one["state"] != "waiting"} if len(page) == 2 else None
 
-    found = wait_until(lambda: (ended() or {}).get("Broken") and (ended() or {}).get("Writer") and ended(), 30, "the ends")
+    found = wait_until(
+        lambda: (ended() or {}).get("Broken") and (ended() or {}).get("Writer") and ended(), 30, "the ends"
+    )
     (child,) = site.get(f"/events/{root['event_id']}/children")["events"]
     return {"project": project, "root": root, "failed": failed, "child": child, "deliveries": found}
 
@@ -143,7 +145,9 @@ def test_a_dead_letter_is_read_previewed_and_decided_once(site: Site, story: dic
     assert done["says"] == ["Retried 1 dead letter."]
     becomes = preview["letters"][0]["becomes"]
     assert becomes == done["letters"][0]["becomes"] and becomes.endswith(":Broken:1")
-    again = wait_until(lambda: site.get("/dead-letters", project=story["project"])["dead_letters"], 30, "the next letter")
+    again = wait_until(
+        lambda: site.get("/dead-letters", project=story["project"])["dead_letters"], 30, "the next letter"
+    )
     assert [one["name"] for one in again] == [becomes]
     gone = site.post("/dead-letters/discard", {"project": story["project"]})
     assert gone["counts"] == {"settled": 1}

@@ -181,7 +181,9 @@ def test_a_binary_cloudevent_is_the_same_event(site: Site) -> None:
     headers = {f"ce-{name}": str(value) for name, value in sent.items() if name != "data"}
     headers["ce-subject"] = "B%C3%A4r%20&%20S%C3%B6hne"
 
-    binary = site.http.post(EVENTS, content=json.dumps(sent["data"]), headers=headers | {"content-type": "text/json+json"})
+    binary = site.http.post(
+        EVENTS, content=json.dumps(sent["data"]), headers=headers | {"content-type": "text/json+json"}
+    )
     structured = site.http.post(EVENTS, content=json.dumps(sent), headers=STRUCTURED)
 
     assert (binary.status_code, structured.status_code) == (201, 200), (binary.text, structured.text)

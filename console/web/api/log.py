@@ -16,7 +16,9 @@ class Question(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    before: int | None = Field(None, ge=1, le=questions.MAX_POSITION, description="Only those before the entry of this id.")
+    before: int | None = Field(
+        None, ge=1, le=questions.MAX_POSITION, description="Only those before the entry of this id."
+    )
     limit: int = questions.Limit
 
 

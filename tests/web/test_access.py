@@ -1,0 +1,167 @@
+"""Who may do what: loopback without tokens, tokens, roles, sessions, other sites' pages, and what headers say."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from console.web.guards import POLICY
+from tests.fleet.fleet import World
+from tests.web.site import Site, start
+
+OPERATOR = "operator-token-of-the-tests"
+READER = "reader-token-of-the-tests"
+TOKENS = {"EVENTBUS_WEB_TOKEN": OPERATOR, "EVENTBUS_WEB_READ_TOKEN": READER}
+EVENT = {"project_id": "film", "type": "QA_REPORT", "actor": "t"}
+
+
+@pytest.fixture(scope="module")
+def guarded(served_world: World) -> Iterator[Site]:
+    """A web process on every address, with tokens."""
+    found = start(served_world, "--host", "0.0.0.0", name="guarded", **TOKENS)
+    yield found
+    found.http.close()
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "reads", "writes"),
+    [
+        ({}, 401, 401),
+        ({"authorization": "Bearer"}, 401, 401),
+        (bearer("wrong"), 401, 401),
+        (bearer(OPERATOR + "x"), 401, 401),
+        ({"authorization": "Basic %%%"}, 401, 401),
+        ({"authorization": OPERATOR}, 401, 401),
+        ({"cookie": "eventbus_session=forged"}, 401, 401),
+        (bearer(READER), 200, 403),
+        (bearer(OPERATOR), 200, 201),
+    ],
+)
+def test_a_token_decides_what_may_be_done(guarded: Site, headers: dict[str, str], reads: int, writes: int) -> None:
+    assert guarded.http.get("/api/v1/lag", headers=headers).status_code == reads
+    assert guarded.http.get("/metrics", headers=headers).status_code == reads
+    assert guarded.http.post("/api/v1/events", json=EVENT, headers=headers).status_code == writes
+
+
+def test_basic_takes_the_token_as_password_and_the_name_is_logged(guarded: Site) -> None:
+    answer = guarded.http.post("/api/v1/subscribers/Writer/resume", auth=("Ada\u202e <b>", OPERATOR))
+
+    assert answer.status_code == 200
+    entry = guarded.http.get("/api/v1/audit?limit=1", headers=bearer(READER)).json()["entries"][0]
+    assert entry["who"] == "Ada? <b>" and OPERATOR not in str(entry)
+
+
+def test_a_refusal_tells_no_secret_and_asks_for_a_token(guarded: Site) -> None:
+    answer = guarded.http.get("/api/v1/lag", headers=bearer("something-secret"))
+
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+    assert "something-secret" not in answer.text + guarded.world.log("guarded")
+    assert OPERATOR not in answer.text + guarded.world.log("guarded")
+
+
+def test_health_needs_no_token_and_says_little(guarded: Site) -> None:
+    assert guarded.http.get("/livez").text == "ok\n"
+    assert guarded.http.get("/readyz").json() == {"ready": True, "redis": "ok", "database": "ok"}
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
+@pytest.mark.parametrize(
+    ("headers", "is_refused"),
+    [
+        ({"sec-fetch-site": "cross-site"}, True),
+        ({"sec-fetch-site": "same-site"}, True),
+        ({"origin": "https://evil.example"}, True),
+        ({"origin": "null"}, True),
+        ({"sec-fetch-site": "same-origin", "origin": "https://behind-a-proxy.example"}, False),
+        ({"sec-fetch-site": "none"}, False),
+        ({}, False),
+    ],
+)
+def test_another_sites_page_changes_nothing(
+    guarded: Site, method: str, headers: dict[str, str], is_refused: bool
+) -> None:
+    answer = guarded.http.request(method, "/api/v1/nothing", headers=bearer(OPERATOR) | headers)
+
+    assert (answer.status_code == 403) == is_refused
+    if is_refused:
+        assert "nothing was done" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "", "[::2]"])
+def test_without_tokens_another_name_of_this_machine_is_refused(site: Site, host: str) -> None:
+    answer = site.http.get("/api/v1/lag", headers={"host": host})
+
+    assert answer.status_code in (400, 403)
+    assert site.http.get("/api/v1/lag", headers={"host": "localhost:8080"}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/livez", "/api/v1/lag", "/api/v1/nothing", "/nothing", "/api/v1/events?limit=x"])
+def test_every_response_carries_the_headers_that_guard_its_reader(guarded: Site, path: str) -> None:
+    headers = guarded.http.get(path, headers=bearer(READER)).headers
+
+    assert headers["content-security-policy"] == POLICY and "unsafe" not in POLICY and "*" not in POLICY
+    assert headers["x-content-type-options"] == "nosniff" and headers["x-frame-options"] == "DENY"
+    assert headers["cache-control"] == "no-store" and "server" not in headers
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "sentence"),
+    [
+        (["--host", "0.0.0.0"], {}, "set EVENTBUS_WEB_TOKEN, or bind it to 127.0.0.1"),
+        (["--host", "::"], {}, "set EVENTBUS_WEB_TOKEN"),
+        ([], {"EVENTBUS_WEB_TOKEN": "short"}, "EVENTBUS_WEB_TOKEN has 5 characters, and needs 16 at least"),
+        ([], {"EVENTBUS_WEB_TOKEN": "x" * 16, "EVENTBUS_WEB_READ_TOKEN": "x" * 16}, "are the same"),
+        ([], {"PORT": "many"}, "PORT must be a whole number, not 'many'"),
+    ],
+)
+def test_it_does_not_start_open_to_everybody(
+    served_world: World, arguments: list[str], environment: dict[str, str], sentence: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "console.main", "web", "--port", "0", *arguments], capture_output=True, text=True,
+        timeout=60, env={**served_world.environment, **environment}, cwd=served_world.tmp_path,
+    )  # fmt: skip
+
+    assert done.returncode == 2 and sentence in done.stderr and "Traceback" not in done.stderr
+    assert "short" not in done.stderr and "x" * 16 not in done.stderr
+
+
+def test_a_bug_is_answered_without_its_text(monkeypatch: pytest.MonkeyPatch, served_world: World) -> None:
+    from console.web.app import Web
+    from console.web.live import pulse
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("secret of the code")
+
+    monkeypatch.setattr(pulse.Pulse, "overview", broken)
+    app = Web(served_world.settings).app
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False, client=("127.0.0.1", 5))
+
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.get("/api/v1/overview")
+
+    answer = asyncio.run(ask())
+
+    assert answer.status_code == 500 and "secret of the code" not in answer.text
+    assert "log says what" in answer.json()["detail"]
+
+
+def test_a_taken_port_is_named(site: Site) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "console.main", "web", "--port", str(site.address[1])], capture_output=True, text=True,
+        timeout=60, env=site.world.environment, cwd=site.world.tmp_path,
+    )  # fmt: skip
+
+    assert done.returncode != 0 and "address already in use" in done.stderr and "Traceback" not in done.stderr
+    assert isinstance(site.http, httpx.Client)
