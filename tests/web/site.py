@@ -16,6 +16,7 @@ import httpx
 
 from tests.fleet.fleet import World
 from tests.waiting import wait_until
+from tests.web.described import check
 
 _LISTENS = re.compile(r"running on http://([\d.]+):(\d+)")
 
@@ -41,15 +42,18 @@ class Site:
         return self.http.base_url.host, self.http.base_url.port or 80
 
     def get(self, path: str, **parameters: Any) -> Any:
-        """Return the JSON of a page of the API that is answered with 200."""
+        """Return the JSON of a page of the API that is answered with 200, and as the document says."""
         answer = self.http.get(f"/api/v1{path}", params=parameters)
         assert answer.status_code == 200, answer.text
+        check("GET", f"/api/v1{path}", 200, answer.json())
         return answer.json()
 
     def post(self, path: str, body: Any, status: int = 200) -> Any:
         answer = self.http.post(f"/api/v1{path}", json=body)
         assert answer.status_code == status, answer.text
-        return answer.json() if answer.content else None
+        found = answer.json() if answer.content else None
+        check("POST", f"/api/v1{path}", status, found)
+        return found
 
     def published(self, **fields: Any) -> dict[str, Any]:
         """Publish an event over HTTP; return its receipt."""

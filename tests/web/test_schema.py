@@ -1,0 +1,28 @@
+"""Requests made from the OpenAPI document, good and bad ones: never a server error, never what it does not describe."""
+
+from __future__ import annotations
+
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from console.web.app import OPERATIONS
+from console.web.openapi import document
+from tests.web.site import Site
+
+ENDLESS = ("/api/v1/events/stream", "/api/v1/overview/stream")
+CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance)
+
+
+schema = schemathesis.openapi.from_dict(document(OPERATIONS)).exclude(path=list(ENDLESS))
+
+
+@schema.parametrize()
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+def test_every_operation_answers_as_the_document_says(case: schemathesis.Case, site: Site) -> None:
+    case.call_and_validate(base_url=site.url, checks=CHECKS, timeout=30)
