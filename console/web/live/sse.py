@@ -12,14 +12,15 @@ RETRY_MS = 1_000
 
 def message(data: bytes, *, id: int | None = None, event: str = "") -> bytes:
     """Return one message; its data is one line, as JSON is."""
-    name = f"event: {event}\n".encode() if event else b""
-    place = f"id: {id}\n".encode() if id is not None else b""
-    return name + place + b"data: " + data + b"\n\n"
+    fields = [("event", event)] if event else []
+    fields += [("id", str(id))] if id is not None else []
+    head = "".join(f"{name}: {value}\n" for name, value in fields)
+    return head.encode() + b"data: " + data + b"\n\n"
 
 
 def cursor(position: int) -> bytes:
     """Return what moves the client's `Last-Event-ID`, and tells it nothing else."""
-    return f"id: {position}\n\n".encode()
+    return b"id: %d\n\n" % position
 
 
 def stream(messages: AsyncIterator[bytes]) -> StreamingResponse:

@@ -1,0 +1,203 @@
+"""Webhooks: a subscriber that sends each event to a URL, signed; retries and dead letters as for any other.
+
+    2xx                               done
+    410                               given up: a dead letter at once, whoever listened there does no more
+    429, 503 with `Retry-After`       tried again then
+    anything else, or no answer       tried again by the subscriber's own backoff, in the end a dead letter
+
+The body is a CloudEvent in the JSON format. Source of the headers and the signature: Standard Webhooks 1.0
+(`webhook-id`, `webhook-timestamp`, `webhook-signature`). The id is the event's, the same in every attempt: a receiver
+that has seen it before answers 2xx and does nothing.
+
+Composition: an agent like those of applications. It needs httpx (the extra `webhooks`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import hmac
+import ipaddress
+import json
+import time
+import weakref
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from events.cloudevents import STRUCTURED, to_structured
+from events.errors import EventBusError, InvalidSubscription, Retry
+from events.event import Event
+from events.settings import without_password
+from events.subscriptions import check_name
+
+if TYPE_CHECKING:
+    import httpx
+
+TIMEOUT_S = 15.0
+MIN_SECRET_BYTES = 24
+TOLERANCE_S = 300.0
+_PREFIX = "whsec_"
+_SHOWN_CHARS = 300
+
+
+class WebhookFailed(EventBusError):
+    """The other side did not take an event; it is tried again."""
+
+
+class WebhookGone(WebhookFailed):
+    """The other side says that it never will again (410); the event becomes a dead letter at once."""
+
+
+class Webhook:
+    """Sends events to a URL: `bus.subscribe(Webhook("Billing", url, secret), types, give_up_on=(WebhookGone,))`.
+
+    Args:
+        name: the subscriber's.
+        url: `https://`; `http://` only on this machine.
+        secret: at least 24 bytes: text as it is, or `whsec_` and base64 of the bytes.
+        timeout_s: seconds for one attempt.
+        headers: sent too, e.g. an API key.
+
+    Raises:
+        InvalidSubscription: naming what is wrong; never the secret.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        secret: str,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.name = check_name(name)
+        self._url = _checked(url)
+        self._key = _key(secret)
+        self._timeout_s = timeout_s
+        self._headers = dict(headers or {})
+        self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    def __repr__(self) -> str:
+        return f"Webhook({self.name!r}, {without_password(self._url)!r})"
+
+    async def handle_event(self, event: Event) -> None:
+        """Send an event, signed.
+
+        Raises:
+            WebhookFailed, Retry: it was not taken, or nobody knows.
+        """
+        import httpx
+
+        body = json.dumps(to_structured(event), ensure_ascii=False).encode()
+        headers = {**self._headers, "content-type": STRUCTURED, **sign(self._key, event.event_id, body)}
+        try:
+            answer = await self._client().post(self._url, content=body, headers=headers)
+        except httpx.HTTPError as error:
+            raise WebhookFailed(
+                f"{without_password(self._url)} did not answer: {type(error).__name__} {error}".rstrip()
+            ) from None
+        self._judge(answer)
+
+    def _judge(self, answer: httpx.Response) -> None:
+        if answer.is_success:
+            return
+        said = f"{without_password(self._url)} answered {answer.status_code}: {answer.text[:_SHOWN_CHARS]!r}"
+        if answer.status_code == 410:
+            raise WebhookGone(f"{said}; nobody listens there any more.")
+        after_s = _retry_after_s(answer.headers.get("retry-after", ""))
+        if answer.status_code in (429, 503) and after_s is not None:
+            raise Retry(after=after_s, reason=said)
+        raise WebhookFailed(said)
+
+    def _client(self) -> httpx.AsyncClient:
+        """Return the running loop's client; its connections are kept between events."""
+        loop = asyncio.get_running_loop()
+        found = self._clients.get(loop)
+        if found is None:
+            import httpx
+
+            found = self._clients[loop] = httpx.AsyncClient(timeout=self._timeout_s, follow_redirects=False)
+        return found
+
+
+def sign(key: bytes, message_id: str, body: bytes, *, timestamp: int | None = None) -> dict[str, str]:
+    """Return the headers that prove who sent a body, and when.
+
+    Args:
+        key: the secret's bytes. timestamp: seconds since 1970; now unless given.
+    """
+    at = str(int(time.time()) if timestamp is None else timestamp)
+    return {
+        "webhook-id": message_id,
+        "webhook-timestamp": at,
+        "webhook-signature": f"v1,{_signature(key, message_id, at, body)}",
+    }
+
+
+def verify(secret: str, headers: Mapping[str, str], body: bytes, *, tolerance_s: float = TOLERANCE_S) -> bool:
+    """Tell a receiver whether a body came from who has the secret, lately: False is to be answered with 401.
+
+    Args:
+        headers: of the request, with names in lower case. tolerance_s: how old or early it may be.
+    """
+    message_id, at = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
+    if not at.isdecimal() or len(at) > 12 or abs(time.time() - int(at)) > tolerance_s:
+        return False
+    expected = _signature(_key(secret), message_id, at, body).encode()
+    given = [each.partition(",") for each in headers.get("webhook-signature", "").split()]
+    return any(
+        version == "v1" and hmac.compare_digest(signature.encode(errors="replace"), expected)
+        for version, _, signature in given
+    )
+
+
+def _signature(key: bytes, message_id: str, at: str, body: bytes) -> str:
+    signed = b".".join((message_id.encode(), at.encode(), body))
+    return base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
+
+
+def _checked(url: str) -> str:
+    parts = urlsplit(url)
+    is_local = parts.hostname == "localhost" or _is_loopback(parts.hostname or "")
+    if not parts.hostname or parts.scheme not in ("https", "http") or (parts.scheme == "http" and not is_local):
+        raise InvalidSubscription(
+            f"A webhook's URL must begin with https:// (http:// on this machine), not {without_password(url)!r:.200}."
+        )
+    return url
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _key(secret: str) -> bytes:
+    try:
+        has_prefix = secret.startswith(_PREFIX)
+        key = base64.b64decode(secret.removeprefix(_PREFIX), validate=True) if has_prefix else secret.encode()
+    except (binascii.Error, ValueError):
+        raise InvalidSubscription(f"A webhook's secret that begins with {_PREFIX} must go on in base64.") from None
+    if len(key) < MIN_SECRET_BYTES:
+        raise InvalidSubscription(
+            f"A webhook's secret must have at least {MIN_SECRET_BYTES} bytes, and this has {len(key)}."
+        )
+    return key
+
+
+def _retry_after_s(text: str) -> float | None:
+    """Return the seconds that a `Retry-After` header asks for: a number, or a moment. Source: RFC 9110, 10.2.3."""
+    if text.isdecimal() and len(text) < 10:
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (TypeError, ValueError, OverflowError):
+        return None
