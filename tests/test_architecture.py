@@ -56,7 +56,7 @@ ALLOWED = {
         "pydantic",
         "pydantic_core",
         "examples",
-    },  # fmt: skip
+    },
 }
 MAX_LINES = 400
 MAX_FUNCTION_LINES = 60
