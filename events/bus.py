@@ -31,8 +31,10 @@ from events.routes import undeclare
 from events.scheduled import ScheduledEvents
 from events.sender import Sender
 from events.settings import Settings
+from events.submitting import acknowledged, function_of, noted
 from events.subscriber import CallbackSubscriber, runs_on_a_loop
 from events.subscriptions import Subscription, check_name, check_types, read_options
+from events.telemetry import tracing_of
 from workers.assembly import declare_all
 from workers.consuming import Consuming
 from workers.schedules import Schedule, make_schedule
@@ -74,6 +76,7 @@ class EventBus(Asking, Again):
 
     def _connect_later(self) -> None:
         self.backend = Backend(self.settings)
+        self._tracing = tracing_of(self.settings)
         self._lock = threading.Lock()
         self._sender = Sender(lambda: self.backend.publisher, self._declare)
         self._here = LoopSenders(self._publisher_at_hand, self._sender.submit, self._link)
@@ -100,7 +103,7 @@ class EventBus(Asking, Again):
             RedisUnavailable: it may or may not have arrived; publishing again is safe.
         """
         answers = await self._submit_here([event], delay, at)
-        return _acknowledged(answers[0])
+        return acknowledged(answers[0])
 
     async def publish_large(self, event: Event, *, delay: Delay = None, at: datetime | None = None) -> str:
         """Publish an event of any size: a payload that is too large goes to the blackboard first.
@@ -127,7 +130,7 @@ class EventBus(Asking, Again):
 
     def publish_sync(self, event: Event, *, delay: Delay = None, at: datetime | None = None) -> str:
         """Publish from code without an event loop; as `publish` does."""
-        return _acknowledged(self._submit([event], delay, at).result()[0])
+        return acknowledged(self._submit([event], delay, at).result()[0])
 
     def publish_many_sync(
         self, events: Iterable[Event], *, delay: Delay = None, at: datetime | None = None
@@ -340,7 +343,8 @@ class EventBus(Asking, Again):
                 )
             known = self._subscriptions.get(subscription.name)
             if known is not None:
-                if known.options != subscription.options or _function(known.handler) != _function(subscription.handler):
+                functions = {function_of(known.handler), function_of(subscription.handler)}
+                if known.options != subscription.options or len(functions) > 1:
                     raise InvalidSubscription(
                         f"{subscription.name!r} is subscribed already, with another handler or other options; "
                         "give the second subscriber a name of its own."
@@ -360,12 +364,24 @@ class EventBus(Asking, Again):
                 self._undeclared = [s for s in self._undeclared if s not in waiting]
 
     def _submit(self, events: list[Event], delay: Delay, at: datetime | None) -> Future[list[Answer]]:
-        origin, due = _noted(events), read_due(delay, at)
+        origin, due = noted(events), read_due(delay, at)
+        events, end_span = self._traced(events)
         self._here.give_way()
-        return self._sender.submit(events, origin, due)
+        answers = self._sender.submit(events, origin, due)
+        if end_span is not None:
+            answers.add_done_callback(end_span)
+        return answers
 
     def _submit_here(self, events: list[Event], delay: Delay, at: datetime | None) -> asyncio.Future[list[Answer]]:
-        return self._here.sender().submit(events, _noted(events), read_due(delay, at))
+        origin, due = noted(events), read_due(delay, at)
+        events, end_span = self._traced(events)
+        answers = self._here.sender().submit(events, origin, due)
+        if end_span is not None:
+            answers.add_done_callback(end_span)
+        return answers
+
+    def _traced(self, events: list[Event]) -> tuple[list[Event], Callable[[Any], None] | None]:
+        return (events, None) if self._tracing is None or not events else self._tracing.publishing(events)
 
     def _publisher_at_hand(self) -> Publisher | None:
         """What a loop may publish with; None while the sender's thread has to: at first, and to write routes."""
@@ -374,25 +390,3 @@ class EventBus(Asking, Again):
 
     async def _link(self) -> Link:
         return await Link.open(self.backend.redis_url(), self.settings.timeout_s)
-
-
-def _noted(events: list[Event]) -> str:
-    """Return the origin of what is about to be published; inside a handler, note that it publishes it."""
-    for event in events:
-        if not isinstance(event, Event):
-            raise TypeError(f"publish takes an Event, not a {type(event).__name__}.")
-    current = handling.get()
-    if current is None:
-        return "publish"
-    current.published.update(event.event_id for event in events)
-    return current.delivery
-
-
-def _acknowledged(answer: Answer) -> str:
-    if isinstance(answer, EventBusError):
-        raise answer
-    return answer.event_id
-
-
-def _function(handler: Any) -> Any:
-    return getattr(handler, "__func__", handler)

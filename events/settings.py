@@ -49,6 +49,8 @@ class Settings:
         archive_batch: `EVENTBUS_ARCHIVE_BATCH`, most entries of one archive transaction, which ends at
             8 MB too: the more, the fewer rows of statistics are written for each. Default 5000.
         sql_pool_size: `EVENTBUS_SQL_POOL_SIZE`, SQL connections and reader threads of one process. Default 5.
+        tracing: `EVENTBUS_TRACING`, `opentelemetry` makes spans of publishing, processing and settling, exported as the
+            `OTEL_` variables say. None makes none, and costs nothing.
         web_port: `PORT`, where `eventbus web` listens. Default 8080.
         web_token: `EVENTBUS_WEB_TOKEN`, makes who names it an operator of the web process. None: only this machine
             is answered, and whoever is on it may do everything. At least 16 characters.
@@ -75,6 +77,7 @@ class Settings:
     history_margin_s: float = 60.0
     archive_batch: int = 5000
     sql_pool_size: int = 5
+    tracing: str | None = None
     web_port: int = 8080
     web_token: str | None = field(default=None, repr=False)
     web_read_token: str | None = field(default=None, repr=False)
@@ -92,6 +95,8 @@ class Settings:
                     f"{variable(name)} must start with one of {', '.join(s + '://' for s in schemes)}, "
                     f"not {without_password(str(url))!r}."
                 )
+        if self.tracing not in (None, "opentelemetry"):
+            raise InvalidSettings(f"EVENTBUS_TRACING must be opentelemetry or nothing, not {self.tracing!r:.80}.")
         if not self.namespace or not self.namespace.isprintable() or set(self.namespace) & set("{} \t"):
             raise InvalidSettings(
                 f"EVENTBUS_NAMESPACE must be printable, without spaces or braces, not {self.namespace!r}."

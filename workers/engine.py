@@ -21,23 +21,20 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from events.deliveries import Deliveries, Settlement
+from events.deliveries import Deliveries
 from events.errors import EventBusError
 from events.frame import Lease
 from events.namespace import Namespace
 from events.settings import Settings
 from events.subscriptions import Subscription
-from workers.attempt import (
-    Attempt,
-    Interrupted,
-    conclude,
-    failed,
-    hand_back,
-)
+from events.telemetry import tracing_of
+from workers import spans
+from workers.attempt import Attempt, Interrupted, hand_back
 from workers.batches import may_be_led, share_out
 from workers.beforehand import has_joined, may_start
 from workers.busy import Process, long_running
 from workers.credits import Credits
+from workers.ending import conclusion
 from workers.eviction import warn_of_eviction
 from workers.going_on import go_on
 from workers.hanging import Hanging
@@ -47,7 +44,7 @@ from workers.last_beats import LastBeats
 from workers.limits import Interrupter
 from workers.loop import CANCEL_AGAIN_S, AsyncHandlers, LoopThread
 from workers.receiver import Receiver
-from workers.refusing import PUT_OFF_US, Refusing
+from workers.refusing import Refusing
 from workers.saying import say, say_given_up
 from workers.settler import Settler
 
@@ -86,7 +83,9 @@ class Engine:
         self._declare = declare
         self._deliveries = Deliveries(namespace, self.consumer, settings.max_routes)
         self._held = Held()
-        self._settler = Settler(self._deliveries, self._gone, lambda: len(self._running))
+        self._tracing = tracing_of(settings)
+        settled = self._tracing.settled if self._tracing else None
+        self._settler = Settler(self._deliveries, self._gone, lambda: len(self._running), settled)
         self.receiver = Receiver(
             self._deliveries,
             self._held,
@@ -207,7 +206,9 @@ class Engine:
             if attempt.abandoned:
                 self._gone(attempt.lease)
             elif not self.receiver.has_let_go(attempt.lease):
-                settlement = self._conclusion(attempt)
+                size = self._settings.max_event_bytes
+                settlement = conclusion(attempt, size, at_once=self._may_start_elsewhere(attempt))
+                spans.end(attempt, settlement)
                 self._settler.put(settlement)
                 say(attempt, settlement)
         except BaseException:
@@ -247,6 +248,8 @@ class Engine:
         """End the threads. Call after `drain`."""
         self._last_beats.stop()
         self._settler.stop(time.monotonic() + LAST_WORDS_S)
+        if self._tracing is not None:
+            self._tracing.flush()
         self._keeper.stop()
         self._interrupter.stop()
         if self._own_loop is not None:
@@ -276,19 +279,13 @@ class Engine:
         for lease in self.receiver.stop():
             self._settler.put(hand_back(lease))
 
-    def _conclusion(self, attempt: Attempt) -> Settlement:
-        if attempt.cancelled and attempt.error is None and not attempt.started_at:
-            lease = attempt.lease
-            at_once = self.draining or lease.subscriber in self.receiver.paused or self._was_only_led(attempt)
-            return hand_back(attempt.lease, delay_us=0 if at_once else PUT_OFF_US)
-        try:
-            return conclude(attempt, self._settings.max_event_bytes)
-        except BaseException as error:
-            log.exception("The result of %r could not be read.", attempt)
-            return failed(attempt, error)
+    def _may_start_elsewhere(self, attempt: Attempt) -> bool:
+        """Whether an attempt that did not start may be started by others at once.
 
-    def _was_only_led(self, attempt: Attempt) -> bool:
-        """Whether nothing kept an attempt from its start but the one that led it; another one begins it at once."""
+        One that nothing kept from its start but the one that led it may.
+        """
+        if self.draining or attempt.lease.subscriber in self.receiver.paused:
+            return True
         return attempt.led and not self._async.has_ended and attempt.lease.is_surely_ours(self._settings.lease_s)
 
     def _defer(self, attempt: Attempt, begun: object = None) -> None:
@@ -326,6 +323,7 @@ class Engine:
             for one in attempt.others:
                 one.cancelled = not (self._is_wanted(one) and may_be_led(one))
                 one.started_at = 0.0 if one.cancelled else attempt.started_at
+        spans.begin(self._tracing, attempt)
         return True
 
     def _begin_on_loop(self, attempt: Attempt) -> bool:

@@ -34,9 +34,17 @@ class Settler:
         deliveries: where to settle.
         gone: called with each lease that is no longer this process's.
         running: tells how many attempts have not ended yet, or only just.
+        settled: called with each lease whose settlement was answered, and the answer.
     """
 
-    def __init__(self, deliveries: Deliveries, gone: Callable[[Lease], None], running: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        deliveries: Deliveries,
+        gone: Callable[[Lease], None],
+        running: Callable[[], int],
+        settled: Callable[[Lease, str], None] | None = None,
+    ) -> None:
+        self._settled = settled
         self._deliveries = deliveries
         self._gone = gone
         self._running = running
@@ -178,6 +186,8 @@ class Settler:
                 continue
             if verdict == "refused":
                 log.info("%r was settled before, or is another worker's now.", settlement.lease)
+            if self._settled is not None:
+                self._settled(settlement.lease, verdict)
             self._gone(settlement.lease)
         for settlement in reversed(later):
             with self._wake:
