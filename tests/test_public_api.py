@@ -278,7 +278,8 @@ def test_statistics_have_these_fields_and_methods() -> None:
     assert [field.name for field in fields(DeliveryStatistics)] == [*deliveries, "subscriber", "start"]
     assert public_methods(Statistics) == {
         "project": "(self, project_id=None)",
-        "projects": "(self, limit=20)",
+        "projects": "(self, limit=20, *, search='', order='cost')",
+        "sums": "(self)",
         "series": "(self, project_id=None, grain='day', start=None, end=None)",
         "deliveries": "(self, project_id=None)",
         "delivery_series": "(self, project_id=None, grain='day', start=None, end=None)",
@@ -327,6 +328,10 @@ def test_the_settings_are_these() -> None:
         "history_margin_s": 60.0,
         "archive_batch": 5000,
         "sql_pool_size": 5,
+        "tracing": None,
+        "web_port": 8080,
+        "web_token": None,
+        "web_read_token": None,
     }
 
 
@@ -467,6 +472,7 @@ def test_the_tables_are_these() -> None:
             "actor", "event_id",
         ],
         "redactions": ["namespace", "event_id", "paths", "redacted_at"],
+        "audit": ["id", "namespace", "at", "who", "address", "action", "target", "details", "status"],
         "event_statistics": [
             "namespace", "grain", "project_id", "start", "type", "actor", "events", "priced", "cost_micros", "timed",
             "latency_us", "latency_bins", "first_time", "last_time",
@@ -501,7 +507,7 @@ def test_the_command_and_its_subcommands_are_these() -> None:
     assert sorted(listed) == [
         "archive", "bench", "chain", "dead", "deliveries", "demo", "dev", "doctor", "export", "import", "lag",
         "migrate", "prune", "publish", "redact", "replay", "scheduled", "schedules", "stats", "subscriptions", "tail",
-        "tree", "worker", "workers",
+        "tree", "web", "worker", "workers",
     ]  # fmt: skip
 
 

@@ -33,6 +33,10 @@ EXAMPLES: dict[str, tuple[str, object]] = {
     "history_margin_s": ("0.5", 0.5),
     "archive_batch": ("10", 10),
     "sql_pool_size": ("2", 2),
+    "tracing": ("opentelemetry", "opentelemetry"),
+    "web_port": ("80", 80),
+    "web_token": ("a-token-of-an-operator", "a-token-of-an-operator"),
+    "web_read_token": ("a-token-of-a-reader", "a-token-of-a-reader"),
 }
 NUMBERS = [field.name for field in fields(Settings) if isinstance(field.default, int | float)]
 
