@@ -95,8 +95,8 @@ class Settlement:
         return [
             *place, 1, self.action, lease.attempt, self.attempts, self.delay_us, reason,
             _bytes(self.traceback[-16_000:]), self.output, lease.event_id, frame.root or lease.event_id, frame.depth,
-            frame.scopes,
-            int(lease.begun), len(self.events), *(argument for event in self.events for argument in event),
+            frame.scopes, 2 if lease.begun else int(lease.suspect),
+            len(self.events), *(argument for event in self.events for argument in event),
         ]  # fmt: skip
 
 

@@ -12,7 +12,7 @@
 --   delay      (again) microseconds from now, by the server's clock; 0 is not at all
 --   reason, one line; traceback; output, kept with a dead letter
 --   event, root, depth, scopes   of the handled event, for what it caused when Redis has forgotten its id
---   begun      1 if this lease has counted a start of a suspect (see begin)
+--   suspect    0: it is none; 1: it is one; 2: it is one, and this lease has counted a start of it (see begin)
 --   events     how many returned events follow (see event_at)
 -- Reply: 'EPOCH', or per item `settled`, `refused` (the lease is not the caller's any more: another
 -- worker has it, or an earlier send of this item settled it), or why its events were refused
@@ -26,7 +26,7 @@
 -- stream tampered with does, the delivery is still there and its returned events have their ids.
 -- The outcome of a dead letter carries what its copy in SQL needs; the letter itself is kept until
 -- somebody decides about it (see resolve). What silenced workers stays a suspect until an attempt at it ends by
--- itself: handed back unstarted it takes its starts along.
+-- itself: handed back unstarted it takes its starts along, none included.
 
 if epoch_differs() then return 'EPOCH' end
 local consumer, max_routes = ARGV[2], tonumber(ARGV[3])
@@ -51,7 +51,7 @@ while i <= #ARGV do
     item.reason, item.traceback, item.output = ARGV[i + 4], ARGV[i + 5], ARGV[i + 6]
     item.event, item.scopes = ARGV[i + 7], ARGV[i + 10]
     item.handled = { root = ARGV[i + 8], depth = tonumber(ARGV[i + 9]) or 0, scopes = item.scopes }
-    item.begun, item.count = ARGV[i + 11] == '1', tonumber(ARGV[i + 12])
+    item.suspect, item.count = tonumber(ARGV[i + 11]) or 0, tonumber(ARGV[i + 12])
     item.events_at = i + MORE_FIELDS
     handled[item.event] = item.handled
     i = item.events_at + item.count * EVENT_FIELDS
@@ -164,7 +164,10 @@ for n, item in ipairs(items) do
     end
     if item.action ~= 'again' or line ~= '' then
       if r.has_suspects then redis.call('HDEL', r.suspects, name) end
-    elseif item.begun and redis.call('HINCRBY', r.suspects, name, -1) < 0 then -- counted, and never started
+    elseif item.suspect == 1 then
+      redis.call('HSETNX', r.suspects, name, '0')
+      r.has_suspects = true
+    elseif item.suspect == 2 and redis.call('HINCRBY', r.suspects, name, -1) < 0 then -- counted, and never started
       redis.call('HSET', r.suspects, name, '0')
     end
     if line ~= '' then ended[item.S] = (ended[item.S] or 0) + 1 end

@@ -79,6 +79,7 @@ class Delivery:
     starts: int = 0
     counted: bool = False
     begun: bool = False
+    suspect: bool = False
     foreign: bytes = b""
     redelivery: int = 0
     revived: bool = False
@@ -207,7 +208,7 @@ class Oracle:
         for delivery in taken:
             self.touched.add(delivery.subscriber)
             self._outcome(delivery, "lost", delivery.owner, 0, "the worker was silent for longer than its lease")
-            delivery.owner, delivery.silent, delivery.begun = consumer, False, False
+            delivery.owner, delivery.silent, delivery.begun, delivery.suspect = consumer, False, False, True
             delivery.count += 1
             delivery.handed += 1
         return taken
@@ -272,7 +273,8 @@ class Oracle:
                 (delivery.name, reason_of(item), "trace", str(attempt), delivery.owner, "kept")
             )
         delivery.starts = 0 if state or action != "again" else delivery.starts - delivery.begun
-        delivery.counted = delivery.counted and not state and action == "again"
+        delivery.counted = (delivery.counted or delivery.suspect) and not state and action == "again"
+        delivery.suspect = delivery.counted
         delivery.entry = ""
         if action == "again":
             delivery.attempts = attempt if counts else attempt - 1

@@ -1025,6 +1025,23 @@ def test_what_silenced_workers_is_a_suspect_still_after_a_hand_back(bench: Bench
     assert not bench.client.exists(bench.keys("suspects", "S"))
 
 
+@pytest.mark.parametrize("delay_us", [0, -1])
+def test_a_suspect_that_is_handed_back_before_its_first_start_is_one_still(bench: Bench, delay_us: int) -> None:
+    bench.declare("S")
+    bench.publish(event())
+    taken = taken_over(bench, bench.read("S", consumer="w1")[0], "w1", "w2")
+
+    how = {"action": "again", "state": None, "attempts": 1, "delay_us": delay_us}
+    assert bench.settle(taken, consumer="w2", **how) == "settled"
+    bench.as_("w3").promote({"S": 0})
+
+    (again,) = bench.read("S", consumer="w3")
+    assert (again.suspect, again.starts, again.attempt) == (True, 0, 2)
+    assert bench.as_("w3").begin(again) == 1
+    assert bench.settle(again, consumer="w3") == "settled"
+    assert not bench.client.exists(bench.keys("suspects", "S"))
+
+
 def test_a_start_that_was_counted_and_never_happened_is_taken_back(bench: Bench) -> None:
     bench.declare("S")
     bench.publish(event())
