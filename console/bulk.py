@@ -44,8 +44,11 @@ class _Tally:
             complain(f"line {line}: {error}")
 
 
-def publish_file(name: str, as_json: bool) -> None:
+def publish_file(name: str, as_json: bool, durable: bool = False) -> None:
     """Publish the events of a file; print a count, and a sentence for each line that was refused.
+
+    Args:
+        durable: wait for the server's disk after each batch.
 
     Raises:
         Mistake: the file cannot be read.
@@ -60,7 +63,7 @@ def publish_file(name: str, as_json: bool) -> None:
         try:
             numbered = enumerate(stream, 1)
             while tally.code != FAILED and (batch := list(islice(numbered, BATCH))):
-                _publish(bus, batch, tally)
+                _publish(bus, batch, tally, durable)
         except OSError as error:
             if isinstance(error, EventBusError | BrokenPipeError):
                 raise
@@ -70,7 +73,7 @@ def publish_file(name: str, as_json: bool) -> None:
     _conclude(tally)
 
 
-def _publish(bus: EventBus, batch: list[tuple[int, bytes]], tally: _Tally) -> None:
+def _publish(bus: EventBus, batch: list[tuple[int, bytes]], tally: _Tally, durable: bool) -> None:
     from events.errors import EventBusError
     from events.publisher import Receipt
 
@@ -81,7 +84,8 @@ def _publish(bus: EventBus, batch: list[tuple[int, bytes]], tally: _Tally) -> No
                 events.append((line, _event(text)))
             except (EventBusError, Mistake) as error:
                 tally.refuse(line, error)
-    for (line, _), answer in zip(events, bus.publish_many_sync(event for _, event in events), strict=True):
+    answers = bus.publish_many_sync((event for _, event in events), durable=durable)
+    for (line, _), answer in zip(events, answers, strict=True):
         if isinstance(answer, EventBusError):
             tally.refuse(line, answer)
             continue

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from events import embedded
 from events.connection import Client, connect
+from events.durable import Barrier
 from events.errors import StoreUnavailable
 from events.namespace import Declared, Namespace, Remembered
 from events.ports import TailPage
@@ -80,6 +81,11 @@ class Backend:
         return self._once("publisher", self._make_publisher)
 
     @property
+    def barrier(self) -> Barrier:
+        """Waits for the disk of Redis, on a connection of its own."""
+        return self._once("barrier", self._make_barrier)
+
+    @property
     def history(self) -> HistoryStream:
         """History and outcomes as Redis holds them."""
         return HistoryStream(self.namespace)
@@ -108,8 +114,11 @@ class Backend:
         """Close every connection and stop using the embedded servers. Closing twice is harmless."""
         with self._lock:
             client, board, held = self._made.get("client"), self._made.get("blackboard"), self._embedded
+            barrier = self._made.get("barrier")
             self._made.clear()
             self._embedded = None
+        if barrier is not None:
+            barrier.close()
         if client is not None:
             client.close()
         if board is not None:
@@ -142,6 +151,10 @@ class Backend:
 
     def _make_publisher(self) -> Publisher:
         return Publisher(self.namespace, self.settings.max_event_bytes, self.settings.max_routes)
+
+    def _make_barrier(self) -> Barrier:
+        timeout_s = self.settings.timeout_s
+        return Barrier(lambda: self.namespace, lambda: connect(self.redis_url(), timeout_s), timeout_s)
 
     def _make_blackboard(self) -> Blackboard:
         settings = self.settings

@@ -11,27 +11,22 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from events.again import Again
-from events.asking import Asking
 from events.backend import Backend
 from events.context import handling
-from events.due import read_due
-from events.encoding import encode
 from events.errors import EventBusError, InvalidSchedule, InvalidSubscription
-from events.event import Event
 from events.joining import Join
 from events.link import Link
 from events.loop_sender import LoopSenders
-from events.publisher import Answer, Publisher
+from events.publisher import Publisher
+from events.publishing import Publishing
 from events.routes import undeclare
-from events.scheduled import ScheduledEvents
 from events.sender import Sender
 from events.settings import Settings
-from events.submitting import acknowledged, function_of, noted
+from events.submitting import function_of
 from events.subscriber import CallbackSubscriber, runs_on_a_loop
 from events.subscriptions import Subscription, check_name, check_types, read_options
 from events.telemetry import tracing_of
@@ -56,7 +51,7 @@ def _in_a_forked_child() -> None:
 os.register_at_fork(after_in_child=_in_a_forked_child)
 
 
-class EventBus(Asking, Again):
+class EventBus(Publishing, Again):
     """Publishes events, delivers them to subscribers, and answers what happened and why.
 
     Connects on first use. Threads may share it; its async methods work from any event loop. A forked
@@ -81,70 +76,6 @@ class EventBus(Asking, Again):
         self._sender = Sender(lambda: self.backend.publisher, self._declare)
         self._here = LoopSenders(self._publisher_at_hand, self._sender.submit, self._link)
         self._consuming: Consuming | None = None
-
-    # publish
-
-    async def publish(self, event: Event, *, delay: Delay = None, at: datetime | None = None) -> str:
-        """Publish an event; when this returns it is in history and in every subscriber's queue.
-
-        With `delay` or `at` it is scheduled: when this returns it is held in Redis, and any worker or
-        archiver publishes it when it is due. Scheduled twice, it keeps the earlier moment.
-
-        Args:
-            delay: seconds or a timedelta, up to ten years, by the server's clock.
-            at: a moment, up to ten years from now; naive it is UTC, past it is now.
-
-        Returns:
-            The event's id.
-
-        Raises:
-            EventIdConflict, TooManyRoutes, EventTooLarge, InvalidSchedule: nothing was published.
-            HistoryReset: Redis was emptied and no worker has declared the subscribers again.
-            RedisUnavailable: it may or may not have arrived; publishing again is safe.
-        """
-        answers = await self._submit_here([event], delay, at)
-        return acknowledged(answers[0])
-
-    async def publish_large(self, event: Event, *, delay: Delay = None, at: datetime | None = None) -> str:
-        """Publish an event of any size: a payload that is too large goes to the blackboard first.
-
-        Handlers read it with `payload_of(event)`. Publishing the same event again is safe, as `publish` is.
-
-        Raises:
-            InvalidValue, InvalidEvent: the blackboard cannot take it; nothing was published.
-            StoreUnavailable, NotMigrated, and what `publish` raises: publishing again is safe.
-        """
-        if len(encode(event)) > self.settings.max_event_bytes:
-            event = await self._read(lambda large=event: self.blackboard.offload(large))  # type: ignore[misc]
-        return await self.publish(event, delay=delay, at=at)
-
-    async def publish_many(
-        self, events: Iterable[Event], *, delay: Delay = None, at: datetime | None = None
-    ) -> list[Answer]:
-        """Publish events in their order, or schedule them all for one moment.
-
-        Returns:
-            Per event its `Receipt` (`Scheduled` of one that is), or the error for which it was refused.
-        """
-        return await self._submit_here(list(events), delay, at)
-
-    def publish_sync(self, event: Event, *, delay: Delay = None, at: datetime | None = None) -> str:
-        """Publish from code without an event loop; as `publish` does."""
-        return acknowledged(self._submit([event], delay, at).result()[0])
-
-    def publish_many_sync(
-        self, events: Iterable[Event], *, delay: Delay = None, at: datetime | None = None
-    ) -> list[Answer]:
-        """Publish events from code without an event loop; as `publish_many` does."""
-        return self._submit(list(events), delay, at).result()
-
-    def cancel(self, event_id: str) -> bool:
-        """Take a scheduled event back; a plain call, one round trip.
-
-        Returns:
-            False when none of that id is scheduled: unknown, or published already.
-        """
-        return ScheduledEvents(self.backend.namespace, self.settings.max_routes).cancel([event_id])[0]
 
     # subscribe
 
@@ -362,26 +293,6 @@ class EventBus(Asking, Again):
             declare_all(self.backend.namespace, self.backend.registry, waiting, self.settings.max_routes)
             with self._lock:
                 self._undeclared = [s for s in self._undeclared if s not in waiting]
-
-    def _submit(self, events: list[Event], delay: Delay, at: datetime | None) -> Future[list[Answer]]:
-        origin, due = noted(events), read_due(delay, at)
-        events, end_span = self._traced(events)
-        self._here.give_way()
-        answers = self._sender.submit(events, origin, due)
-        if end_span is not None:
-            answers.add_done_callback(end_span)
-        return answers
-
-    def _submit_here(self, events: list[Event], delay: Delay, at: datetime | None) -> asyncio.Future[list[Answer]]:
-        origin, due = noted(events), read_due(delay, at)
-        events, end_span = self._traced(events)
-        answers = self._here.sender().submit(events, origin, due)
-        if end_span is not None:
-            answers.add_done_callback(end_span)
-        return answers
-
-    def _traced(self, events: list[Event]) -> tuple[list[Event], Callable[[Any], None] | None]:
-        return (events, None) if self._tracing is None or not events else self._tracing.publishing(events)
 
     def _publisher_at_hand(self) -> Publisher | None:
         """What a loop may publish with; None while the sender's thread has to: at first, and to write routes."""

@@ -26,6 +26,8 @@ def default_bus() -> EventBus:
         return _bus
 
 
-def publish(event: Event, *, delay: float | timedelta | None = None, at: datetime | None = None) -> str:
+def publish(
+    event: Event, *, delay: float | timedelta | None = None, at: datetime | None = None, durable: bool = False
+) -> str:
     """Publish an event and wait for the acknowledgement; returns its id. As `EventBus.publish` does."""
-    return default_bus().publish_sync(event, delay=delay, at=at)
+    return default_bus().publish_sync(event, delay=delay, at=at, durable=durable)

@@ -13,6 +13,7 @@
     │   ├── EventIdConflict                the id is taken by an event that says something else
     │   ├── TooManyRoutes                  more subscribers of one type than max_routes
     │   └── HistoryReset                   the namespace lost its epoch and nobody declared it anew
+    ├── NotDurable                         what was published is not on the server's disk, or nobody can tell
     ├── EventNotFound (LookupError)        no event has that id
     ├── ValueNotFound (LookupError)        the blackboard has no such value, or has it no more
     ├── VersionConflict                    the blackboard's value is not at the expected version
@@ -116,6 +117,13 @@ class TooManyRoutes(PublishRefused):
 
 class HistoryReset(PublishRefused):
     """Redis lost the namespace (FLUSHALL, empty replica) and nobody has declared it again."""
+
+
+class NotDurable(EventBusError):
+    """A durable publish cannot be promised: the server cannot wait for its disk, or has not in time.
+
+    Unless the sentence says that nothing was published, the event is: publishing it again is safe, and waits again.
+    """
 
 
 class UnknownSubscriber(EventBusError, LookupError):

@@ -96,11 +96,11 @@ def test_the_bus_has_these_methods() -> None:
         "payload=None, metadata=None"
     )
     assert public_methods(EventBus) == {
-        "publish": "(self, event, *, delay=None, at=None)",
-        "publish_large": "(self, event, *, delay=None, at=None)",
-        "publish_many": "(self, events, *, delay=None, at=None)",
-        "publish_sync": "(self, event, *, delay=None, at=None)",
-        "publish_many_sync": "(self, events, *, delay=None, at=None)",
+        "publish": "(self, event, *, delay=None, at=None, durable=False)",
+        "publish_large": "(self, event, *, delay=None, at=None, durable=False)",
+        "publish_many": "(self, events, *, delay=None, at=None, durable=False)",
+        "publish_sync": "(self, event, *, delay=None, at=None, durable=False)",
+        "publish_many_sync": "(self, events, *, delay=None, at=None, durable=False)",
         "cancel": "(self, event_id)",
         "every": "(self, cron, factory=None, *, name=None, timezone='UTC', missed='last')",
         "schedules": "property",
@@ -354,7 +354,7 @@ def test_the_error_tree_is_the_one_drawn_in_its_file() -> None:
     assert sorted(drawn) == [
         "DropRefused", "EmbeddedServerError", "EventBusError", "EventIdConflict", "EventNotFound", "EventTooLarge",
         "HistoryReset", "InvalidEvent", "InvalidFilter", "InvalidImport", "InvalidSchedule", "InvalidSettings",
-        "InvalidSubscription", "InvalidValue", "LoginRefused", "MalformedEntry", "NotMigrated", "PublishRefused",
+        "InvalidSubscription", "InvalidValue", "LoginRefused", "MalformedEntry", "NotDurable", "NotMigrated", "PublishRefused",
         "RedeliveryRefused", "RedisUnavailable", "ScriptFailed", "StoreUnavailable", "TooManyRoutes", "Unavailable",
         "UnknownSubscriber", "ValueNotFound", "VersionConflict",
     ]  # fmt: skip

@@ -39,6 +39,9 @@ def command(
     at: Annotated[
         str | None, typer.Option("--at", metavar="WHEN", help="Publish it at this moment: ISO 8601, UTC.")
     ] = None,
+    durable: Annotated[
+        bool, typer.Option("--durable", help="Return when it is on the disk of Redis too; needs its append-only file.")
+    ] = False,
     file: Annotated[
         str | None,
         typer.Option("--file", "-f", metavar="FILE|-", help="Publish many: one event a line, as JSON; - is stdin."),
@@ -72,7 +75,7 @@ def command(
             raise Mistake(f"--file brings whole events, so {' and '.join(given)} cannot be given with it.")
         from console.bulk import publish_file
 
-        publish_file(file, as_json)
+        publish_file(file, as_json, durable)
         return
     for name in ("TYPE", "--project", "--actor"):
         if not single[name]:
@@ -85,10 +88,12 @@ def command(
     fields |= {"payload": _payload(payload), "metadata": metadata}
     if event_id is not None:
         fields["event_id"] = event_id
-    _publish(fields, span("--delay", delay), moment("--at", at, spans=False), as_json)
+    _publish(fields, span("--delay", delay), moment("--at", at, spans=False), durable, as_json)
 
 
-def _publish(fields: dict[str, Any], delay: timedelta | None, at: datetime | None, as_json: bool) -> None:
+def _publish(
+    fields: dict[str, Any], delay: timedelta | None, at: datetime | None, durable: bool, as_json: bool
+) -> None:
     from events.bus import EventBus
     from events.due import Scheduled
     from events.errors import EventBusError
@@ -97,7 +102,7 @@ def _publish(fields: dict[str, Any], delay: timedelta | None, at: datetime | Non
     event = Event(**fields)
     bus = EventBus()
     try:
-        answer = bus.publish_many_sync([event], delay=delay, at=at)[0]
+        answer = bus.publish_many_sync([event], delay=delay, at=at, durable=durable)[0]
     finally:
         bus.close()
     if isinstance(answer, EventBusError):

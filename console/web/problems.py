@@ -29,6 +29,7 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (errors.HistoryReset, 503),
     (errors.Unavailable, 503),
     (errors.NotMigrated, 503),
+    (errors.NotDurable, 503),
     (LookupError, 404),
     (ValueError, 400),
 )

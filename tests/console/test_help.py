@@ -11,8 +11,8 @@ import pytest
 from tests.console.command import Place
 
 COMMANDS = (
-    "demo", "dev", "worker", "archive", "migrate", "publish", "tail", "replay", "chain", "stats", "doctor", "dead", "web",
-    "lag", "workers", "bench",
+    "demo", "dev", "worker", "archive", "migrate", "publish", "tail", "replay", "chain", "stats", "doctor", "dead",
+    "web", "lag", "workers", "bench",
 )  # fmt: skip
 GROUPS = {"subscriptions": ("list", "show", "pause", "resume", "set", "drop", "remove-types")}
 

@@ -31,6 +31,7 @@ class When(BaseModel):
 
     delay: str | None = Field(None, description="Publish it later: a span like 90s, 15m, 24h, 7d.")
     at: str | None = Field(None, description="Publish it at this moment: ISO 8601, UTC unless it says otherwise.")
+    durable: bool = Field(False, description="Answer when it is on the disk of Redis too.")
 
 
 async def publish(asked: Asked) -> Response:
@@ -68,8 +69,9 @@ async def publish_batch(asked: Asked) -> dict[str, Any]:
 
 
 async def _published(asked: Asked, events: list[Event]) -> list[PublishAnswer]:
-    delay, at = span("delay", asked.query.delay), moment("at", asked.query.at, spans=False)
-    return await asked.house.bus.publish_many(events, delay=delay, at=at) if events else []
+    query = asked.query
+    delay, at = span("delay", query.delay), moment("at", query.at, spans=False)
+    return await asked.house.bus.publish_many(events, delay=delay, at=at, durable=query.durable) if events else []
 
 
 async def _one(asked: Asked) -> Event:
