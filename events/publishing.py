@@ -61,8 +61,9 @@ class Publishing(Asking):
             HistoryReset: Redis was emptied and no worker has declared the subscribers again.
             RedisUnavailable: it may or may not have arrived; publishing again is safe.
         """
-        (answer,) = await self.publish_many([event], delay=delay, at=at, durable=durable)
-        return acknowledged(answer)
+        if durable:
+            return acknowledged((await self.publish_many([event], delay=delay, at=at, durable=True))[0])
+        return acknowledged((await self._submit_here([event], delay, at))[0])
 
     async def publish_large(
         self, event: Event, *, delay: Delay = None, at: datetime | None = None, durable: bool = False

@@ -354,9 +354,9 @@ def test_the_error_tree_is_the_one_drawn_in_its_file() -> None:
     assert sorted(drawn) == [
         "DropRefused", "EmbeddedServerError", "EventBusError", "EventIdConflict", "EventNotFound", "EventTooLarge",
         "HistoryReset", "InvalidEvent", "InvalidFilter", "InvalidImport", "InvalidSchedule", "InvalidSettings",
-        "InvalidSubscription", "InvalidValue", "LoginRefused", "MalformedEntry", "NotDurable", "NotMigrated", "PublishRefused",
-        "RedeliveryRefused", "RedisUnavailable", "ScriptFailed", "StoreUnavailable", "TooManyRoutes", "Unavailable",
-        "UnknownSubscriber", "ValueNotFound", "VersionConflict",
+        "InvalidSubscription", "InvalidValue", "LoginRefused", "MalformedEntry", "NotDurable", "NotMigrated",
+        "PublishRefused", "RedeliveryRefused", "RedisUnavailable", "ScriptFailed", "StoreUnavailable", "TooManyRoutes",
+        "Unavailable", "UnknownSubscriber", "ValueNotFound", "VersionConflict",
     ]  # fmt: skip
     assert (actual["Discard"], actual["Retry"]) == ("Exception", "Exception")
     assert events.errors.TimeLimitExceeded.__bases__ == (BaseException,)
