@@ -426,9 +426,9 @@ def test_every_key_is_in_the_legend() -> None:
 
 def test_the_scripts_are_these_and_each_has_a_file() -> None:
     assert sorted(NAMES) == [
-        "agenda", "archived", "begin", "cancel", "declare", "drop", "fill", "mend", "names", "open", "plan", "position",
-        "promote", "publish", "reap", "redeliver", "release", "renew", "resolve", "schedule", "settle", "slot", "steer",
-        "tail", "undeclare",
+        "agenda", "archived", "begin", "cancel", "declare", "drop", "fill", "hasten", "mend", "names", "open", "plan",
+        "position", "promote", "publish", "reap", "redeliver", "release", "renew", "resolve", "schedule", "settle",
+        "slot", "steer", "tail", "undeclare", "waits",
     ]  # fmt: skip
     assert {path.stem for path in (ROOT / "events" / "lua").glob("*.lua")} == {*NAMES, "library"}
     assert sources().keys() == set(NAMES)
