@@ -116,11 +116,11 @@ class TestBus(EventBus):
             EventBusError: it is called in a handler.
         """
         try:
-            await asyncio.to_thread(self.bring_to_rest, asyncio.get_running_loop(), deadline_s, skip_s)
+            await asyncio.to_thread(self._bring_to_rest, asyncio.get_running_loop(), deadline_s, skip_s)
         finally:
             if self._runner is not None:
                 self._runner.cancel()
-        self.check(raises, allow_dead)
+        self._check(raises, allow_dead)
 
     def run_until_idle_sync(
         self,
@@ -131,8 +131,8 @@ class TestBus(EventBus):
         allow_dead: bool | str | Iterable[str] = False,
     ) -> None:
         """Run from a test without an event loop, as `run_until_idle` does; async handlers get a loop of their own."""
-        self.bring_to_rest(None, deadline_s, skip_s)
-        self.check(raises, allow_dead)
+        self._bring_to_rest(None, deadline_s, skip_s)
+        self._check(raises, allow_dead)
 
     # results
 
@@ -240,13 +240,13 @@ class TestBus(EventBus):
             self._runner = Runner(self.backend, self.watch)
         return self._runner
 
-    def bring_to_rest(
+    def _bring_to_rest(
         self, loop: asyncio.AbstractEventLoop | None, deadline_s: float | None = None, skip_s: float = FOR_EVER
     ) -> None:
         """Do what `run_until_idle` does, in this thread, and judge nothing; async handlers run on that loop."""
         self._begin(loop).run(deadline_s=deadline_s or self.deadline_s, skip_s=skip_s)
 
-    def check(self, raises: Types | None, allow_dead: bool | str | Iterable[str]) -> None:
+    def _check(self, raises: Types | None, allow_dead: bool | str | Iterable[str]) -> None:
         """Compare the dead letters since the last time with what is expected; as `run_until_idle` does."""
         letters = self._results.dead_letters(self._told)
         self._told = max([self._told, *(letter.position for letter in letters)])

@@ -195,12 +195,12 @@ class _Stage:
                     bus._add(self.subscription)
                     for event in events:
                         bus.publish_sync(event)
-                    bus.bring_to_rest(trials.loop)
+                    bus._bring_to_rest(trials.loop)
                     if not may_fail:
-                        bus.check(None, False)
+                        bus._check(None, False)
                     if again:
                         self._deliver_again(bus)
-                        bus.bring_to_rest(trials.loop)
+                        bus._bring_to_rest(trials.loop)
                 endings = tuple(_ending(one.subscriber, one.event, one.state, one.errors) for one in bus.deliveries())
                 return Left(tuple(bus.events()), endings, trials.call(trials.state))
             finally:

@@ -1,4 +1,4 @@
-"""What a user does with the kit, in a directory of his own: pytest finds the fixture, and failures explain themselves."""
+"""What a user does with the kit, in a directory of his own: pytest finds the fixture, failures explain themselves."""
 
 from __future__ import annotations
 
