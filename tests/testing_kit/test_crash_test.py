@@ -11,8 +11,9 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.orm import Session
 
 from events.default import publish
-from events.errors import EventBusError, HandlersFailed, InvalidSubscription, NotIdempotent
+from events.errors import Discard, EventBusError, HandlersFailed, InvalidSubscription, NotIdempotent
 from events.event import Event
+from events.joining import Join
 from events.subscriber import EventSubscriber
 from events.testing import CrashReport, Killed, TestBus, crash_test, crash_test_async
 from store import inbox, outbox
@@ -258,7 +259,32 @@ def test_a_handler_that_swallows_its_death_does_nothing_more(
 
     report.raise_if_not()
     assert len(report.tried) == 6
-    assert {type(error) for error in caught} == {Killed}
+    assert [type(error) for error in caught] == [Killed] * 4, "at the commit, and before it by the publish"
+
+
+def test_a_handler_that_makes_something_else_of_its_death_has_not_decided_anything() -> None:
+    def bill(event: Event) -> None:
+        try:
+            publish(Event(event_id=f"{event.event_id}-billed", type="SHOT_BILLED"))
+        except BaseException as error:
+            raise Discard("it went wrong") from error
+
+    crash_test(bill, approved()).raise_if_not()
+
+
+def test_a_batch_and_a_join_are_killed_too() -> None:
+    def batch(events: list[Event]) -> None:
+        for event in events:
+            publish(event.caused("NOTED", actor="batch"))
+
+    def join(event: Event, joined: object) -> Event:
+        publish(event.caused("NOTED"))
+        return event.caused("CUT")
+
+    for handler, options in ((batch, {"batch": 10}), (join, {"join": Join(("IMAGE_GENERATED",))})):
+        report = crash_test(handler, approved(), **options)
+        assert differing(report)[0] == "killed after publish 1 (of NOTED)"
+        assert len(report.tried) == 4
 
 
 def test_an_async_session_is_killed_at_its_commits_too(event_bus_kit: TestBus) -> None:

@@ -146,6 +146,22 @@ def test_a_new_subscriber_is_filled_with_history_before_the_bus_is_idle(event_bu
     assert [one.state for one in event_bus_kit.deliveries("ScriptWriter")] == ["done"] * 5
 
 
+def test_what_is_being_filled_or_runs_is_not_at_rest(event_bus_kit: TestBus) -> None:
+    event_bus_kit.publish_sync(project())
+    event_bus_kit.subscribe(ScriptWriter(), ["PROJECT_CREATED"], start="beginning")
+    event_bus_kit.publish_sync(Event(project_id="P", type="OTHER", actor="User"))  # declares it; nobody fills
+    assert look(event_bus_kit.backend.namespace).moving == 1
+    slept = []
+
+    async def sleep(event: Event) -> None:
+        await asyncio.sleep(1)  # long enough for all else to have ended
+        slept.append(event)
+
+    event_bus_kit.subscriber("Sleeper", ["OTHER"], start="beginning")(sleep)
+    event_bus_kit.run_until_idle_sync()
+    assert len(slept) == 1
+
+
 def test_what_waits_for_a_decision_stays_and_is_shown_as_waiting(event_bus_kit: TestBus) -> None:
     event_bus_kit.subscribe(Painter(), ["SCENE_WRITTEN"])
 
@@ -392,16 +408,19 @@ def test_an_applications_subscribers_run_on_the_tests_servers_and_it_has_its_own
     assert app.backend.redis_url() == "redis://127.0.0.1:1"
 
 
-def test_the_module_level_publish_goes_to_the_test_and_so_does_a_bus_made_from_the_environment(
-    event_bus_kit: TestBus,
-) -> None:
-    other = EventBus()
-    one, two = project(), project()
-    events.default.publish(one)
-    other.publish_sync(two)
+def test_a_bus_made_from_the_environment_is_on_the_servers_of_the_fixture(event_bus_kit: TestBus) -> None:
+    other, event = EventBus(), project()
+    other.publish_sync(event)
     other.close()
 
-    assert [event.event_id for event in event_bus_kit.events()] == [one.event_id, two.event_id]
+    assert [one.event_id for one in event_bus_kit.events()] == [event.event_id]
+
+
+def test_the_module_level_publish_goes_to_the_bus_that_is_open() -> None:
+    event = project()
+    with TestBus() as bus:
+        events.default.publish(event)
+        assert [one.event_id for one in bus.events()] == [event.event_id]
 
 
 def test_buses_see_nothing_of_each_other_and_leave_nothing() -> None:
