@@ -30,6 +30,7 @@ from events.event import Event
 LOGS = ("eventbus.worker", "dramatiq.worker.WorkerThread")
 OWN = tuple(str(Path(__file__).parent.parent / house) for house in ("events", "store", "workers"))
 _BETWEEN = ("/sqlalchemy/", "/contextlib.py", "/asyncio/", "/concurrent/", "/threading.py", "/dramatiq/")
+_BELOW = ("/events/testing_watch.py", "/asyncio/events.py")
 _NO_FILE = ("<frozen", "<sqlalchemy")
 
 
@@ -180,9 +181,14 @@ def _named(events: list[Event]) -> str:
 
 
 def _where(frame: FrameType | None) -> str:
-    """Return the innermost line that is neither this project's nor a library's in between; empty when none is."""
+    """Return the innermost line that is the handler's, not this project's nor a library's in between; empty if none is.
+
+    Below the watched handler, and below a task's first step, there is nothing of its.
+    """
     while frame is not None:
         name = frame.f_code.co_filename
+        if name.endswith(_BELOW):
+            return ""
         if not name.startswith(OWN) and not any(part in name for part in _BETWEEN) and not name.startswith(_NO_FILE):
             return f"{Path(name).name}:{frame.f_lineno} in {frame.f_code.co_name}"
         frame = frame.f_back

@@ -23,11 +23,19 @@ def event_bus_app() -> Any:
 
 
 @pytest.fixture
-def event_bus_kit(event_bus_app: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestBus]:
+def event_bus_settings() -> dict[str, Any]:
+    """Fields of `Settings` for `event_bus_kit`, such as `database_url`. Define a fixture of this name to give yours."""
+    return {}
+
+
+@pytest.fixture
+def event_bus_kit(
+    event_bus_app: Any, event_bus_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[TestBus]:
     """A bus for one test, plain or async; see `events.testing`. The environment names its servers meanwhile."""
     from events.testing_bus import TestBus  # here, because pytest loads this file for everybody
 
-    with TestBus(event_bus_app) as bus:
+    with TestBus(event_bus_app, **event_bus_settings) as bus:
         for name, value in bus.environment.items():
             monkeypatch.setenv(name, value)
         yield bus

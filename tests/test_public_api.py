@@ -420,7 +420,7 @@ def test_the_kit_for_tests_is_this() -> None:
     setup.read(ROOT / "setup.cfg")
     assert setup["options.entry_points"]["pytest11"].strip() == "eventbus = events.testing_pytest"
     assert sorted(name for name in vars(events.testing_pytest) if name.startswith("event_bus")) == [
-        "event_bus_app", "event_bus_kit",
+        "event_bus_app", "event_bus_kit", "event_bus_settings",
     ]  # fmt: skip
 
 
