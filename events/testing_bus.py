@@ -6,7 +6,7 @@ Composition: it wires the worker's engine, the shared servers and what reads the
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 import secrets
 import threading
 from collections.abc import Iterable
@@ -33,6 +33,8 @@ from workers.consuming import Consuming
 
 FOR_EVER = float("inf")
 
+log = logging.getLogger("eventbus.testing")
+
 
 class TestBus(EventBus):
     """A bus for one test: a namespace and a database of its own, on the servers that all tests share.
@@ -46,7 +48,7 @@ class TestBus(EventBus):
             asked for meanwhile, publishing included, happens on the test's servers.
         deadline_s: real seconds that a run may take.
         settings: fields of `Settings` that are not to be the defaults, e.g. `max_event_bytes=4096`; the environment
-            is not read. With `database_url` that database is used, which has to be migrated.
+            is not read. With `redis_url` or `database_url` these servers are used; the database has to be migrated.
 
     Raises:
         EmbeddedServerError: the shared Valkey does not start.
@@ -56,12 +58,15 @@ class TestBus(EventBus):
     __test__ = False  # pytest takes what begins with Test for tests
 
     def __init__(self, app: Any = None, *, deadline_s: float = 30.0, **settings: Any) -> None:
-        servers = shared()
-        given = {"redis_url": servers.redis_url, "home": str(servers.home), "namespace": f"test-{secrets.token_hex(8)}"}
-        self.database: Path | None = None if "database_url" in settings else servers.new_database()
-        if self.database is not None:
-            given["database_url"] = url_of(self.database)
-        super().__init__(Settings(**{**given, **settings}))
+        self.database: Path | None = None
+        given: dict[str, Any] = {"namespace": f"test-{secrets.token_hex(8)}", **settings}
+        if not {"redis_url", "database_url"} <= settings.keys():
+            servers = shared()
+            given = {"redis_url": servers.redis_url, "home": str(servers.home), **given}
+            if "database_url" not in settings:
+                self.database = servers.new_database()
+                given["database_url"] = url_of(self.database)
+        super().__init__(Settings(**given))
         self.deadline_s = deadline_s
         self.apps = lent_of(app)
         self._lent = Lent(self.apps, self.settings, declares=True, standing_in=self)
@@ -69,6 +74,7 @@ class TestBus(EventBus):
         self._runner: Runner | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._told = 0
+        self._is_closed = False
         self._take_from_apps()
 
     @property
@@ -172,13 +178,15 @@ class TestBus(EventBus):
 
     def close(self) -> None:
         """Stop the handlers, and forget everything; closing twice is harmless. What runs gets no grace."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         self._lent.take_back()
         consuming, self._consuming = self._consuming, None
-        runner, self._runner = self._runner, None
         is_busy = bool(self.watch.running())
-        # A worker that waits for Redis takes up to a second to end, and has nothing to do: the next test need not wait.
-        ending = threading.Thread(target=self._end, args=(consuming, runner), name="eventbus-testing-end")
         super().close()
+        # A worker that waits for Redis takes up to a second to end, and has nothing to do: the next test need not wait.
+        ending = threading.Thread(target=self._end, args=(consuming,), name="eventbus-testing-end")
         ending.start()
         if is_busy:
             ending.join()
@@ -223,28 +231,26 @@ class TestBus(EventBus):
             consuming, self._consuming = self._consuming, None
             consuming.stop(0.0)
         if self._consuming is None:
-            self._take_from_apps()
-            self._declare()
-            self._loop = loop
-            watched = [self.watch.watched(one) for one in self.subscriptions]
-            consuming = Consuming(
-                self.settings,
-                Backend(self.settings, may_restore=True),
-                watched,
-                threads=self.settings.threads,
-                loop=loop,
-            )
-            consuming.start()
-            self._consuming = consuming
+            self._consuming, self._loop = self._started(loop), loop
         if self._runner is None:
             self._runner = Runner(self.backend, self.watch)
         return self._runner
+
+    def _started(self, loop: asyncio.AbstractEventLoop | None) -> Consuming:
+        """Return what `start_consuming` would run, without its archiver: the runner archives when nothing moves."""
+        self._take_from_apps()
+        self._declare()
+        watched = [self.watch.watched(one) for one in self.subscriptions]
+        servers = Backend(self.settings, may_restore=True)
+        consuming = Consuming(self.settings, servers, watched, threads=self.settings.threads, loop=loop)
+        consuming.start()
+        return consuming
 
     def _bring_to_rest(
         self, loop: asyncio.AbstractEventLoop | None, deadline_s: float | None = None, skip_s: float = FOR_EVER
     ) -> None:
         """Do what `run_until_idle` does, in this thread, and judge nothing; async handlers run on that loop."""
-        self._begin(loop).run(deadline_s=deadline_s or self.deadline_s, skip_s=skip_s)
+        self._begin(loop).run(deadline_s=self.deadline_s if deadline_s is None else deadline_s, skip_s=skip_s)
 
     def _check(self, raises: Types | None, allow_dead: bool | str | Iterable[str]) -> None:
         """Compare the dead letters since the last time with what is expected; as `run_until_idle` does."""
@@ -252,13 +258,15 @@ class TestBus(EventBus):
         self._told = max([self._told, *(letter.position for letter in letters)])
         check(letters, Expected.of(raises, allow_dead), self.watch)
 
-    def _end(self, consuming: Consuming | None, runner: Runner | None) -> None:
-        settings, database = self.settings, self.database
-        if consuming is not None:
-            consuming.stop(0.0)
-        backend = Backend(settings)
-        with contextlib.suppress(EventBusError):
+    def _end(self, consuming: Consuming | None) -> None:
+        backend = Backend(self.settings)
+        try:
+            if consuming is not None:
+                consuming.stop(0.0)
             remove_namespace(backend.namespace)
-        backend.close()
-        if database is not None:
-            remove_database(database)
+        except Exception:
+            log.exception("The bus of a test did not end well; what is left of it goes with the process.")
+        finally:
+            backend.close()
+            if self.database is not None:
+                remove_database(self.database)

@@ -32,6 +32,8 @@ from events.testing_servers import Snapshot
 from events.testing_watch import Watch
 
 ATTEMPTS = 3
+THREADS = 2
+_AS_THE_BUS = ("redis_url", "database_url", "home", "max_event_bytes", "max_routes")
 
 
 def crash_test(
@@ -187,7 +189,8 @@ class _Stage:
         if self.snapshot is not None:
             self.snapshot.put_back()
         trials.call(trials.setup)
-        with TestBus(deadline_s=trials.deadline_s, threads=2, database_url=self.bus.database_url) as bus:
+        same = {name: getattr(self.bus.settings, name) for name in _AS_THE_BUS}
+        with TestBus(deadline_s=trials.deadline_s, threads=THREADS, **same) as bus:
             bus.watch = Watch(doors)
             lent = Lent([self.bus, *self.bus.apps], bus.settings, declares=False, standing_in=None)
             try:
@@ -220,7 +223,7 @@ def _subscription(subscriber: Any, bus: TestBus, types: Iterable[object], option
     """Find the subscription of an agent, a handler or a name on the bus, or make one of it."""
     handler = getattr(subscriber, "handle_event", subscriber)
     for known in bus.subscriptions:
-        if known.name == subscriber or _same(known.handler, handler):
+        if known.name == subscriber or known.handler == handler:
             return known
     if not callable(handler):
         raise InvalidSubscription(
@@ -230,10 +233,6 @@ def _subscription(subscriber: Any, bus: TestBus, types: Iterable[object], option
     unnamed = type(subscriber) if hasattr(subscriber, "handle_event") else handler
     name = check_name(getattr(subscriber, "name", None) or getattr(unnamed, "__name__", "Handler"))
     return Subscription(name, check_types(types), handler, runs_on_a_loop(handler), read_options(name, options))
-
-
-def _same(one: Any, other: Any) -> bool:
-    return one == other and getattr(one, "__self__", None) is getattr(other, "__self__", None)
 
 
 def _for_trials(subscription: Subscription) -> Subscription:

@@ -86,10 +86,6 @@ class Runner:
             if time.monotonic() - started > deadline_s:
                 raise NotIdle(self._why(deadline_s, began))
 
-    def close(self) -> None:
-        """Leave no trace among the workers."""
-        self._tending.leave(self._inspection.subscribers())
-
     def _archive(self, rest: Rest) -> bool:
         """Archive what there is; tell whether there was something."""
         return rest.is_behind and any([self._archiver.step(stream).entries for stream in STREAMS])
