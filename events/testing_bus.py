@@ -21,6 +21,7 @@ from events.errors import EventBusError
 from events.event import Event
 from events.records import DeadLetter
 from events.settings import Settings, variable
+from events.subscriptions import Subscription
 from events.testing_expecting import Expected, Types, check
 from events.testing_lending import Lent, lent_of
 from events.testing_results import Delivered, Results
@@ -40,8 +41,8 @@ class TestBus(EventBus):
     """A bus for one test: a namespace and a database of its own, on the servers that all tests share.
 
     It is an `EventBus`: subscribe, publish and ask as ever. Nothing is handled before the first `run_until_idle`;
-    from then on handlers run as in a worker, also between runs. Use it as a context manager, plain or async, or
-    call `close`. While it is open `events.publish` publishes to it.
+    from then on handlers run as in a worker, also between runs, until something is subscribed or the end. Use it
+    as a context manager, plain or async, or call `close`. While it is open `events.publish` publishes to it.
 
     Args:
         app: the application's bus, or `module:attribute` of it: its subscribers are tested, and whatever it is
@@ -227,14 +228,23 @@ class TestBus(EventBus):
         """Start the handlers unless they run; make and return what brings the namespace to rest."""
         if handling.get() is not None:
             raise EventBusError("run_until_idle was called from inside a handler, which it would wait for.")
-        if self._consuming is not None and self._loop is not None and self._loop is not loop:
-            consuming, self._consuming = self._consuming, None
-            consuming.stop(0.0)
+        if self._loop is not None and self._loop is not loop:
+            self._stop_handlers()
         if self._consuming is None:
             self._consuming, self._loop = self._started(loop), loop
         if self._runner is None:
             self._runner = Runner(self.backend, self.watch)
         return self._runner
+
+    def _add(self, subscription: Subscription) -> None:
+        """Subscribe, between runs too: the handlers are stopped, and start again with the next run."""
+        self._stop_handlers()
+        super()._add(subscription)
+
+    def _stop_handlers(self) -> None:
+        consuming, self._consuming = self._consuming, None
+        if consuming is not None:
+            consuming.stop(0.0)
 
     def _started(self, loop: asyncio.AbstractEventLoop | None) -> Consuming:
         """Return what `start_consuming` would run, without its archiver: the runner archives when nothing moves."""

@@ -38,13 +38,7 @@ class Lent:
         self._theirs = [(bus, {name: getattr(bus, name) for name in _ITS_OWN}) for bus in buses]
         self._stands_in = standing_in is not None
         self._before = default.lend(standing_in) if standing_in is not None else None
-        self.give(settings, declares=declares)
-
-    def give(self, settings: Settings, *, declares: bool) -> None:
-        """Lend these servers from now on; what they had of others that were lent is closed."""
-        for bus, theirs in self._theirs:
-            if bus.backend is not theirs["backend"]:
-                EventBus.close(bus)  # its connections only: a TestBus would end
+        for bus in buses:
             bus.settings = settings
             bus._connect_later()
             bus._undeclared = list(bus.subscriptions) if declares else []
@@ -53,12 +47,19 @@ class Lent:
         """Let each bus have what it had; a second time does nothing."""
         theirs, self._theirs = self._theirs, []
         for bus, had in theirs:
-            EventBus.close(bus)
+            _end(bus)
             for name, value in had.items():
                 setattr(bus, name, value)
         if self._stands_in:
             default.lend(self._before)
             self._stands_in = False
+
+
+def _end(bus: EventBus) -> None:
+    """End what a bus does on servers that were lent to it; not the bus, as its own `close` may."""
+    if bus._consuming is not None:
+        bus._consuming.stop(0.0)
+    EventBus.close(bus)
 
 
 def lent_of(app: Any) -> list[EventBus]:

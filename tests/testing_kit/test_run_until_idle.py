@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from datetime import UTC, datetime, timedelta
@@ -406,6 +407,36 @@ def test_an_applications_subscribers_run_on_the_tests_servers_and_it_has_its_own
 
     assert app.settings == elsewhere
     assert app.backend.redis_url() == "redis://127.0.0.1:1"
+
+
+def test_an_application_that_consumes_by_itself_is_stopped_at_the_end() -> None:
+    app, handled = EventBus(Settings(redis_url="redis://127.0.0.1:1")), []
+
+    @app.subscriber("Writer", ["PROJECT_CREATED"])
+    async def write(event: Event) -> None:
+        handled.append(event)
+
+    async def run() -> None:
+        async with TestBus(app) as bus:
+            await app.start_consuming()
+            await app.publish(project())
+            await bus.run_until_idle()
+
+    asyncio.run(run())
+    assert len(handled) == 1
+    assert not [one.name for one in threading.enumerate() if one.name == "eventbus-archiver"]
+
+
+def test_more_may_be_subscribed_between_runs(event_bus_kit: TestBus) -> None:
+    event_bus_kit.subscribe(ScriptWriter(), ["PROJECT_CREATED"])
+    event_bus_kit.publish_sync(project())
+    event_bus_kit.run_until_idle_sync()
+    event_bus_kit.subscribe(Painter(), ["SCENE_WRITTEN"])
+    event_bus_kit.publish_sync(project())
+    event_bus_kit.run_until_idle_sync()
+
+    assert len(event_bus_kit.events("SCENE_WRITTEN")) == 4
+    assert len(event_bus_kit.events("IMAGE_GENERATED")) == 2
 
 
 def test_a_bus_made_from_the_environment_is_on_the_servers_of_the_fixture(event_bus_kit: TestBus) -> None:
