@@ -33,6 +33,7 @@ from store.tree import CausationTree
 from workers.consuming import Consuming
 
 FOR_EVER = float("inf")
+TIMEOUT_S = 30.0  # for an answer of a server; machines that run tests are overloaded now and then
 
 log = logging.getLogger("eventbus.testing")
 
@@ -60,7 +61,7 @@ class TestBus(EventBus):
 
     def __init__(self, app: Any = None, *, deadline_s: float = 30.0, **settings: Any) -> None:
         self.database: Path | None = None
-        given: dict[str, Any] = {"namespace": f"test-{secrets.token_hex(8)}", **settings}
+        given: dict[str, Any] = {"namespace": f"test-{secrets.token_hex(8)}", "timeout_s": TIMEOUT_S, **settings}
         if not {"redis_url", "database_url"} <= settings.keys():
             servers = shared()
             given = {"redis_url": servers.redis_url, "home": str(servers.home), **given}

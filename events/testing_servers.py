@@ -23,6 +23,7 @@ from events.namespace import Namespace
 from store.engine import open_engine
 from store.migrate import upgrade
 
+START_S = 120.0  # machines that run tests are overloaded now and then; nobody waits for one that answers
 _AT_ONCE = 500
 _lock = threading.Lock()
 _shared: Servers | None = None
@@ -34,7 +35,7 @@ class Servers:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.home = Path(tempfile.mkdtemp(prefix="eventbus-testing-"))
-        self._valkey: Embedded = ensure(self.home)
+        self._valkey: Embedded = ensure(self.home, timeout_s=START_S)
         self._template = self.home / "template.db"
         engine = open_engine(url_of(self._template))
         try:
