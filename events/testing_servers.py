@@ -35,7 +35,11 @@ class Servers:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.home = Path(tempfile.mkdtemp(prefix="eventbus-testing-"))
-        self._valkey: Embedded = ensure(self.home, timeout_s=START_S)
+        try:
+            self._valkey: Embedded = ensure(self.home, timeout_s=START_S)
+        except BaseException:
+            shutil.rmtree(self.home, ignore_errors=True)
+            raise
         self._template = self.home / "template.db"
         engine = open_engine(url_of(self._template))
         try:
