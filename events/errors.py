@@ -27,7 +27,10 @@
     │   └── StoreUnavailable
     ├── ScriptFailed                       Redis refused a script: wrong type, read-only, out of memory
     ├── NotMigrated                        the database has no schema, or an older or newer one
-    └── EmbeddedServerError                the embedded Valkey did not start
+    ├── EmbeddedServerError                the embedded Valkey did not start
+    ├── NotIdle (TimeoutError)             what a test published has not come to rest in time
+    ├── HandlersFailed                     handlers gave up what a test did not expect them to give up
+    └── NotIdempotent (AssertionError)     a handler that is repeated leaves something else than one that is not
 
 Not errors of this project: `Discard` and `Retry`, which a handler raises to say how its delivery goes
 on, and `TimeLimitExceeded`, which is raised inside it.
@@ -183,6 +186,26 @@ class NotMigrated(EventBusError):
 
 class EmbeddedServerError(EventBusError):
     """The embedded Valkey could not be started."""
+
+
+class NotIdle(EventBusError, TimeoutError):
+    """A test's deadline passed while something moved; the text names what runs, what waits and what was published."""
+
+
+class HandlersFailed(EventBusError):
+    """Deliveries became dead letters in a test that expected none of them, or not for this reason.
+
+    Attributes:
+        failures: as text, one for each dead letter: who gave up what, after how many attempts, and why.
+    """
+
+    def __init__(self, message: str, failures: tuple[str, ...] = ()) -> None:
+        self.failures = failures
+        super().__init__(message)
+
+
+class NotIdempotent(EventBusError, AssertionError):
+    """A handler leaves something else when it is killed and repeated; the text is that of the report."""
 
 
 class Discard(Exception):

@@ -20,6 +20,7 @@ NAMES = (
     "open", "declare", "undeclare", "steer", "fill", "drop", "resolve", "archived", "tail", "position",
     "redeliver", "mend", "names",
     "schedule", "release", "cancel", "agenda", "plan", "slot",
+    "waits", "hasten",
 )  # fmt: skip
 
 Argument = str | bytes | int

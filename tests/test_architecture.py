@@ -19,21 +19,15 @@ ROOT = Path(__file__).parent.parent
 HOUSES = ("events", "store", "workers", "console")
 
 LANGUAGE = {
-    "errors",
-    "event",
-    "encoding",
-    "types",
-    "settings",
-    "keys",
-    "ports",
-    "records",
-    "context",
-    "subscriber",
+    "errors", "event", "encoding", "types", "settings", "keys", "ports", "records", "context", "subscriber",
     "cloudevents",
-}
+}  # fmt: skip
 COMPOSITION = {
     "events.bus", "events.again", "events.asking", "events.factory", "events.backend", "events.default",
-    "events.publishing", "events.webhooks", "workers.app", "workers.process",
+    "events.publishing", "events.webhooks", "workers.app", "workers.process", "events.testing", "events.testing_bus",
+    "events.testing_crash", "events.testing_doors", "events.testing_expecting", "events.testing_lending",
+    "events.testing_pytest", "events.testing_report", "events.testing_results", "events.testing_run",
+    "events.testing_servers", "events.testing_watch",
 }  # fmt: skip
 # A factory that reaches above its floor, and only when it is called.
 LAZY = {"store.blackboard": {"events.backend"}}

@@ -20,6 +20,8 @@ import pytest
 import events
 import events.errors
 import events.factory
+import events.testing
+import events.testing_pytest
 import store.blackboard
 import store.inbox
 import store.outbox
@@ -36,6 +38,7 @@ from events.scripts import NAMES, sources
 from events.settings import Settings
 from events.subscriber import CallbackSubscriber, EventSubscriber
 from events.subscriptions import SubscriberOptions
+from events.testing import CrashReport, Delivered, TestBus, Tried, crash_test, crash_test_async
 from events.types import EventType
 from store.exporting import COLUMNS
 from store.numbers import (
@@ -352,10 +355,11 @@ def test_the_error_tree_is_the_one_drawn_in_its_file() -> None:
 
     assert {name: base for name, base in actual.items() if name not in ("Discard", "Retry")} == drawn
     assert sorted(drawn) == [
-        "DropRefused", "EmbeddedServerError", "EventBusError", "EventIdConflict", "EventNotFound", "EventTooLarge",
-        "HistoryReset", "InvalidEvent", "InvalidFilter", "InvalidImport", "InvalidSchedule", "InvalidSettings",
-        "InvalidSubscription", "InvalidValue", "LoginRefused", "MalformedEntry", "NotDurable", "NotMigrated",
-        "PublishRefused", "RedeliveryRefused", "RedisUnavailable", "ScriptFailed", "StoreUnavailable", "TooManyRoutes",
+        "DropRefused", "EmbeddedServerError", "EventBusError", "EventIdConflict", "EventNotFound",
+        "EventTooLarge", "HandlersFailed", "HistoryReset", "InvalidEvent", "InvalidFilter", "InvalidImport",
+        "InvalidSchedule", "InvalidSettings", "InvalidSubscription", "InvalidValue", "LoginRefused",
+        "MalformedEntry", "NotDurable", "NotIdempotent", "NotIdle", "NotMigrated", "PublishRefused",
+        "RedeliveryRefused", "RedisUnavailable", "ScriptFailed", "StoreUnavailable", "TooManyRoutes",
         "Unavailable", "UnknownSubscriber", "ValueNotFound", "VersionConflict",
     ]  # fmt: skip
     assert (actual["Discard"], actual["Retry"]) == ("Exception", "Exception")
@@ -379,10 +383,51 @@ def test_the_error_tree_is_the_one_drawn_in_its_file() -> None:
         ("UnknownSubscriber", LookupError),
         ("MalformedEntry", ValueError),
         ("Unavailable", ConnectionError),
+        ("NotIdle", TimeoutError),
+        ("NotIdempotent", AssertionError),
     ],
 )
 def test_errors_are_also_pythons_own(name: str, builtin: type[Exception]) -> None:
     assert issubclass(getattr(events.errors, name), builtin)
+
+
+def test_the_kit_for_tests_is_this() -> None:
+    expected = "deadline_s=None, skip_s=inf, raises=None, allow_dead=False"
+    assert sorted(events.testing.__all__) == [
+        "CrashReport", "Delivered", "Killed", "Point", "TestBus", "Tried", "crash_test", "crash_test_async",
+    ]  # fmt: skip
+    bus = public_methods(EventBus)
+    assert {name: form for name, form in public_methods(TestBus).items() if bus.get(name) != form} == {
+        "run_until_idle": f"(self, *, {expected})",
+        "run_until_idle_sync": f"(self, *, {expected})",
+        "events": "(self, *types)",
+        "caused_by": "(self, event)",
+        "tree": "(self, event)",
+        "deliveries": "(self, subscriber=None, *, state=None)",
+        "dead_letters": "(self)",
+        "costs": "(self, event=None)",
+        "environment": "property",
+        "database_url": "property",
+        "skipped_s": "property",
+    }
+    assert shape(TestBus) == "(app=None, *, deadline_s=30.0, **settings)"
+    form = (
+        "(subscriber, event, *, bus=None, setup=None, state=None, engines=(), types=None, reorder=True, "
+        "deadline_s=30.0, **options)"
+    )
+    assert (shape(crash_test), shape(crash_test_async)) == (form, form)
+    assert public_methods(CrashReport) == {
+        "first": "property", "is_idempotent": "property", "raise_if_not": "(self)",
+    }  # fmt: skip
+    assert [field.name for field in fields(CrashReport)] == ["subscriber", "tried", "notes"]
+    assert [field.name for field in fields(Tried)] == ["what", "differences", "was_reached"]
+    assert [field.name for field in fields(Delivered)] == ["subscriber", "event", "state", "attempts", "errors"]
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    assert setup["options.entry_points"]["pytest11"].strip() == "eventbus = events.testing_pytest"
+    assert sorted(name for name in vars(events.testing_pytest) if name.startswith("event_bus")) == [
+        "event_bus_app", "event_bus_kit", "event_bus_settings",
+    ]  # fmt: skip
 
 
 # what operators and other programs see
@@ -431,9 +476,9 @@ def test_every_key_is_in_the_legend() -> None:
 
 def test_the_scripts_are_these_and_each_has_a_file() -> None:
     assert sorted(NAMES) == [
-        "agenda", "archived", "begin", "cancel", "declare", "drop", "fill", "mend", "names", "open", "plan", "position",
-        "promote", "publish", "reap", "redeliver", "release", "renew", "resolve", "schedule", "settle", "slot", "steer",
-        "tail", "undeclare",
+        "agenda", "archived", "begin", "cancel", "declare", "drop", "fill", "hasten", "mend", "names", "open", "plan",
+        "position", "promote", "publish", "reap", "redeliver", "release", "renew", "resolve", "schedule", "settle",
+        "slot", "steer", "tail", "undeclare", "waits",
     ]  # fmt: skip
     assert {path.stem for path in (ROOT / "events" / "lua").glob("*.lua")} == {*NAMES, "library"}
     assert sources().keys() == set(NAMES)

@@ -118,7 +118,7 @@ class Scheduler:
         if self._trouble:
             self._trouble = ""
             log.info("Scheduled events are released again.")
-        _report(released)
+        report(released)
         if released.wait_s == 0.0:
             return 0.0
         until_due_s = TOLD_TICK_S if released.wait_s is None else min(released.wait_s, TOLD_TICK_S)
@@ -158,7 +158,8 @@ class Schedulers(Middleware):
             self._scheduler.stop()
 
 
-def _report(released: Released) -> None:
+def report(released: Released) -> None:
+    """Log what was due and could not be published."""
     for event_id, reason in released.dropped:
         log.error("The scheduled event %r is dropped: %s", event_id, reason)
     for event_id, reason in released.put_off:

@@ -1,0 +1,23 @@
+"""Testing agents: run them in the test's process until nothing moves, on real servers, and see what was caused.
+
+    async with TestBus() as bus:
+        bus.subscribe(ScriptWriter(), [EventType.PROJECT_CREATED])
+        await bus.publish(event)
+        await bus.run_until_idle()
+        assert [one.type for one in bus.caused_by(event)] == [EventType.SCENE_WRITTEN]
+
+It delivers by the engine that `start_consuming` runs. With pytest, the fixture `event_bus_kit` is such a bus.
+`crash_test` tells whether a handler is idempotent, by killing it. docs/testing_agents.md says what this promises.
+
+Composition: the public door of the modules `events.testing_*`; nothing else of them is to be built on.
+"""
+
+from __future__ import annotations
+
+from events.testing_bus import TestBus
+from events.testing_crash import crash_test, crash_test_async
+from events.testing_doors import Killed, Point
+from events.testing_report import CrashReport, Tried
+from events.testing_results import Delivered
+
+__all__ = ["CrashReport", "Delivered", "Killed", "Point", "TestBus", "Tried", "crash_test", "crash_test_async"]
