@@ -22,7 +22,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the plan and the faults")
     parser.add_argument("--minutes", type=float, default=1.0, help="of faults, before it heals")
     parser.add_argument("--database", choices=("sqlite", "postgres"), default="sqlite")
-    parser.add_argument("--only", nargs="*", choices=sorted(FAULTS), default=[], metavar="FAULT", help=", ".join(FAULTS))
+    parser.add_argument(
+        "--only", nargs="*", choices=sorted(FAULTS), default=[], metavar="FAULT", help=", ".join(FAULTS)
+    )
     parser.add_argument("--mutation", choices=sorted(MUTATIONS), default="", help="break the build first")
     parser.add_argument("--keep", action="store_true", help="keep logs and journals, and say where")
     asked = parser.parse_args()

@@ -1,10 +1,10 @@
 """The application under test: agents that cause, fail, wait for each other, and write to the database.
 
-    BRIEF ──Director──> SHOT ──Painter──> IMAGE ──Biller──> a row, and CHARGED by way of the outbox
-      │                   └──Keeper: one at a time per project, in order
-      ├──Doomed: fails on every fifth until it is given up
-      └──Editor: joins the IMAGEs of a BRIEF ──> CUT
-    Listener hears all of them.
+BRIEF ──Director──> SHOT ──Painter──> IMAGE ──Biller──> a row, and CHARGED by way of the outbox
+  │                   └──Keeper: one at a time per project, in order
+  ├──Doomed: fails on every fifth until it is given up
+  └──Editor: joins the IMAGEs of a BRIEF ──> CUT
+Listener hears all of them.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ from store import inbox, outbox
 from store.engine import open_engine
 from tests.chaos.journal import note
 from tests.chaos.mutations import VARIABLE, plant
-from tests.chaos.plan import fails_first, is_doomed
+from tests.chaos.plan import fails_first, is_doomed, is_long
 
 plant(os.environ.get(VARIABLE, ""))
 bus = EventBus()
 # A run kills often: what is lost with a worker counts as an attempt, and must not use them up.
 PATIENT: dict[str, Any] = {"max_attempts": 50, "min_backoff": 0.05, "max_backoff": 0.5}
+LONG_S = 5.0  # more than two leases of a run
 EFFECTS = "CREATE TABLE IF NOT EXISTS chaos_effects (event_id text, attempt integer)"
 
 
@@ -54,7 +55,7 @@ def fail_first(event: Event) -> None:
 
 @bus.subscriber("Director", ["BRIEF"], **PATIENT)
 async def direct(event: Event) -> list[Event]:
-    await asyncio.sleep(0.002)
+    await asyncio.sleep(LONG_S if is_long(int(event.payload["number"])) else 0.002)
     return [event.caused("SHOT", payload={"n": n}, cost=0.02) for n in range(int(event.payload["shots"]))]
 
 

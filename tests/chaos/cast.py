@@ -1,8 +1,8 @@
 """The processes of a run: started as a host would, brought back when they die, ended by pid.
 
-    publisher ──┐                                   ┌── fleet: a supervisor and its worker processes
-                ├── proxy ── Valkey (AOF) ── proxy ──┼── two archivers
-    application ┘                                   └── (and a database: SQLite, or PostgreSQL behind a proxy)
+publisher ──┐                                   ┌── fleet: a supervisor and its worker processes
+            ├── proxy ── Valkey (AOF) ── proxy ──┼── two archivers
+application ┘                                   └── (and a database: SQLite, or PostgreSQL behind a proxy)
 """
 
 from __future__ import annotations

@@ -20,6 +20,9 @@ TYPES = {
     "Editor": ("BRIEF",), "Listener": ("BRIEF", "SHOT", "IMAGE", "CUT", "CHARGED"),
 }  # fmt: skip
 SHOWN = 5
+SILENCING = {"kill", "freeze", "stall", "refuse", "pause clients", "kill valkey", "memory full", "read only", "cut",
+             "kill clients", "drop replies"}  # fmt: skip
+"""Faults after which a lease may run out."""
 
 
 class Checker:
@@ -69,6 +72,12 @@ class Checker:
         ends = Counter(
             (o["event_position"], o["subscriber"]) for o in self.outcomes if o["state"] in ("done", "dead", "discarded")
         )
+        if (
+            lost := sum(o["state"] == "lost" for o in self.outcomes)
+            if not SILENCING & self._stage.suffered.keys()
+            else 0
+        ):
+            yield f"{lost} deliveries were taken from workers that nothing had silenced."
         numbers = {brief.event_id: brief.number for brief in islice(briefs(self._stage.seed), self._most())}
         for event in self.events:
             for agent in AGENTS:
@@ -111,6 +120,9 @@ class Checker:
         last: dict[str, int] = {}
         for outcome in self.outcomes:
             if outcome["subscriber"] != "Keeper" or outcome["state"] != "done":
+                continue
+            if outcome["event_position"] not in of:
+                yield f"Keeper ended an event at {outcome['event_position']} that the store lacks."
                 continue
             project, position = of[outcome["event_position"]]["project_id"], outcome["event_position"]
             if position < last.get(project, 0):

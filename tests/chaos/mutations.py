@@ -74,14 +74,16 @@ def _inbox_outside() -> None:
     inbox.once = outside
 
 
+_OFFER = "offer(r, frame_of(r, e, position, root, depth, within), lane_of(r, e, root), position .. ':0')\n"
+_AGAIN = "local frame = next_frame(item)\n"
+
 MUTATIONS: dict[str, Callable[[], None]] = {
     "ack_before_handling": _ack_before_handling,
     "no_fencing": _in_scripts(("local mine = count and count == tonumber(ARGV[at + 2]) -- fence", "local mine = true")),
     "trim_without_archive": _in_scripts(("math.min(tonumber(ARGV[4]), position + 1)", "position + 100000000")),
     "lease_never_renewed": _lease_never_renewed,
-    "publish_not_atomic": _in_scripts(("      offer(r, frame_of(r, e, position, root, depth, within), lane_of(r, e, root), position .. ':0')\n",
-                                       "      if clock % 50 ~= 7 then offer(r, frame_of(r, e, position, root, depth, within), lane_of(r, e, root), position .. ':0') end\n")),
+    "publish_not_atomic": _in_scripts((f"      {_OFFER}", f"      if clock % 50 ~= 7 then {_OFFER.strip()} end\n")),
     "lost_retry": _in_scripts(("redis.call('ZADD', r.delayed, whole(now + tonumber(item.delay)), frame)", "")),
-    "double_release": _in_scripts(("redis.call('HGET', r.held, lane) == name", "redis.call('HEXISTS', r.held, lane) == 1")),
+    "double_release": _in_scripts((_AGAIN, f"{_AGAIN}let_go(r, lane, name_of(frame))\n")),
     "inbox_outside": _inbox_outside,
-}  # fmt: skip
+}

@@ -55,6 +55,11 @@ def is_doomed(number: int) -> bool:
     return number % 5 == 0
 
 
+def is_long(number: int) -> bool:
+    """Whether an agent handles this brief for longer than a lease."""
+    return number % 40 == 7
+
+
 def fails_first(event_id: str) -> bool:
     """Whether agents fail on the first attempt at an event."""
     return sum(event_id.encode()) % 4 == 0

@@ -1,6 +1,6 @@
 """The publisher: follows a plan until it is told to stop, tries again whatever goes wrong, and notes what was answered.
 
-    python -m tests.chaos.publisher SEED FIRST PER_SECOND
+python -m tests.chaos.publisher SEED FIRST PER_SECOND
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ class Publisher:
             elif way == "single":
                 bus.publish_sync(some[0].event)
             else:
-                return all(not isinstance(answer, Exception) for answer in bus.publish_many_sync([b.event for b in some]))
+                return all(
+                    not isinstance(answer, Exception) for answer in bus.publish_many_sync([b.event for b in some])
+                )
         except Exception as error:
             note("refused", event=some[0].event_id, error=f"{type(error).__name__}: {error}")
             return False
