@@ -4,14 +4,19 @@ BRIEF ──Director──> SHOT ──Painter──> IMAGE ──Biller──> 
   │                   └──Keeper: one at a time per project, in order
   ├──Doomed: fails on every fifth until it is given up
   └──Editor: joins the IMAGEs of a BRIEF ──> CUT
-Listener hears all of them.
+Listener hears all of them. Victim dies of every DEADLY.
+
+Release 1 has no Herald. Release 2 has one for IMAGE, no Doomed, and a Listener that has given up CUT. Release 3, to
+which a run comes home, has everything, and a Herald that has taken on CUT.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -25,10 +30,13 @@ from events.joining import Joined
 from store import inbox, outbox
 from store.engine import open_engine
 from tests.chaos.journal import note
+from tests.chaos.levers import obey, positions
 from tests.chaos.mutations import VARIABLE, plant
 from tests.chaos.plan import fails_first, is_doomed, is_long
 
 plant(os.environ.get(VARIABLE, ""))
+obey()
+RELEASE = positions().release
 bus = EventBus()
 # A run kills often: what is lost with a worker counts as an attempt, and must not use them up.
 PATIENT: dict[str, Any] = {"max_attempts": 50, "min_backoff": 0.05, "max_backoff": 0.5}
@@ -46,6 +54,11 @@ def now() -> Handling:
     current = handling.get()
     assert current is not None
     return current
+
+
+def in_releases(*releases: int) -> Callable[[Any], Any]:
+    """Return what leaves out, in other releases, a subscription."""
+    return lambda subscribe: subscribe if RELEASE in releases else lambda handler: handler
 
 
 def fail_first(event: Event) -> None:
@@ -84,7 +97,7 @@ def bill(event: Event) -> None:
     fail_first(event)
 
 
-@bus.subscriber("Doomed", ["BRIEF"], max_attempts=2, min_backoff=0.05, max_backoff=0.2)
+@in_releases(1, 3)(bus.subscriber("Doomed", ["BRIEF"], max_attempts=2, min_backoff=0.05, max_backoff=0.2))
 async def doom(event: Event) -> None:
     if is_doomed(int(event.payload["number"])):
         raise ValueError("doomed, on purpose")
@@ -96,6 +109,17 @@ async def edit(brief: Event, joined: Joined) -> Event:
     return brief.caused("CUT", payload={"shots": shots, "why": joined.why})
 
 
-@bus.subscriber("Listener", ["BRIEF", "SHOT", "IMAGE", "CUT", "CHARGED"], **PATIENT)
+@bus.subscriber("Listener", ["BRIEF", "SHOT", "IMAGE", "CHARGED", *([] if RELEASE == 2 else ["CUT"])], **PATIENT)
 async def listen(event: Event) -> None:
+    note("heard", event=event.event_id)
+
+
+@in_releases(2, 3)(bus.subscriber("Herald", ["IMAGE", *(["CUT"] if RELEASE == 3 else [])], **PATIENT))
+async def herald(event: Event) -> None:
     pass
+
+
+@bus.subscriber("Victim", ["DEADLY"], **PATIENT)
+def die(event: Event) -> None:
+    note("dies", event=event.event_id)
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -21,10 +21,11 @@ from tests.fleet.fleet import ROOT, SUPERVISE, alive, children
 APP = "tests.chaos.app:bus"
 PYTHON = sys.executable
 GRACE_S = 5
-ARCHIVE = (
-    "import os; from tests.chaos import mutations; mutations.plant(os.environ.get(mutations.VARIABLE, ''));"
-    "import sys; from console.main import main; sys.argv = ['eventbus', 'archive']; main()"
+COMMAND = (
+    "import os; from tests.chaos import levers, mutations; mutations.plant(os.environ.get(mutations.VARIABLE, ''));"
+    "levers.obey(); import sys; from console.main import main; sys.argv[0] = 'eventbus'; main()"
 )
+"""`eventbus`, as the run has it."""
 CONSUME = """
 import asyncio, signal
 from tests.chaos.app import bus
@@ -79,13 +80,26 @@ class Cast:
         supervise = [PYTHON, "-c", SUPERVISE, str(workers), str(GRACE_S), "--app", APP]
         commands = {
             "fleet": supervise,
-            "archiver-1": [PYTHON, "-c", ARCHIVE],
-            "archiver-2": [PYTHON, "-c", ARCHIVE],
+            "archiver-1": self.eventbus("archive"),
+            "archiver-2": self.eventbus("archive"),
             "application": [PYTHON, "-c", CONSUME],
             "publisher": [],
         }
         self.roles = {name: Role(name, command) for name, command in commands.items()}
         self.tend()
+
+    @staticmethod
+    def eventbus(*arguments: str) -> list[str]:
+        """Return a command of `eventbus`."""
+        return [PYTHON, "-c", COMMAND, *arguments]
+
+    def start(self, command: list[str], log: str) -> subprocess.Popen[bytes]:
+        """Start a process of the run that nobody brings back; its log is the caller's to read."""
+        with open(self.folder / log, "ab") as output:
+            return subprocess.Popen(
+                command, env={**self.environment, "PYTHONPATH": str(ROOT)}, cwd=self.folder,
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            )  # fmt: skip
 
     @property
     def journal(self) -> Path:
@@ -139,11 +153,7 @@ class Cast:
                 PYTHON, "-m", "tests.chaos.publisher", str(self.seed), str(self._published()), str(self.per_second)
             ]  # fmt: skip
         role.starts += 1
-        with open(self.folder / f"{role.name}.log", "ab") as log:
-            role.process = subprocess.Popen(
-                role.command, env={**self.environment, "PYTHONPATH": str(ROOT)}, cwd=self.folder,
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            )  # fmt: skip
+        role.process = self.start(role.command, f"{role.name}.log")
 
     def _published(self) -> int:
         """The first brief of the plan that was not acknowledged."""

@@ -2,189 +2,243 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from itertools import islice, pairwise
-from typing import Any
-
-from sqlalchemy import text
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 from store.recount import recount
 from store.tables import delivery_statistics, event_statistics
-from tests.chaos.journal import read
-from tests.chaos.plan import briefs, is_doomed
-from tests.chaos.stage import AGENTS, NAMESPACE, Stage
+from tests.chaos.evidence import Evidence, Row
+from tests.chaos.faults import FAULTS
+from tests.chaos.plan import is_doomed
+from tests.chaos.stage import AGENTS, NAMESPACE
 
-TYPES = {
+HEARS = {
     "Director": ("BRIEF",), "Painter": ("SHOT",), "Keeper": ("SHOT",), "Biller": ("IMAGE",), "Doomed": ("BRIEF",),
-    "Editor": ("BRIEF",), "Listener": ("BRIEF", "SHOT", "IMAGE", "CUT", "CHARGED"),
+    "Editor": ("BRIEF",), "Listener": ("BRIEF", "SHOT", "IMAGE", "CUT", "CHARGED"), "Herald": ("IMAGE", "CUT"),
+    "Victim": ("DEADLY",),
 }  # fmt: skip
+POISONED = ("Painter", "Listener", "Director")
+MOST_STARTS = 3
 SHOWN = 5
-SILENCING = {"kill", "freeze", "stall", "refuse", "pause clients", "kill valkey", "memory full", "read only", "cut",
-             "kill clients", "drop replies"}  # fmt: skip
-"""Faults after which a lease may run out."""
 
 
-class Checker:
-    """Reads everything once, and compares."""
+class Violation(NamedTuple):
+    """One thing that does not hold: the rule, by its name, and a sentence."""
 
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
-        self.journal = list(read(stage.cast.journal))
-        self.acknowledged = {line["event"]: line for line in self.journal if line["word"] == "acknowledged"}
-        with stage.engine.connect() as connection:
-            self.events = self._rows(connection, "SELECT * FROM events WHERE namespace = :n ORDER BY position")
-            self.deliveries = self._rows(connection, "SELECT * FROM deliveries WHERE namespace = :n")
-            self.outcomes = self._rows(connection, "SELECT * FROM outcomes WHERE namespace = :n ORDER BY position")
-            self.effects = self._rows(connection, "SELECT * FROM chaos_effects")
-        self.caused: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        for event in self.events:
-            self.caused[event["causation_id"]].append(event)
+    rule: str
+    says: str
 
-    def violations(self) -> list[str]:
-        """Return what does not hold; empty: everything does."""
-        found = []
-        for rule in (
-            self._comes_to_rest, self._publishes_are_stored, self._deliveries_end_once, self._returned_once,
-            self._joined_once, self._order, self._effects_once, self._statistics, self._nothing_left,
-        ):  # fmt: skip
-            broken = list(rule())
-            found += broken[:SHOWN]
-            if len(broken) > SHOWN:
-                found.append(f"... and {len(broken) - SHOWN} more of the last kind")
-        return found
 
-    def _comes_to_rest(self) -> Iterator[str]:
-        if self._stage.quiet_after_s is None:
-            yield f"Processes live and work waits: {self._stage.left}."
+def violations(evidence: Evidence) -> list[Violation]:
+    """Return what does not hold, of each rule the first few; empty: everything does."""
+    found = []
+    for name, rule in RULES.items():
+        broken = [Violation(name, says) for says in rule(evidence)]
+        found += broken[:SHOWN]
+        if len(broken) > SHOWN:
+            found.append(Violation(name, f"... and {len(broken) - SHOWN} more of this kind"))
+    return found
 
-    def _publishes_are_stored(self) -> Iterator[str]:
-        stored = Counter(event["event_id"] for event in self.events)
-        for event_id in self.acknowledged:
-            if stored[event_id] != 1:
-                yield f"{event_id} was acknowledged, and is in the store {stored[event_id]} times."
-        for event_id, count in stored.items():
-            if count > 1 and event_id not in self.acknowledged:
-                yield f"{event_id} is in the store {count} times."
 
-    def _deliveries_end_once(self) -> Iterator[str]:
-        states = {(d["event_position"], d["subscriber"]): d["state"] for d in self.deliveries}
-        ends = Counter(
-            (o["event_position"], o["subscriber"]) for o in self.outcomes if o["state"] in ("done", "dead", "discarded")
-        )
-        if (
-            lost := sum(o["state"] == "lost" for o in self.outcomes)
-            if not SILENCING & self._stage.suffered.keys()
-            else 0
-        ):
-            yield f"{lost} deliveries were taken from workers that nothing had silenced."
-        numbers = {brief.event_id: brief.number for brief in islice(briefs(self._stage.seed), self._most())}
-        for event in self.events:
-            for agent in AGENTS:
-                if event["type"] not in TYPES[agent]:
-                    continue
-                key = (event["position"], agent)
-                state = states.get(key)
-                meant = "dead" if agent == "Doomed" and is_doomed(numbers[event["event_id"]]) else "done"
-                if state != meant:
-                    yield f"{agent} should have ended {event['event_id']} ({event['type']}) as {meant}; it is {state}."
-                elif ends[key] != 1:
-                    yield f"{agent} ended {event['event_id']} {ends[key]} times."
+def _rest(evidence: Evidence) -> Iterator[str]:
+    if evidence.stage.quiet_after_s is None:
+        yield f"Processes live and work waits: {evidence.stage.left}."
 
-    def _returned_once(self) -> Iterator[str]:
-        for brief in islice(briefs(self._stage.seed), self._most()):
-            if brief.event_id not in self.acknowledged:
+
+def _stored_once(evidence: Evidence) -> Iterator[str]:
+    for event_id in [*evidence.acknowledged, *evidence.stage.deadly]:
+        if evidence.stored[event_id] != 1 and event_id not in evidence.lost:
+            yield f"{event_id} was acknowledged, and is in the store {evidence.stored[event_id]} times."
+    for event_id, count in evidence.stored.items():
+        if count > 1 and event_id not in evidence.acknowledged:
+            yield f"{event_id} is in the store {count} times."
+
+
+def _undisturbed(evidence: Evidence) -> Iterator[str]:
+    """Where neither a fault nor a machine that had no time for it silences anybody, no lease runs out."""
+    stage = evidence.stage
+    silenced = any(FAULTS[one.name].silences for one in stage.suffered) or stage.held_up_s > stage.lease_s / 4
+    lost = sum(outcome["state"] == "lost" for outcome in evidence.outcomes)
+    if lost and not silenced:
+        yield f"{lost} deliveries were taken from workers that nothing had silenced."
+
+
+def _ended_once(evidence: Evidence) -> Iterator[str]:
+    states = {(d["event_position"], d["subscriber"]): d["state"] for d in evidence.deliveries}
+    final = ("done", "dead", "discarded")
+    ends = Counter((o["event_position"], o["subscriber"]) for o in evidence.outcomes if o["state"] in final)
+    for event in evidence.events:
+        for agent in AGENTS:
+            if event["type"] not in HEARS[agent] or not _is_owed(evidence, agent, event, states):
                 continue
-            caused = Counter(event["type"] for event in self.caused[brief.event_id])
-            if caused["SHOT"] != brief.shots:
-                yield f"{brief.event_id} should have caused {brief.shots} shots; it caused {caused['SHOT']}."
-        for event in self.events:
-            wanted = {"SHOT": "IMAGE", "IMAGE": "CHARGED"}.get(event["type"])
-            count = sum(effect["type"] == wanted for effect in self.caused[event["event_id"]]) if wanted else 1
-            if count != 1:
-                yield f"{event['event_id']} ({event['type']}) should have caused one {wanted}; it caused {count}."
-
-    def _joined_once(self) -> Iterator[str]:
-        for brief in islice(briefs(self._stage.seed), self._most()):
-            cuts = [event for event in self.caused[brief.event_id] if event["type"] == "CUT"]
-            if brief.event_id not in self.acknowledged:
-                continue
-            if len(cuts) != 1:
-                yield f"{brief.event_id} should have one CUT; it has {len(cuts)}."
-            elif (shots := _json(cuts[0]["payload"])["shots"]) != list(range(brief.shots)):
-                yield f"The CUT of {brief.event_id} joined the shots {shots}, of {brief.shots}."
-
-    def _order(self) -> Iterator[str]:
-        """Done in history order per project; no two attempts of one project that both ended well overlapped."""
-        of = {event["position"]: event for event in self.events}
-        last: dict[str, int] = {}
-        for outcome in self.outcomes:
-            if outcome["subscriber"] != "Keeper" or outcome["state"] != "done":
-                continue
-            if outcome["event_position"] not in of:
-                yield f"Keeper ended an event at {outcome['event_position']} that the store lacks."
-                continue
-            project, position = of[outcome["event_position"]]["project_id"], outcome["event_position"]
-            if position < last.get(project, 0):
-                yield f"Keeper ended {of[position]['event_id']} of {project} after a later event of it."
-            last[project] = max(position, last.get(project, 0))
-        yield from self._overlaps()
-
-    def _overlaps(self) -> Iterator[str]:
-        """Whoever was frozen runs on for a moment as a zombie: its attempts are left out, for they are refused."""
-        open_attempts: dict[tuple[int, str], dict[str, Any]] = {}
-        spans: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
-        for line in self.journal:
-            key = (line["pid"], line.get("delivery", ""))
-            if line["word"] == "begins":
-                open_attempts[key] = line
-            elif line["word"] == "ends" and (begun := open_attempts.pop(key, None)):
-                spans[line["project"]].append((begun["at"], line["at"], line["event"]))
-        for project, some in spans.items():
-            for (_, ended, one), (begun, _, other) in pairwise(sorted(some)):
-                if begun < ended and one != other and ended - begun < self._stage.lease_s / 2:
-                    yield f"Keeper handled {one} and {other} of {project} at the same time."
-
-    def _effects_once(self) -> Iterator[str]:
-        effects = Counter(effect["event_id"] for effect in self.effects)
-        for event in self.events:
-            if event["type"] == "IMAGE" and effects[event["event_id"]] != 1:
-                yield f"The effects of {event['event_id']} are in the database {effects[event['event_id']]} times."
-
-    def _statistics(self) -> Iterator[str]:
-        for table in (event_statistics, delivery_statistics):
-            before = self._content(table.name)
-            recount(self._stage.engine, NAMESPACE)
-            if before != (after := self._content(table.name)):
-                differ = sum(one != other for one, other in zip(before, after, strict=False))
-                yield f"{table.name} differs from adding up again ({differ + abs(len(before) - len(after))} rows)."
-
-    def _nothing_left(self) -> Iterator[str]:
-        stage = self._stage
-        for name in AGENTS:
-            for what in ("held", "suspects"):
-                if count := stage.redis.hlen(stage.keys(what, name)):
-                    yield f"{count} entries are left in {what} of {name}."
-            if lanes := list(stage.redis.scan_iter(f"{stage.keys('lane', name)}:*", count=1000)):
-                yield f"{len(lanes)} lanes of {name} are left."
-        last = max((event["position"] for event in self.events), default=0)
-        clock = int(stage.redis.get(stage.keys("clock")) or 0)
-        if clock < last:
-            yield f"The clock stands at {clock}, before the last event's position {last}."
-
-    def _most(self) -> int:
-        return max((line["number"] for line in self.acknowledged.values()), default=-1) + 100
-
-    def _content(self, table: str) -> list[str]:
-        with self._stage.engine.connect() as connection:
-            return sorted(map(str, self._rows(connection, f"SELECT * FROM {table} WHERE namespace = :n")))
-
-    def _rows(self, connection: Any, sql: str) -> list[dict[str, Any]]:
-        found = connection.execute(text(sql), {"n": NAMESPACE} if ":n" in sql else {})
-        return [dict(row) for row in found.mappings()]
+            key = (event["position"], agent)
+            state, meant = states.get(key), _meant(agent, event)
+            if state != meant:
+                yield f"{agent} should have ended {event['event_id']} ({event['type']}) as {meant}; it is {state}."
+            elif ends[key] != 1 and not (ends[key] and evidence.may_run_again(event["position"])):
+                yield f"{agent} ended {event['event_id']} {ends[key]} times."
 
 
-def _json(value: object) -> Any:
-    import json
+def _is_owed(evidence: Evidence, agent: str, event: Row, states: dict[tuple[int, str], str]) -> bool:
+    """Whether an agent must have had an event: Herald comes with a release, and hears what comes after that."""
+    if agent != "Herald" or (event["position"], agent) in states:
+        return True
+    since = evidence.stage.known_since.get(event["type"])
+    return since is not None and event["position"] > since
 
-    return json.loads(value) if isinstance(value, str) else value
+
+def _meant(agent: str, event: Row) -> str:
+    doomed = agent == "Doomed" and is_doomed(_payload(event)["number"])
+    return "dead" if doomed or agent == "Victim" else "done"
+
+
+def _starts(evidence: Evidence) -> Iterator[str]:
+    """What kills whoever handles it is given up after three starts."""
+    starts = Counter(line["event"] for line in evidence.journal if line["word"] == "dies")
+    for event_id, count in starts.items():
+        if count > MOST_STARTS and not evidence.stage.losses:
+            yield f"{event_id}, which kills its worker, was started {count} times."
+
+
+def _poison(evidence: Evidence) -> Iterator[str]:
+    """What nobody can read is a dead letter of its own."""
+    stage = evidence.stage
+    kept = sum(stage.redis.xlen(stage.keys("dead", agent)) for agent in POISONED)
+    if kept < stage.poisoned:
+        yield f"Of {stage.poisoned} entries that nobody can read {kept} are dead letters."
+
+
+def _returned_once(evidence: Evidence) -> Iterator[str]:
+    for brief in evidence.briefs():
+        if brief.event_id not in evidence.acknowledged or brief.event_id in evidence.lost:
+            continue
+        shots = sum(event["type"] == "SHOT" for event in evidence.caused[brief.event_id])
+        if shots + evidence.lost_of(brief.event_id, "SHOT") != brief.shots:
+            yield f"{brief.event_id} should have caused {brief.shots} shots; it caused {shots}."
+    for event in evidence.events:
+        wanted = {"SHOT": "IMAGE", "IMAGE": "CHARGED"}.get(event["type"])
+        if wanted is None:
+            continue
+        count = sum(effect["type"] == wanted for effect in evidence.caused[event["event_id"]])
+        if count + evidence.lost_of(event["event_id"], wanted) != 1:
+            yield f"{event['event_id']} ({event['type']}) should have caused one {wanted}; it caused {count}."
+
+
+def _joined_once(evidence: Evidence) -> Iterator[str]:
+    for brief in evidence.briefs():
+        if brief.event_id not in evidence.acknowledged or brief.event_id in evidence.lost:
+            continue
+        cuts = [event for event in evidence.caused[brief.event_id] if event["type"] == "CUT"]
+        if len(cuts) + evidence.lost_of(brief.event_id, "CUT") != 1:
+            yield f"{brief.event_id} should have one CUT; it has {len(cuts)}."
+        elif cuts:
+            yield from _joined_all(evidence, brief.event_id, brief.shots, cuts[0])
+
+
+def _joined_all(evidence: Evidence, brief: str, shots: int, cut: Row) -> Iterator[str]:
+    """A join has all that it waits for; one that was put back says that what it had seen is lost."""
+    joined = _payload(cut)
+    of_it = [shot for shot in evidence.caused[brief] if shot["type"] == "SHOT"]
+    lost = evidence.lost_of(brief, "SHOT") + sum(evidence.lost_of(shot["event_id"], "IMAGE") for shot in of_it)
+    if joined["why"] == "lost" and evidence.stage.losses:
+        lost = shots
+    seen = joined["shots"]
+    if len(set(seen)) != len(seen) or not set(seen) <= set(range(shots)) or len(seen) + lost < shots:
+        yield f"The CUT of {brief} joined the shots {seen}, of {shots}."
+
+
+def _order(evidence: Evidence) -> Iterator[str]:
+    """Done in history order per project; no two attempts of one project that both ended well overlapped."""
+    of = {event["position"]: event for event in evidence.events}
+    last: dict[str, int] = {}
+    ended = set()
+    for outcome in evidence.outcomes:
+        position = outcome["event_position"]
+        if outcome["subscriber"] != "Keeper" or outcome["state"] != "done" or position in ended:
+            continue
+        ended.add(position)
+        if position not in of:
+            if not evidence.stage.losses:
+                yield f"Keeper ended an event at {position} that the store lacks."
+            continue
+        project = of[position]["project_id"]
+        latest = last.get(project, 0)
+        if position < latest and not evidence.may_be_overtaken(position, latest):
+            yield f"Keeper ended {of[position]['event_id']} of {project} after a later event of it."
+        last[project] = max(position, latest)
+    yield from _overlaps(evidence)
+
+
+def _overlaps(evidence: Evidence) -> Iterator[str]:
+    """Whoever was frozen runs on for a moment as a zombie: its attempts are left out, for they are refused.
+
+    So are those that ran when Redis forgot who held their project.
+    """
+    open_attempts: dict[tuple[int, str], Row] = {}
+    spans: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
+    for line in evidence.journal:
+        key = (line["pid"], line.get("delivery", ""))
+        if line["word"] == "begins":
+            open_attempts[key] = line
+        elif line["word"] == "ends" and (begun := open_attempts.pop(key, None)):
+            spans[line["project"]].append((begun["at"], line["at"], line["event"]))
+    for project, some in spans.items():
+        for (began, ended, one), (begun, _, other) in pairwise(sorted(some)):
+            forgotten = any(began < loss.at < ended for loss in evidence.stage.losses)
+            if begun < ended and one != other and ended - begun < evidence.stage.lease_s / 2 and not forgotten:
+                yield f"Keeper handled {one} and {other} of {project} at the same time."
+
+
+def _effects_once(evidence: Evidence) -> Iterator[str]:
+    effects = Counter(effect["event_id"] for effect in evidence.effects)
+    for event in evidence.events:
+        if event["type"] == "IMAGE" and effects[event["event_id"]] != 1:
+            yield f"The effects of {event['event_id']} are in the database {effects[event['event_id']]} times."
+
+
+def _statistics(evidence: Evidence) -> Iterator[str]:
+    for table in (event_statistics, delivery_statistics):
+        query = f"SELECT * FROM {table.name} WHERE namespace = :n"
+        before = sorted(map(str, evidence.rows(query)))
+        recount(evidence.stage.engine, NAMESPACE)
+        if before != (after := sorted(map(str, evidence.rows(query)))):
+            differ = sum(one != other for one, other in zip(before, after, strict=False))
+            yield f"{table.name} differs from adding up again ({differ + abs(len(before) - len(after))} rows)."
+
+
+def _nothing_left(evidence: Evidence) -> Iterator[str]:
+    stage = evidence.stage
+    for name in AGENTS:
+        for what in ("held", "suspects"):
+            if count := stage.redis.hlen(stage.keys(what, name)):
+                yield f"{count} entries are left in {what} of {name}."
+        if lanes := list(stage.redis.scan_iter(f"{stage.keys('lane', name)}:*", count=1000)):
+            yield f"{len(lanes)} lanes of {name} are left."
+    last = max((event["position"] for event in evidence.events), default=0)
+    clock = int(stage.redis.get(stage.keys("clock")) or 0)
+    if clock < last:
+        yield f"The clock stands at {clock}, before the last event's position {last}."
+
+
+def _payload(event: Row) -> Any:
+    payload = event["payload"]
+    return json.loads(payload) if isinstance(payload, str) else payload
+
+
+RULES: dict[str, Callable[[Evidence], Iterator[str]]] = {
+    "comes to rest": _rest,
+    "stored once": _stored_once,
+    "leases of the living hold": _undisturbed,
+    "ended once": _ended_once,
+    "returned once": _returned_once,
+    "joined once": _joined_once,
+    "in order": _order,
+    "effects once": _effects_once,
+    "killers are given up": _starts,
+    "poison is set aside": _poison,
+    "statistics": _statistics,
+    "nothing left": _nothing_left,
+}

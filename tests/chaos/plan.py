@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ from events.event import Event
 
 PROJECTS = 6
 WAYS = ("single", "single", "many", "many", "many", "delayed", "outbox")
+VARIABLE = "CHAOS_WITHOUT"
+KINDS = ("causing", "many", "delayed", "outbox", "failing", "doomed", "long")
+"""Kinds of work that a run can be made without, the largest first; the rest of the plan stays as it is."""
 
 
 @dataclass(frozen=True)
@@ -46,20 +50,26 @@ def briefs(seed: int) -> Iterator[Brief]:
     rng, number = random.Random(seed), 0
     while True:
         project = f"P{rng.randrange(PROJECTS)}"
-        yield Brief(number, project, rng.randint(0, 3), rng.choice(WAYS), seed)
+        shots, way = rng.randint(0, 3), rng.choice(WAYS)
+        yield Brief(number, project, shots * has("causing"), way if has(way) else "single", seed)
         number += 1
+
+
+def has(kind: str) -> bool:
+    """Whether this run has a kind of work."""
+    return kind not in os.environ.get(VARIABLE, "").split(",")
 
 
 def is_doomed(number: int) -> bool:
     """Whether one agent fails on this brief until it is given up."""
-    return number % 5 == 0
+    return number % 5 == 0 and has("doomed")
 
 
 def is_long(number: int) -> bool:
     """Whether an agent handles this brief for longer than a lease."""
-    return number % 40 == 7
+    return number % 40 == 7 and has("long")
 
 
 def fails_first(event_id: str) -> bool:
     """Whether agents fail on the first attempt at an event."""
-    return sum(event_id.encode()) % 4 == 0
+    return sum(event_id.encode()) % 4 == 0 and has("failing")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import signal
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -16,21 +14,44 @@ from pathlib import Path
 import redis
 from sqlalchemy import Engine, text
 
+from events.bus import EventBus
+from events.errors import EventBusError
+from events.event import Event
 from events.keys import Keys
 from events.settings import Settings, variable
 from store.engine import open_engine
-from tests.chaos import journal, mutations
+from tests.chaos import journal, levers, mutations
 from tests.chaos.app import EFFECTS
 from tests.chaos.cast import Cast
-from tests.chaos.faults import choose, suffer
+from tests.chaos.faults import Step, suffer
+from tests.chaos.levers import AHEAD, Levers
+from tests.chaos.losses import Loss
 from tests.fault_proxy import FaultProxy
 from tests.servers import PostgresServer, migrate
 from tests.valkey_servers import ValkeyServer
 
 NAMESPACE = "chaos"
-AGENTS = ("Director", "Painter", "Keeper", "Biller", "Doomed", "Editor", "Listener")
+AGENTS = ("Director", "Painter", "Keeper", "Biller", "Doomed", "Editor", "Listener", "Herald", "Victim")
 QUIET_WITHIN_S = 90.0
+"""Without anything having ended."""
+LAST_S = 400.0
 SEEN_QUIET = 3
+REPAIR_S = 60.0
+REPAIRS = 3
+TICK_S = 0.1
+FORGOTTEN = "deliveries wait in the store, and nothing does in Redis"
+ALL_CODE = 3
+"""The release that a run comes home to."""
+
+
+@dataclass(frozen=True)
+class Suffered:
+    """A fault that was done: which step of the script, its kind, and from when to when, monotonic seconds."""
+
+    number: int
+    name: str
+    began: float
+    ended: float
 
 
 @dataclass
@@ -39,7 +60,11 @@ class Stage:
 
     Attributes:
         redis, engine: straight to the servers, not by way of the proxy.
-        poisoned: entries written by hand into queues. suffered: faults by name.
+        patience: how many times as long as usual it waits for quiet.
+        poisoned: entries written by hand into queues that Redis still has. deadly: ids of events that kill.
+        losses: what Redis was allowed to forget. repairs: runs of `doctor --repair`.
+        known_since: the position from which on every event of a type has a delivery to Herald.
+        held_up_s: the longest that this process itself was kept from running; others may have been, too.
         quiet_after_s: how long it took after healing until nothing was left to do; None: it did not come to that.
     """
 
@@ -49,11 +74,18 @@ class Stage:
     valkey: ValkeyServer
     proxy: FaultProxy
     cast: Cast
+    levers: Levers
     engine: Engine
     redis: redis.Redis
     postgres: PostgresServer | None = None
+    patience: float = 1.0
     poisoned: int = 0
-    suffered: Counter[str] = field(default_factory=Counter)
+    deadly: list[str] = field(default_factory=list)
+    losses: list[Loss] = field(default_factory=list)
+    repairs: int = 0
+    known_since: dict[str, int] = field(default_factory=dict)
+    held_up_s: float = 0.0
+    suffered: list[Suffered] = field(default_factory=list)
     quiet_after_s: float | None = None
     left: str = ""
 
@@ -68,41 +100,98 @@ class Stage:
     def play(self, seconds: float) -> None:
         """Let things go on for a while."""
         until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
+        while (left := until - (looked := time.monotonic())) > 0:
             self.cast.tend()
-            time.sleep(min(left, 0.1))
+            self._look_for_routes()
+            time.sleep(min(left, TICK_S))
+            self.held_up_s = max(self.held_up_s, time.monotonic() - looked - TICK_S)
 
-    def torment(self, seconds: float, only: list[str]) -> None:
-        """Do seeded faults for so long, with moments of peace between them."""
-        rng, until = random.Random(self.seed * 7919 + 1), time.monotonic() + seconds
-        while time.monotonic() < until:
-            name = choose(rng, only)
-            suffer(self, name, rng)
-            self.suffered[name] += 1
-            self.play(rng.uniform(0.1, 1.5))
+    def suffer(self, step: Step) -> None:
+        """Do one fault, and note it."""
+        began = time.monotonic()
+        suffer(self, step)
+        self.suffered.append(Suffered(step.number, step.name, began, time.monotonic()))
 
     def heal(self) -> None:
-        """Undo every fault: all links flow, all servers answer, all processes run."""
+        """Undo every fault: all links flow, all servers answer, all processes run, and run everything."""
         self.proxy.drop_replies(0)
         self.proxy.stall(False)
         self.proxy.refuse(False)
         self.redis.config_set("maxmemory", 0)
         self.redis.replicaof("NO", "ONE")
-        for kind in ("worker", "fleet", "archiver", "application", "publisher"):
+        self.redis.delete(f"{self.keys.prefix}{AHEAD}")
+        had_releases = any(one.name == "release" for one in self.suffered)
+        self.levers.pull(ahead_s=0.0, is_disk_full=False, **({"release": ALL_CODE} if had_releases else {}))
+        self.signal(signal.SIGCONT, "worker", "fleet", "archiver", "application", "publisher")
+        if had_releases:
+            self.signal(signal.SIGHUP, "fleet")
+            self.signal(signal.SIGTERM, "application")
+
+    def signal(self, number: signal.Signals, *kinds: str) -> None:
+        """Send a signal to every process of some kinds."""
+        for kind in kinds:
             for pid in self.cast.pids(kind):
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGCONT)
+                    os.kill(pid, number)
+
+    def serve_by(self, server: ValkeyServer) -> None:
+        """Let another server take the place of the one behind the proxy, which is ended."""
+        former, self.valkey = self.valkey, server
+        self.redis.close()
+        self.redis = server.client()
+        self.proxy.target = ("127.0.0.1", server.port)
+        self.proxy.cut()
+        former.kill()
+        former.stop()
+
+    def lose(self, loss: Loss) -> None:
+        """Allow for what Redis has just forgotten."""
+        self.losses.append(loss)
+        self.poisoned = 0
+
+    def repair(self) -> None:
+        """Run `eventbus doctor --repair` to its end; what it says is in its log."""
+        self.repairs += 1
+        process = self.cast.start(self.cast.eventbus("doctor", "--repair", "--yes"), "doctor.log")
+        until = time.monotonic() + REPAIR_S * self.patience
+        while process.poll() is None and time.monotonic() < until:
+            self.play(TICK_S)
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+    def publish(self, event: Event) -> None:
+        """Publish an event of the driver's own, until it is acknowledged."""
+        with contextlib.closing(EventBus(self.settings)) as bus:
+            while True:
+                try:
+                    bus.publish_sync(event)
+                    return
+                except EventBusError:
+                    self.play(TICK_S)
 
     def wait_quiet(self) -> None:
-        """Wait until nothing is left to do, several looks in a row."""
-        began, seen = time.monotonic(), 0
-        while time.monotonic() - began < QUIET_WITHIN_S:
+        """Wait until nothing is left to do, several looks in a row; longer, as long as anything ends meanwhile."""
+        began = moved = time.monotonic()
+        seen, repaired, last = 0, 0, ""
+        while time.monotonic() - moved < QUIET_WITHIN_S * self.patience and time.monotonic() - began < LAST_S:
             self.left = self.unfinished()
             seen = 0 if self.left else seen + 1
             if seen == SEEN_QUIET:
                 self.quiet_after_s = time.monotonic() - began
                 return
+            if self.left == FORGOTTEN and self.losses and repaired < REPAIRS:
+                self.repair()
+                repaired += 1
+            if self.left != last:
+                moved, last = time.monotonic(), self.left
             self.play(0.3)
+
+    def _look_for_routes(self) -> None:
+        with contextlib.suppress(redis.RedisError):
+            for kind in {"IMAGE", "CUT"} - self.known_since.keys():
+                if self.redis.sismember(self.keys("routes", kind), "Herald"):
+                    self.known_since[kind] = int(self.redis.get(self.keys("clock")) or 0)
 
     def unfinished(self) -> str:
         """Say what is still to be done; empty when nothing is."""
@@ -130,47 +219,67 @@ class Stage:
             return "events are not archived"
         if outcomes := self.redis.xlen(self.keys("outcomes")):
             return f"{outcomes} outcomes are not archived"
-        return ""
+        with self.engine.connect() as connection:
+            waiting = connection.execute(text("SELECT count(*) FROM deliveries WHERE state = 'waiting'")).scalar()
+        return FORGOTTEN if waiting else ""
 
 
 @contextmanager
 def stage(
-    folder: Path, seed: int, *, database: str, mutation: str = "", workers: int = 2, per_second: float = 60.0
+    folder: Path,
+    seed: int,
+    *,
+    database: str,
+    mutation: str = "",
+    patience: float = 1.0,
+    workers: int = 2,
+    per_second: float = 60.0,
 ) -> Iterator[Stage]:
     """Build a stage and raise the curtain; end everything afterwards.
 
     Args:
-        database: `sqlite` or `postgres`.
+        database: `sqlite` or `postgres`. patience: see `Stage`.
     """
     (folder / "journal").mkdir(parents=True)
     with ExitStack() as stack:
-        postgres = None
-        if database == "postgres":
-            postgres = PostgresServer().start()
-            stack.callback(postgres.stop)
-            url = postgres.create_database()
-        else:
-            url = f"sqlite:///{folder / 'store.db'}"
-        migrate(url)
+        postgres, url = _database(folder, database, stack)
+        engine = open_engine(url, timeout_s=30.0)
+        stack.callback(engine.dispose)
+        with engine.begin() as connection:
+            connection.execute(text(EFFECTS))
         valkey = stack.enter_context(ValkeyServer(aof=True))
         proxy = stack.enter_context(FaultProxy("127.0.0.1", valkey.port))
         settings = Settings(
             redis_url=proxy.url, database_url=url, namespace=NAMESPACE, home=str(folder), lease_s=2.0, timeout_s=3.0,
             history_margin_s=0.0,
         )  # fmt: skip
-        given = {variable(name): str(value) for name, value in vars_of(settings).items() if value is not None}
-        environment = {**os.environ, **given, journal.VARIABLE: str(folder / "journal"), mutations.VARIABLE: mutation}
-        engine = open_engine(url, timeout_s=30.0)
-        stack.callback(engine.dispose)
-        with engine.begin() as connection:
-            connection.execute(text(EFFECTS))
-        client = stack.enter_context(valkey.client())
-        cast = Cast(folder, environment, seed, per_second)
+        hand = Levers(folder / "levers")
+        cast = Cast(folder, _environment(folder, settings, mutation), seed, per_second)
+        now = Stage(
+            folder, seed, settings, valkey, proxy, cast, hand, engine, valkey.client(), postgres, patience=patience
+        )
+        stack.callback(lambda: (now.redis.close(), now.valkey.stop()))
         stack.callback(cast.drop_curtain)
         cast.raise_curtain(workers)
-        yield Stage(folder, seed, settings, valkey, proxy, cast, engine, client, postgres)
+        yield now
 
 
-def vars_of(settings: Settings) -> dict[str, object]:
-    """Return a settings' fields."""
-    return {name: getattr(settings, name) for name in settings.__dataclass_fields__}
+def _database(folder: Path, kind: str, stack: ExitStack) -> tuple[PostgresServer | None, str]:
+    postgres, url = None, f"sqlite:///{folder / 'store.db'}"
+    if kind == "postgres":
+        postgres = PostgresServer().start()
+        stack.callback(postgres.stop)
+        url = postgres.create_database()
+    migrate(url)
+    return postgres, url
+
+
+def _environment(folder: Path, settings: Settings, mutation: str) -> dict[str, str]:
+    fields = {name: getattr(settings, name) for name in settings.__dataclass_fields__}
+    return {
+        **os.environ,
+        **{variable(name): str(value) for name, value in fields.items() if value is not None},
+        journal.VARIABLE: str(folder / "journal"),
+        levers.VARIABLE: str(folder / "levers"),
+        mutations.VARIABLE: mutation,
+    }
