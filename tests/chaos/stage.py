@@ -39,6 +39,9 @@ SEEN_QUIET = 3
 REPAIR_S = 60.0
 REPAIRS = 3
 TICK_S = 0.1
+WAITING = """
+    SELECT count(*) FROM deliveries JOIN events ON events.position = event_position
+    WHERE deliveries.state = 'waiting'"""
 FORGOTTEN = "deliveries wait in the store, and nothing does in Redis"
 ALL_CODE = 3
 """The release that a run comes home to."""
@@ -220,7 +223,7 @@ class Stage:
         if outcomes := self.redis.xlen(self.keys("outcomes")):
             return f"{outcomes} outcomes are not archived"
         with self.engine.connect() as connection:
-            waiting = connection.execute(text("SELECT count(*) FROM deliveries WHERE state = 'waiting'")).scalar()
+            waiting = connection.execute(text(WAITING)).scalar()
         return FORGOTTEN if waiting else ""
 
 
