@@ -13,7 +13,7 @@ from store.tables import delivery_statistics, event_statistics
 from tests.chaos.evidence import Evidence, Row
 from tests.chaos.faults import FAULTS
 from tests.chaos.plan import is_doomed
-from tests.chaos.stage import AGENTS, NAMESPACE
+from tests.chaos.stage import AGENTS, NAMESPACE, OF_RELEASES
 
 HEARS = {
     "Director": ("BRIEF",), "Painter": ("SHOT",), "Keeper": ("SHOT",), "Biller": ("IMAGE",), "Doomed": ("BRIEF",),
@@ -75,7 +75,8 @@ def _ended_once(evidence: Evidence) -> Iterator[str]:
             if event["type"] not in HEARS[agent] or not _is_owed(evidence, agent, event, states):
                 continue
             key = (event["position"], agent)
-            state, meant = states.get(key), _meant(agent, event)
+            state = states.get(key)
+            meant = "dead" if evidence.is_blamed(event, agent) else _meant(agent, event)
             if state != meant:
                 yield f"{agent} should have ended {event['event_id']} ({event['type']}) as {meant}; it is {state}."
             elif ends[key] != 1 and not (ends[key] and evidence.may_run_again(event["position"])):
@@ -83,10 +84,11 @@ def _ended_once(evidence: Evidence) -> Iterator[str]:
 
 
 def _is_owed(evidence: Evidence, agent: str, event: Row, states: dict[tuple[int, str], str]) -> bool:
-    """Whether an agent must have had an event: Herald comes with a release, and hears what comes after that."""
-    if agent != "Herald" or (event["position"], agent) in states:
+    """Whether an agent must have had an event: what comes with a release has what is published after that."""
+    route = (agent, event["type"])
+    if route not in OF_RELEASES or (event["position"], agent) in states:
         return True
-    since = evidence.stage.known_since.get(event["type"])
+    since = evidence.stage.known_since.get(route)
     return since is not None and event["position"] > since
 
 
@@ -116,11 +118,13 @@ def _returned_once(evidence: Evidence) -> Iterator[str]:
         if brief.event_id not in evidence.acknowledged or brief.event_id in evidence.lost:
             continue
         shots = sum(event["type"] == "SHOT" for event in evidence.caused[brief.event_id])
+        if not shots and evidence.is_blamed(evidence.of[brief.event_id], "Director"):
+            continue
         if shots + evidence.lost_of(brief.event_id, "SHOT") != brief.shots:
             yield f"{brief.event_id} should have caused {brief.shots} shots; it caused {shots}."
     for event in evidence.events:
-        wanted = {"SHOT": "IMAGE", "IMAGE": "CHARGED"}.get(event["type"])
-        if wanted is None:
+        agent, wanted = {"SHOT": ("Painter", "IMAGE"), "IMAGE": ("Biller", "CHARGED")}.get(event["type"], ("", ""))
+        if not wanted or evidence.is_blamed(event, agent):
             continue
         count = sum(effect["type"] == wanted for effect in evidence.caused[event["event_id"]])
         if count + evidence.lost_of(event["event_id"], wanted) != 1:
@@ -132,6 +136,8 @@ def _joined_once(evidence: Evidence) -> Iterator[str]:
         if brief.event_id not in evidence.acknowledged or brief.event_id in evidence.lost:
             continue
         cuts = [event for event in evidence.caused[brief.event_id] if event["type"] == "CUT"]
+        if not cuts and evidence.is_blamed(evidence.of[brief.event_id], "Editor"):
+            continue
         if len(cuts) + evidence.lost_of(brief.event_id, "CUT") != 1:
             yield f"{brief.event_id} should have one CUT; it has {len(cuts)}."
         elif cuts:
@@ -142,8 +148,10 @@ def _joined_all(evidence: Evidence, brief: str, shots: int, cut: Row) -> Iterato
     """A join has all that it waits for; one that was put back says that what it had seen is lost."""
     joined = _payload(cut)
     of_it = [shot for shot in evidence.caused[brief] if shot["type"] == "SHOT"]
-    lost = evidence.lost_of(brief, "SHOT") + sum(evidence.lost_of(shot["event_id"], "IMAGE") for shot in of_it)
-    if joined["why"] == "lost" and evidence.stage.losses:
+    lost = evidence.lost_of(brief, "SHOT") + sum(
+        evidence.lost_of(shot["event_id"], "IMAGE") + evidence.is_blamed(shot, "Painter") for shot in of_it
+    )
+    if (joined["why"] == "lost" and evidence.stage.losses) or evidence.is_blamed(evidence.of[brief], "Director"):
         lost = shots
     seen = joined["shots"]
     if len(set(seen)) != len(seen) or not set(seen) <= set(range(shots)) or len(seen) + lost < shots:
@@ -195,7 +203,9 @@ def _overlaps(evidence: Evidence) -> Iterator[str]:
 def _effects_once(evidence: Evidence) -> Iterator[str]:
     effects = Counter(effect["event_id"] for effect in evidence.effects)
     for event in evidence.events:
-        if event["type"] == "IMAGE" and effects[event["event_id"]] != 1:
+        if event["type"] != "IMAGE" or (not effects[event["event_id"]] and evidence.is_blamed(event, "Biller")):
+            continue
+        if effects[event["event_id"]] != 1:
             yield f"The effects of {event['event_id']} are in the database {effects[event['event_id']]} times."
 
 

@@ -15,6 +15,8 @@ from tests.chaos.plan import Brief, briefs
 from tests.chaos.stage import NAMESPACE, Stage
 
 Row = dict[str, Any]
+BLAME = "It killed its worker three times"
+MOST_DEATHS = 3
 
 
 class Evidence:
@@ -23,8 +25,10 @@ class Evidence:
     Attributes:
         journal: lines of all processes, by time. acknowledged: those of acknowledged briefs, by id.
         events, outcomes, deliveries, effects: rows of the store and of the application; the first two by position.
-        caused: events by the id of their cause.
+        of: events by id. caused: events by the id of their cause.
         lost: what may be lost and is not in the store, by id.
+        blamed: deliveries, by their event's position and their subscriber, that ended as dead letters because three
+            workers died while they ran; whoever killed them.
     """
 
     def __init__(self, stage: Stage) -> None:
@@ -35,6 +39,7 @@ class Evidence:
         self.deliveries = self.rows("SELECT * FROM deliveries WHERE namespace = :n")
         self.outcomes = self.rows("SELECT * FROM outcomes WHERE namespace = :n ORDER BY position")
         self.effects = self.rows("SELECT * FROM chaos_effects")
+        self.of = {event["event_id"]: event for event in self.events}
         self.stored = Counter(event["event_id"] for event in self.events)
         self.caused: dict[str, list[Row]] = defaultdict(list)
         for event in self.events:
@@ -45,6 +50,7 @@ class Evidence:
             for one in loss.events.values()
             if one.event_id not in self.stored
         }
+        self.blamed = self._blamed()
         self._lost_of: dict[str | None, list[Lost]] = defaultdict(list)
         for one in self.lost.values():
             self._lost_of[one.cause].append(one)
@@ -65,6 +71,20 @@ class Evidence:
     def may_be_overtaken(self, position: int, by: int) -> bool:
         """Whether what was at a position may have been put back after something later was published."""
         return any(position <= loss.clock < by for loss in self.stage.losses)
+
+    def is_blamed(self, event: Row, subscriber: str) -> bool:
+        """Whether a subscriber has given an event up because three workers died of it, or beside it."""
+        return (event["position"], subscriber) in self.blamed
+
+    def _blamed(self) -> set[tuple[int, str]]:
+        deaths: Counter[tuple[int, str]] = Counter()
+        blamed = set()
+        for outcome in self.outcomes:
+            key = (outcome["event_position"], outcome["subscriber"])
+            deaths[key] += outcome["state"] == "lost"
+            if outcome["state"] == "dead" and outcome["error"].startswith(BLAME) and deaths[key] >= MOST_DEATHS:
+                blamed.add(key)
+        return blamed
 
     def rows(self, sql: str) -> list[Row]:
         """Return rows of the namespace, `:n`."""

@@ -19,7 +19,7 @@ from tests.chaos.report import screen
 from tests.chaos.stage import Stage, stage
 from tests.chaos.tally import Tally, counted
 
-PRELUDE_S = 3.0
+PRELUDE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,7 @@ def perform(run: Run, keep: Path | None = None) -> Verdict:
 
 
 def _play(run: Run, now: Stage) -> None:
+    now.wait_for_curtain()
     now.play(PRELUDE_S)
     until = time.monotonic() + run.minutes * 60
     for step in run.chosen(most=10_000):

@@ -32,9 +32,13 @@ from tests.valkey_servers import ValkeyServer
 
 NAMESPACE = "chaos"
 AGENTS = ("Director", "Painter", "Keeper", "Biller", "Doomed", "Editor", "Listener", "Herald", "Victim")
+OF_RELEASES = (("Herald", "IMAGE"), ("Herald", "CUT"), ("Doomed", "BRIEF"), ("Listener", "CUT"))
+"""Subscriptions that not every release has."""
+READERS = 3
 QUIET_WITHIN_S = 90.0
 """Without anything having ended."""
 LAST_S = 400.0
+CURTAIN_S = 60.0
 SEEN_QUIET = 3
 REPAIR_S = 60.0
 REPAIRS = 3
@@ -66,7 +70,7 @@ class Stage:
         patience: how many times as long as usual it waits for quiet.
         poisoned: entries written by hand into queues that Redis still has. deadly: ids of events that kill.
         losses: what Redis was allowed to forget. repairs: runs of `doctor --repair`.
-        known_since: the position from which on every event of a type has a delivery to Herald.
+        known_since: of subscriptions of releases, the position from which on they have every event.
         held_up_s: the longest that this process itself was kept from running; others may have been, too.
         quiet_after_s: how long it took after healing until nothing was left to do; None: it did not come to that.
     """
@@ -86,7 +90,7 @@ class Stage:
     deadly: list[str] = field(default_factory=list)
     losses: list[Loss] = field(default_factory=list)
     repairs: int = 0
-    known_since: dict[str, int] = field(default_factory=dict)
+    known_since: dict[tuple[str, str], int] = field(default_factory=dict)
     held_up_s: float = 0.0
     suffered: list[Suffered] = field(default_factory=list)
     quiet_after_s: float | None = None
@@ -108,6 +112,14 @@ class Stage:
             self._look_for_routes()
             time.sleep(min(left, TICK_S))
             self.held_up_s = max(self.held_up_s, time.monotonic() - looked - TICK_S)
+
+    def wait_for_curtain(self) -> None:
+        """Wait until all worker processes and the application have read, and something is published."""
+        until = time.monotonic() + CURTAIN_S * self.patience
+        while time.monotonic() < until and not (
+            self.redis.zcard(self.keys("workers")) >= READERS and self.redis.exists(self.keys("history"))
+        ):
+            self.play(TICK_S)
 
     def suffer(self, step: Step) -> None:
         """Do one fault, and note it."""
@@ -192,9 +204,9 @@ class Stage:
 
     def _look_for_routes(self) -> None:
         with contextlib.suppress(redis.RedisError):
-            for kind in {"IMAGE", "CUT"} - self.known_since.keys():
-                if self.redis.sismember(self.keys("routes", kind), "Herald"):
-                    self.known_since[kind] = int(self.redis.get(self.keys("clock")) or 0)
+            for route in set(OF_RELEASES) - self.known_since.keys():
+                if self.redis.sismember(self.keys("routes", route[1]), route[0]):
+                    self.known_since[route] = int(self.redis.get(self.keys("clock")) or 0)
 
     def unfinished(self) -> str:
         """Say what is still to be done; empty when nothing is."""

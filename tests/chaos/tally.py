@@ -15,6 +15,7 @@ class Tally:
     Attributes:
         acknowledged: published events, by way. commands: of all processes to Redis.
         deliveries: by state. attempts: outcomes by state. repeats: attempts beyond the first of their delivery.
+        blamed: deliveries that were given up because three workers died while they ran, though it was not their doing.
         faults: by kind. lost: acknowledged and gone. allowed: those of them that Redis was allowed to forget.
         doubled: effects that are there more than once.
         recovery_s: the longest from the end of a fault until a process that hears everything had heard whatever
@@ -27,6 +28,7 @@ class Tally:
     deliveries: Counter[str] = field(default_factory=Counter)
     attempts: Counter[str] = field(default_factory=Counter)
     repeats: int = 0
+    blamed: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     lost: int = 0
     allowed: int = 0
@@ -56,6 +58,7 @@ def counted(evidence: Evidence) -> Tally:
         deliveries=Counter(delivery["state"] for delivery in evidence.deliveries),
         attempts=Counter(outcome["state"] for outcome in evidence.outcomes),
         repeats=len(evidence.outcomes) - len(first),
+        blamed=sum(subscriber != "Victim" for _, subscriber in evidence.blamed),
         faults=Counter(one.name for one in stage.suffered),
         lost=len(gone),
         allowed=sum(event_id in evidence.lost for event_id in gone),

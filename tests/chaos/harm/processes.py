@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import signal
+import time
 from typing import TYPE_CHECKING
 
 from events.event import Event
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from tests.chaos.stage import Stage
 
 KINDS = ("worker", "worker", "worker", "archiver", "application", "publisher", "fleet")
+GIVEN_UP_S = 20.0
 FURTHEST_S = 15.0
 """How far clocks jump: a retry that was put off by a clock that was ahead comes that much later."""
 
@@ -59,11 +61,19 @@ def jump_clocks(stage: Stage, rng: random.Random) -> None:
 
 
 def publish_deadly(stage: Stage, rng: random.Random) -> None:
-    """Publish an event whose handler kills its process, whichever it is."""
+    """Publish an event whose handler kills its process, whichever it is, and wait until it is given up.
+
+    One after another: what runs beside three killers is blamed for the deaths of three workers.
+    """
     number = len(stage.deadly)
     event = Event(event_id=f"EV-{stage.seed}-deadly-{number}", project_id="P0", type="DEADLY", actor="chaos")
+    letters = stage.keys("dead", "Victim")
+    before = stage.redis.xlen(letters)
     stage.publish(event)
     stage.deadly.append(event.event_id)
+    until = time.monotonic() + GIVEN_UP_S
+    while time.monotonic() < until and stage.redis.xlen(letters) == before:
+        stage.play(0.1)
 
 
 def _some_pid(stage: Stage, rng: random.Random, kinds: tuple[str, ...] = KINDS) -> int | None:
