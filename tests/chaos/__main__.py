@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from tests.chaos import table
+from tests.chaos import fixed, table
 from tests.chaos.faults import FAULTS
 from tests.chaos.mutations import MUTATIONS
 from tests.chaos.plan import KINDS
@@ -23,36 +23,42 @@ def main() -> int:
     """Return 0 when all promises held (or all that was to be caught was), 1 otherwise."""
     asked = _parser().parse_args()
     if asked.mutations is not None:
-        return 0 if prove(asked.mutations) else 1
+        return 0 if prove(asked.mutations, perform) else 1
     if asked.table:
         runs = table.runs_for(asked.seeds or [asked.seed], asked.minutes, asked.databases)
         return 0 if table.make(runs, perform) else 1
-    results = [_one(asked, seed) for seed in asked.seeds or [asked.seed]]
-    return 0 if all(results) else 1
+    judge = partial(_holds, keep=asked.keep, shrink_s=asked.shrink_minutes * 60)
+    if asked.fixed:
+        return 0 if fixed.holds(judge, perform) else 1
+    return 0 if all([judge(run) for run in _runs(asked)]) else 1
 
 
-def _one(asked: argparse.Namespace, seed: int) -> bool:
+def _runs(asked: argparse.Namespace) -> list[Run]:
+    steps = None if asked.steps is None else tuple(asked.steps)
     run = Run(
-        seed=seed, minutes=asked.minutes, database=asked.database, only=tuple(asked.only),
-        steps=None if asked.steps is None else tuple(asked.steps), without=tuple(asked.without),
-        mutation=asked.mutation, patience=asked.patience,
-    )  # fmt: skip
-    keep = Path(tempfile.mkdtemp(prefix="eventbus-chaos-")) if asked.keep else None
-    verdict = perform(run, keep)
+        0, asked.minutes, asked.database, tuple(asked.only), steps, tuple(asked.without), asked.mutation, asked.patience
+    )
+    return [replace(run, seed=seed) for seed in asked.seeds or [asked.seed]]
+
+
+def _holds(run: Run, *, keep: bool, shrink_s: float) -> bool:
+    """Do a run, and say all that is to be said of it."""
+    folder = Path(tempfile.mkdtemp(prefix="eventbus-chaos-")) if keep else None
+    verdict = perform(run, folder)
     print(verdict.screen, flush=True)
-    if keep:
-        print(f"Logs and journals: {keep}")
-    if verdict.rules == {"comes to rest"} and (again := _with_patience(run)):
-        verdict = again
+    if folder:
+        print(f"Logs and journals: {folder}")
+    if verdict.rules == {"comes to rest"}:
+        verdict = _with_patience(run)
     if not verdict.violations:
         return True
     print(f"Again: {run.command}", flush=True)
-    if asked.shrink_minutes:
-        _shrink(verdict, asked.shrink_minutes * 60)
+    if shrink_s:
+        _shrink(verdict, shrink_s)
     return False
 
 
-def _with_patience(run: Run) -> Verdict | None:
+def _with_patience(run: Run) -> Verdict:
     """Repeat what only did not come to rest: on a machine without time for it, it needs longer."""
     verdict = perform(replace(run, patience=run.patience * MORE_PATIENCE))
     print(f"With {MORE_PATIENCE:g} times the patience:\n{verdict.screen}", flush=True)
@@ -85,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--shrink-minutes", type=float, default=10.0, help="to look for a shorter history that fails; 0: do not")
     add("--keep", action="store_true", help="keep logs and journals, and say where")
     add("--mutations", nargs="*", choices=sorted(MUTATIONS), metavar="MUTATION", help="prove that each is caught")
+    add("--fixed", action="store_true", help="what is run at every change: fixed seeds, two broken builds")
     add("--table", action="store_true", help="each fault alone and all together; into docs/reliability.md")
     add("--databases", nargs="*", choices=("sqlite", "postgres"), default=["sqlite", "postgres"], help="of --table")
     return parser

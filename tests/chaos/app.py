@@ -29,6 +29,7 @@ from events.event import Event
 from events.joining import Joined
 from store import inbox, outbox
 from store.engine import open_engine
+from tests.chaos import pulse
 from tests.chaos.journal import note
 from tests.chaos.levers import obey, positions
 from tests.chaos.mutations import VARIABLE, plant
@@ -36,6 +37,7 @@ from tests.chaos.plan import fails_first, is_doomed, is_long
 
 plant(os.environ.get(VARIABLE, ""))
 obey()
+pulse.begin()
 RELEASE = positions().release
 bus = EventBus()
 # A run kills often: what is lost with a worker counts as an attempt, and must not use them up.

@@ -60,7 +60,7 @@ def _stored_once(evidence: Evidence) -> Iterator[str]:
 def _undisturbed(evidence: Evidence) -> Iterator[str]:
     """Where neither a fault nor a machine that had no time for it silences anybody, no lease runs out."""
     stage = evidence.stage
-    silenced = any(FAULTS[one.name].silences for one in stage.suffered) or stage.held_up_s > stage.lease_s / 4
+    silenced = any(FAULTS[one.name].silences for one in stage.suffered) or evidence.held_up_s > stage.lease_s / 4
     lost = sum(outcome["state"] == "lost" for outcome in evidence.outcomes)
     if lost and not silenced:
         yield f"{lost} deliveries were taken from workers that nothing had silenced."

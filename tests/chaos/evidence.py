@@ -60,6 +60,12 @@ class Evidence:
         most = max((line["number"] for line in self.acknowledged.values()), default=-1) + 100
         return islice(briefs(self.stage.seed), most)
 
+    @property
+    def held_up_s(self) -> float:
+        """The longest that the driver, or a process of the application, was kept from running."""
+        felt = [float(line["seconds"]) for line in self.journal if line["word"] == "held up"]
+        return max([self.stage.held_up_s, *felt])
+
     def lost_of(self, cause: str, kind: str) -> int:
         """How many events of a type, caused by an event, were lost as they may be."""
         return sum(one.type == kind for one in self._lost_of[cause])

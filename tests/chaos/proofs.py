@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from tests.chaos.mutations import MUTATIONS
-from tests.chaos.run import Run, Verdict, perform
+from tests.chaos.run import Run, Verdict
 
 TARGETS: dict[str, Run] = {
     "ack_before_handling": Run(seed=1, minutes=0.25, only=("kill",)),
@@ -24,28 +24,25 @@ TARGETS: dict[str, Run] = {
     "inbox_outside": Run(seed=8, minutes=0.25, only=("kill",)),
 }
 """The run that catches each mutation."""
-WITHIN_S = 60.0
 TRIES = 3
 """Seeds from the first on: whether a race is lost is for the machine to say."""
 
 
-def prove(names: Iterable[str], say: Callable[[str], None] = print) -> bool:
-    """Run each mutation until it is caught, print a line for each, and return whether all were."""
-    say(f"{'mutation':<22}{'caught':<9}{'after':<9}{'try':<5}by")
-    return all([_proved(name, say) for name in names or MUTATIONS])
+def prove(names: Iterable[str], perform: Callable[[Run], Verdict]) -> bool:
+    """Run each mutation until it is caught, print a line for each, and return whether all were; none named: all."""
+    print(f"{'mutation':<22}{'caught':<9}{'seconds':<9}{'try':<5}by", flush=True)
+    return all([_proved(name, perform) for name in names or MUTATIONS])
 
 
-def _proved(name: str, say: Callable[[str], None]) -> bool:
+def _proved(name: str, perform: Callable[[Run], Verdict]) -> bool:
     for number in range(TRIES):
         began = time.monotonic()
         verdict = perform(run_of(name, number))
         seconds = time.monotonic() - began
         if verdict.violations:
             break
-    say(
-        f"{name:<22}{'yes' if verdict.violations else 'NO':<9}{seconds:<9.0f}{number + 1:<5}"
-        f"{', '.join(sorted(verdict.rules))}"
-    )
+    caught = "yes" if verdict.violations else "NO"
+    print(f"{name:<22}{caught:<9}{seconds:<9.0f}{number + 1:<5}{', '.join(sorted(verdict.rules))}", flush=True)
     return bool(verdict.violations)
 
 
@@ -53,6 +50,3 @@ def run_of(name: str, number: int = 0) -> Run:
     """Return a mutation's run; by its number, one with another seed."""
     target = TARGETS[name]
     return replace(target, mutation=name, seed=target.seed + 100 * number)
-
-
-__all__ = ["TARGETS", "Verdict", "prove", "run_of"]

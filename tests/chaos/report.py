@@ -17,7 +17,8 @@ def screen(evidence: Evidence, tally: Tally, violations: Sequence[Violation], se
     starts = Counter({role.name: role.starts for role in stage.cast.roles.values()})
     database = stage.settings.database_url.partition(":")[0]
     lines = [
-        f"seed {stage.seed}, {database}, {seconds:.0f} s; the checker itself was held up for {stage.held_up_s:.1f} s",
+        f"seed {stage.seed}, {database}, {seconds:.0f} s; no process was kept from running for more than "
+        f"{evidence.held_up_s:.1f} s",
         f"operations  {tally.acknowledged.total()} published ({_counts(tally.acknowledged)})",
         f"            {tally.events} events, {tally.commands} commands to Redis",
         f"faults      {tally.faults.total()} ({_counts(tally.faults)})",
