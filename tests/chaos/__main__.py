@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import tempfile
 from dataclasses import replace
 from functools import partial
@@ -22,6 +23,7 @@ MORE_PATIENCE = 3.0
 def main() -> int:
     """Return 0 when all promises held (or all that was to be caught was), 1 otherwise."""
     asked = _parser().parse_args()
+    signal.signal(signal.SIGTERM, _end)  # else what runs on the stage would outlive it
     if asked.mutations is not None:
         return 0 if prove(asked.mutations, perform) else 1
     if asked.table:
@@ -31,6 +33,10 @@ def main() -> int:
     if asked.fixed:
         return 0 if fixed.holds(judge, perform) else 1
     return 0 if all([judge(run) for run in _runs(asked)]) else 1
+
+
+def _end(*_: object) -> None:
+    raise SystemExit(1)
 
 
 def _runs(asked: argparse.Namespace) -> list[Run]:

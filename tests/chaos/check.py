@@ -46,6 +46,8 @@ def violations(evidence: Evidence) -> list[Violation]:
 def _rest(evidence: Evidence) -> Iterator[str]:
     if evidence.stage.quiet_after_s is None:
         yield f"Processes live and work waits: {evidence.stage.left}."
+    if not evidence.acknowledged:
+        yield "Nothing was published: the machine had no time for it, or the build cannot."
 
 
 def _stored_once(evidence: Evidence) -> Iterator[str]:

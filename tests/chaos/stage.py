@@ -38,7 +38,7 @@ READERS = 3
 QUIET_WITHIN_S = 90.0
 """Without anything having ended."""
 LAST_S = 400.0
-CURTAIN_S = 60.0
+CURTAIN_S = 300.0
 SEEN_QUIET = 3
 REPAIR_S = 60.0
 REPAIRS = 3
@@ -115,7 +115,7 @@ class Stage:
 
     def wait_for_curtain(self) -> None:
         """Wait until all worker processes and the application have read, and something is published."""
-        until = time.monotonic() + CURTAIN_S * self.patience
+        until = time.monotonic() + CURTAIN_S * max(1.0, self.patience)
         while time.monotonic() < until and not (
             self.redis.zcard(self.keys("workers")) >= READERS and self.redis.exists(self.keys("history"))
         ):
