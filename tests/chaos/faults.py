@@ -93,6 +93,6 @@ def script(seed: int, database: str, only: Sequence[str] = ()) -> Iterator[Step]
 
 
 def suffer(stage: Stage, step: Step) -> None:
-    """Do a fault to a stage; a server that is not there yet is left alone."""
-    with contextlib.suppress(redis.RedisError, psycopg2.Error):
+    """Do a fault to a stage; a server that is not there, or does not answer in time, is left alone until it heals."""
+    with contextlib.suppress(redis.RedisError, psycopg2.Error, TimeoutError, AssertionError):
         FAULTS[step.name].harm(stage, step.rng)

@@ -40,7 +40,7 @@ QUIET_WITHIN_S = 90.0
 LAST_S = 400.0
 CURTAIN_S = 300.0
 SEEN_QUIET = 3
-REPAIR_S = 60.0
+REPAIR_S = PUBLISH_S = 60.0
 REPAIRS = 3
 TICK_S = 0.1
 WAITING = """
@@ -132,6 +132,9 @@ class Stage:
         self.proxy.drop_replies(0)
         self.proxy.stall(False)
         self.proxy.refuse(False)
+        if not self.valkey.alive():
+            self.valkey.restart()
+        self.redis.client_unpause()
         self.redis.config_set("maxmemory", 0)
         self.redis.replicaof("NO", "ONE")
         self.redis.delete(f"{self.keys.prefix}{AHEAD}")
@@ -175,15 +178,17 @@ class Stage:
             process.kill()
         process.wait()
 
-    def publish(self, event: Event) -> None:
-        """Publish an event of the driver's own, until it is acknowledged."""
+    def publish(self, event: Event) -> bool:
+        """Publish an event of the driver's own; return whether it was acknowledged."""
+        until = time.monotonic() + PUBLISH_S * self.patience
         with contextlib.closing(EventBus(self.settings)) as bus:
-            while True:
+            while time.monotonic() < until:
                 try:
                     bus.publish_sync(event)
-                    return
+                    return True
                 except EventBusError:
                     self.play(TICK_S)
+        return False
 
     def wait_quiet(self) -> None:
         """Wait until nothing is left to do, several looks in a row; longer, as long as anything ends meanwhile."""

@@ -69,7 +69,8 @@ def publish_deadly(stage: Stage, rng: random.Random) -> None:
     event = Event(event_id=f"EV-{stage.seed}-deadly-{number}", project_id="P0", type="DEADLY", actor="chaos")
     letters = stage.keys("dead", "Victim")
     before = stage.redis.xlen(letters)
-    stage.publish(event)
+    if not stage.publish(event):
+        return
     stage.deadly.append(event.event_id)
     until = time.monotonic() + GIVEN_UP_S
     while time.monotonic() < until and stage.redis.xlen(letters) == before:
