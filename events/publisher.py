@@ -234,8 +234,11 @@ def order_key_of(event: Event) -> str:
     return "" if order_key is None else str(order_key).replace("\t", " ").replace("\n", " ")
 
 
-def event_arguments(event: Event, max_event_bytes: int) -> list[Argument]:
+def event_arguments(event: Event, max_event_bytes: int, *, is_derived: bool = False) -> list[Argument]:
     """Return the 9 arguments by which a script publishes the event; the last is its body.
+
+    Args:
+        is_derived: for `settle`: no other work than this delivery's makes this id, whatever the content.
 
     Raises:
         EventTooLarge: naming the event's size and the limit, in bytes.
@@ -243,7 +246,7 @@ def event_arguments(event: Event, max_event_bytes: int) -> list[Argument]:
     body = encoded(event, max_event_bytes)
     return [
         event.event_id,
-        digest(event),
+        f"~{digest(event)}" if is_derived else digest(event),
         event.type.value,
         event.causation_id or "",
         event.correlation_id or "",

@@ -277,7 +277,10 @@ def _done(attempt: Attempt, returned: list[Event], max_event_bytes: int) -> Sett
     if events and attempt.trace is not None:
         events = attempt.trace.carried(events)
     try:
-        arguments = [event_arguments(event, max_event_bytes) for event in events]
+        arguments = [
+            event_arguments(event, max_event_bytes, is_derived=event.event_id != made.event_id)
+            for event, made in zip(events, returned, strict=True)
+        ]
         size_bytes = sum(len(fields[-1]) for fields in arguments if isinstance(fields[-1], bytes))
         if len(events) > MAX_RETURNED_EVENTS or size_bytes > MAX_RETURNED_BYTES:
             raise EventTooLarge(

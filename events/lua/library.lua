@@ -704,8 +704,14 @@ local function event_at(i, origin)
            project = ARGV[i + 5], order_key = ARGV[i + 6], priority = ARGV[i + 7], body = ARGV[i + 8], origin = origin }
 end
 
+-- What a delivery does is known by its subscriber and redelivery, and by the id that is derived from these and the
+-- event's: a Redis that went back may have given the event two positions, and both are handled.
+local function work_of(origin) return string.match(origin, '^%d+(:.*)$') end
+
 local function same_fact(old, e)
-  return old.digest == e.digest or (e.origin ~= 'publish' and old.origin == e.origin)
+  if old.digest == e.digest then return true end
+  if e.origin == 'publish' then return false end
+  return old.origin == e.origin or (e.is_derived and work_of(old.origin) == work_of(e.origin))
 end
 
 -- What is scheduled waits in an envelope: a header, a newline, its body. The header's fields, separated by

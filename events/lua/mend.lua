@@ -13,7 +13,8 @@
 -- Invariants: of two who look for the same at once one puts it back, since `mends` is compared and counted up in
 -- the same step. A delivery keeps its name, so one that has an outcome is known by it; its attempts begin anew. What
 -- holds its ordered lane goes to the head of it; what does not, to its place in history. A delivery that was
--- lost had not ended in the joins that it is in: it is carried, not counted, again. A hold is let go under the
+-- lost had not ended in the joins that it is in: it is carried, not counted, again; but where its event has got
+-- another place since, joins count the deliveries of that place, and this one is in none. A hold is let go under the
 -- name that the caller found. The first write grows memory: a full server refuses all of it.
 
 if epoch_differs() then return 'EPOCH' end
@@ -43,6 +44,8 @@ i = i + 1 + #lanes
 for at = i, #ARGV, EVENT_FIELDS + 4 do
   local e = placed(r, event_at(at + 4, ''), ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3]))
   e.redelivery = ARGV[at]
+  local there = remember(e.id)
+  if there and there.position ~= e.position then e.within = {} end -- Redis went back, and gave it another place since
   lost[#lost + 1] = e
 end
 

@@ -13,7 +13,8 @@
 --   reason, one line; traceback; output, kept with a dead letter
 --   event, root, depth, scopes   of the handled event, for what it caused when Redis has forgotten its id
 --   suspect    0: it is none; 1: it is one; 2: it is one, and this lease has counted a start of it (see begin)
---   events     how many returned events follow (see event_at)
+--   events     how many returned events follow (see event_at); where an id is derived from
+--              the work, its digest begins with ~
 -- Reply: 'EPOCH', or per item `settled`, `refused` (the lease is not the caller's any more: another
 -- worker has it, or an earlier send of this item settled it), or why its events were refused
 -- (`CONFLICT ...`, `ROUTES ...`, `JOINS ...`, `DELIVERIES count limit`, tab-separated), in which case nothing
@@ -70,6 +71,7 @@ local function events_refused(item, position, redelivery)
   item.events = {}
   for n = 1, item.count do
     local e = event_at(item.events_at + (n - 1) * EVENT_FIELDS, position .. ':' .. item.S .. ':' .. redelivery)
+    if string.sub(e.digest, 1, 1) == '~' then e.digest, e.is_derived = string.sub(e.digest, 2), true end
     reason = refusal(e, max_routes, batch) or reason
     routed = routed + #routes_of(e.type)
     item.events[n] = e

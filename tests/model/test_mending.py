@@ -10,8 +10,14 @@ import pytest
 from sqlalchemy import Engine
 
 from events import mending
+from events.context import Handling
 from events.deliveries import Deliveries, Settlement
+from events.event import Event
+from events.joining import Join
+from events.namespace import Declared
+from events.publisher import event_arguments
 from events.records import AttemptState
+from events.routes import declare
 from events.stream import HistoryStream
 from events.subscriptions import SubscriberOptions
 from store.deliveries import DeliveryFilter, StoredDeliveries
@@ -20,6 +26,7 @@ from store.migrate import upgrade
 from tests.model.filling import FROM_THE_BEGINNING, Bench
 from tests.servers import PostgresServer
 from tests.valkey_servers import DebianRedis, ValkeyServer
+from workers.attempt import with_derived_ids
 from workers.gaps import Gaps, Repaired, Surveyor
 
 
@@ -74,6 +81,21 @@ def flush(bench: Bench) -> None:
 
 def everything(bench: Bench) -> dict[bytes, bytes]:
     return {key: bench.client.dump(key) for key in bench.client.scan_iter(f"{bench.keys.prefix}*", 5000)}
+
+
+def restore(bench: Bench, content: dict[bytes, bytes]) -> None:
+    """Make Redis go back to what `everything` returned."""
+    bench.client.delete(*everything(bench))
+    for key, value in content.items():
+        bench.client.restore(key, 0, value)
+
+
+def returned(bench: Bench, name: str, kind: str, payload: dict[str, Any]) -> None:
+    """Handle one delivery, by returning an event that is given its id."""
+    (lease,) = take(bench, name)
+    made = Event(type=kind, project_id="p1", actor=name, causation_id=lease.event.event_id, payload=payload)
+    (out,) = with_derived_ids([made], Handling(lease.event, name, 1, lease.delivery))
+    settle(bench, lease, events=[event_arguments(out, 1 << 20, is_derived=True)])
 
 
 def take(bench: Bench, name: str = "S", count: int = 1, consumer: str = "w") -> Any:
@@ -301,6 +323,46 @@ def test_a_redis_that_went_back_has_what_the_store_knows_to_have_ended(bench: Be
 
     assert [redelivery for _, redelivery in found(bench)["S"].ended] == [0]
     assert put_back(bench) == 0
+
+
+def test_a_join_does_not_wait_for_what_is_put_back_at_a_place_that_its_event_no_longer_has(bench: Bench) -> None:
+    bench.declare("S", "A")
+    bench.declare("T", "B")
+    record = SubscriberOptions(join=Join(("C",), 3600)).record()
+    declare(bench.namespace, Declared("J", ("A",), record, bench.registry.save("J", ("A",), record, {})), 100)
+    (brief,) = bench.publish()
+    archive_all(bench)
+    before = everything(bench)
+    returned(bench, "S", "B", {"n": 1})
+    archive_all(bench)
+    restore(bench, before)
+    returned(bench, "S", "B", {"n": 1})
+    at_its_place = take(bench, "T")
+    assert put_back(bench) == 1, "the delivery at the place where the store has the event"
+
+    bench.handled("T")
+
+    assert not take(bench, "J"), "what T has of the place that Redis knows is under way"
+    settle(bench, at_its_place[0])
+    assert [lease.event.event_id for lease in take(bench, "J")] == [brief]
+
+
+def test_one_delivery_at_two_places_may_return_other_contents_and_the_first_stays(bench: Bench) -> None:
+    bench.declare("S", "A")
+    before = everything(bench)
+    bench.publish()
+    archive_all(bench)
+    restore(bench, before)
+    bench.number = 0
+    bench.publish()
+    returned(bench, "S", "B", {"measured": 1})
+    assert put_back(bench) == 1
+
+    returned(bench, "S", "B", {"measured": 2})
+
+    archive_all(bench)
+    assert [one.event.payload for one in bench.replay.iterate() if one.event.type == "B"] == [{"measured": 1}]
+    assert not bench.client.xlen(bench.keys("dead", "S"))
 
 
 def test_a_step_that_looked_before_another_one_mended_writes_nothing(bench: Bench) -> None:

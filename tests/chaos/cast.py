@@ -1,0 +1,160 @@
+"""The processes of a run: started as a host would, brought back when they die, ended by pid.
+
+publisher ──┐                                   ┌── fleet: a supervisor and its worker processes
+            ├── proxy ── Valkey (AOF) ── proxy ──┼── two archivers
+application ┘                                   └── (and a database: SQLite, or PostgreSQL behind a proxy)
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.chaos.journal import read
+from tests.fleet.fleet import ROOT, SUPERVISE, alive, children
+
+APP = "tests.chaos.app:bus"
+PYTHON = sys.executable
+GRACE_S = 5
+COMMAND = (
+    "import os; from tests.chaos import levers, mutations; mutations.plant(os.environ.get(mutations.VARIABLE, ''));"
+    "levers.obey(); import sys; from console.main import main; sys.argv[0] = 'eventbus'; main()"
+)
+"""`eventbus`, as the run has it."""
+CONSUME = """
+import asyncio, signal
+from tests.chaos.app import bus
+async def main():
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    while True:
+        try:
+            await bus.start_consuming(archive=False)
+            break
+        except Exception as error:
+            print("not yet:", error, flush=True)
+            await asyncio.sleep(0.2)
+    await stop.wait()
+    await bus.stop_consuming()
+    await bus.disconnect()
+asyncio.run(main())
+"""
+
+
+@dataclass
+class Role:
+    """A kind of process that is kept running.
+
+    Attributes:
+        command: its command. process: the running one. wanted: whether it is brought back. starts: how often it was.
+    """
+
+    name: str
+    command: list[str]
+    process: subprocess.Popen[bytes] | None = None
+    wanted: bool = True
+    starts: int = 0
+
+
+@dataclass
+class Cast:
+    """All processes of a run.
+
+    Args:
+        folder: for logs and journals. environment: of the processes.
+    """
+
+    folder: Path
+    environment: Mapping[str, str]
+    seed: int
+    per_second: float
+    roles: dict[str, Role] = field(default_factory=dict)
+
+    def raise_curtain(self, workers: int) -> None:
+        """Start everything."""
+        supervise = [PYTHON, "-c", SUPERVISE, str(workers), str(GRACE_S), "--app", APP]
+        commands = {
+            "fleet": supervise,
+            "archiver-1": self.eventbus("archive"),
+            "archiver-2": self.eventbus("archive"),
+            "application": [PYTHON, "-c", CONSUME],
+            "publisher": [],
+        }
+        self.roles = {name: Role(name, command) for name, command in commands.items()}
+        self.tend()
+
+    @staticmethod
+    def eventbus(*arguments: str) -> list[str]:
+        """Return a command of `eventbus`."""
+        return [PYTHON, "-c", COMMAND, *arguments]
+
+    def start(self, command: list[str], log: str) -> subprocess.Popen[bytes]:
+        """Start a process of the run that nobody brings back; its log is the caller's to read."""
+        with open(self.folder / log, "ab") as output:
+            return subprocess.Popen(
+                command, env={**self.environment, "PYTHONPATH": str(ROOT)}, cwd=self.folder,
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            )  # fmt: skip
+
+    @property
+    def journal(self) -> Path:
+        return self.folder / "journal"
+
+    def tend(self) -> None:
+        """Bring back what has died, as a host's service manager would."""
+        for role in self.roles.values():
+            if role.wanted and (role.process is None or role.process.poll() is not None):
+                self._start(role)
+
+    def pids(self, kind: str) -> list[int]:
+        """Living processes of a kind: `worker`, or a role's name without its number."""
+        if kind == "worker":
+            fleet = self.roles["fleet"].process
+            return children(fleet.pid) if fleet else []
+        return [
+            role.process.pid
+            for role in self.roles.values()
+            if role.name.partition("-")[0] == kind and role.process is not None and alive(role.process.pid)
+        ]
+
+    def end_publishing(self) -> None:
+        """Let the publisher finish what it is at; nothing new comes."""
+        role = self.roles["publisher"]
+        role.wanted = False
+        if role.process is not None and role.process.poll() is None:
+            role.process.send_signal(signal.SIGCONT)
+            role.process.terminate()
+
+    def drop_curtain(self) -> None:
+        """End everything, in order; what does not end in time is killed."""
+        for role in self.roles.values():
+            role.wanted = False
+            if role.process is not None and role.process.poll() is None:
+                role.process.send_signal(signal.SIGCONT)
+                role.process.terminate()
+        for role in self.roles.values():
+            if role.process is None:
+                continue
+            try:
+                role.process.wait(GRACE_S + 15)
+            except subprocess.TimeoutExpired:
+                for pid in [*children(role.process.pid), role.process.pid]:
+                    os.kill(pid, signal.SIGKILL)
+                role.process.wait()
+
+    def _start(self, role: Role) -> None:
+        if role.name == "publisher":
+            role.command = [
+                PYTHON, "-m", "tests.chaos.publisher", str(self.seed), str(self._published()), str(self.per_second)
+            ]  # fmt: skip
+        role.starts += 1
+        role.process = self.start(role.command, f"{role.name}.log")
+
+    def _published(self) -> int:
+        """The first brief of the plan that was not acknowledged."""
+        return max((line["number"] for line in read(self.journal) if line["word"] == "acknowledged"), default=-1) + 1

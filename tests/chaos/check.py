@@ -1,0 +1,256 @@
+"""The checker: what holds when a run has come to rest, and each thing that does not, as a sentence."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from store.recount import recount
+from store.tables import delivery_statistics, event_statistics
+from tests.chaos.evidence import Evidence, Row
+from tests.chaos.faults import FAULTS
+from tests.chaos.plan import is_doomed
+from tests.chaos.stage import AGENTS, NAMESPACE, OF_RELEASES
+
+HEARS = {
+    "Director": ("BRIEF",), "Painter": ("SHOT",), "Keeper": ("SHOT",), "Biller": ("IMAGE",), "Doomed": ("BRIEF",),
+    "Editor": ("BRIEF",), "Listener": ("BRIEF", "SHOT", "IMAGE", "CUT", "CHARGED"), "Herald": ("IMAGE", "CUT"),
+    "Victim": ("DEADLY",),
+}  # fmt: skip
+POISONED = ("Painter", "Listener", "Director")
+MOST_STARTS = 3
+SHOWN = 5
+
+
+class Violation(NamedTuple):
+    """One thing that does not hold: the rule, by its name, and a sentence."""
+
+    rule: str
+    says: str
+
+
+def violations(evidence: Evidence) -> list[Violation]:
+    """Return what does not hold, of each rule the first few; empty: everything does."""
+    found = []
+    for name, rule in RULES.items():
+        broken = [Violation(name, says) for says in rule(evidence)]
+        found += broken[:SHOWN]
+        if len(broken) > SHOWN:
+            found.append(Violation(name, f"... and {len(broken) - SHOWN} more of this kind"))
+    return found
+
+
+def _rest(evidence: Evidence) -> Iterator[str]:
+    if evidence.stage.quiet_after_s is None:
+        yield f"Processes live and work waits: {evidence.stage.left}."
+    if not evidence.acknowledged:
+        yield "Nothing was published: the machine had no time for it, or the build cannot."
+
+
+def _stored_once(evidence: Evidence) -> Iterator[str]:
+    for event_id in [*evidence.acknowledged, *evidence.stage.deadly]:
+        if evidence.stored[event_id] != 1 and event_id not in evidence.lost:
+            yield f"{event_id} was acknowledged, and is in the store {evidence.stored[event_id]} times."
+    for event_id, count in evidence.stored.items():
+        if count > 1 and event_id not in evidence.acknowledged:
+            yield f"{event_id} is in the store {count} times."
+
+
+def _undisturbed(evidence: Evidence) -> Iterator[str]:
+    """Where neither a fault nor a machine that had no time for it silences anybody, no lease runs out."""
+    stage = evidence.stage
+    silenced = any(FAULTS[one.name].silences for one in stage.suffered) or evidence.held_up_s > stage.lease_s / 4
+    lost = sum(outcome["state"] == "lost" for outcome in evidence.outcomes)
+    if lost and not silenced:
+        yield f"{lost} deliveries were taken from workers that nothing had silenced."
+
+
+def _ended_once(evidence: Evidence) -> Iterator[str]:
+    states = {(d["event_position"], d["subscriber"]): d["state"] for d in evidence.deliveries}
+    final = ("done", "dead", "discarded")
+    ends = Counter((o["event_position"], o["subscriber"]) for o in evidence.outcomes if o["state"] in final)
+    for event in evidence.events:
+        for agent in AGENTS:
+            if event["type"] not in HEARS[agent] or not _is_owed(evidence, agent, event, states):
+                continue
+            key = (event["position"], agent)
+            state = states.get(key)
+            meant = "dead" if evidence.is_blamed(event, agent) else _meant(agent, event)
+            if state != meant:
+                yield f"{agent} should have ended {event['event_id']} ({event['type']}) as {meant}; it is {state}."
+            elif ends[key] != 1 and not (ends[key] and evidence.may_run_again(event["position"])):
+                yield f"{agent} ended {event['event_id']} {ends[key]} times."
+
+
+def _is_owed(evidence: Evidence, agent: str, event: Row, states: dict[tuple[int, str], str]) -> bool:
+    """Whether an agent must have had an event: what comes with a release has what is published after that."""
+    route = (agent, event["type"])
+    if route not in OF_RELEASES or (event["position"], agent) in states:
+        return True
+    since = evidence.stage.known_since.get(route)
+    return since is not None and event["position"] > since
+
+
+def _meant(agent: str, event: Row) -> str:
+    doomed = agent == "Doomed" and is_doomed(_payload(event)["number"])
+    return "dead" if doomed or agent == "Victim" else "done"
+
+
+def _starts(evidence: Evidence) -> Iterator[str]:
+    """What kills whoever handles it is given up after three starts."""
+    starts = Counter(line["event"] for line in evidence.journal if line["word"] == "dies")
+    for event_id, count in starts.items():
+        if count > MOST_STARTS and not evidence.stage.losses:
+            yield f"{event_id}, which kills its worker, was started {count} times."
+
+
+def _poison(evidence: Evidence) -> Iterator[str]:
+    """What nobody can read is a dead letter of its own."""
+    stage = evidence.stage
+    kept = sum(stage.redis.xlen(stage.keys("dead", agent)) for agent in POISONED)
+    if kept < stage.poisoned:
+        yield f"Of {stage.poisoned} entries that nobody can read {kept} are dead letters."
+
+
+def _returned_once(evidence: Evidence) -> Iterator[str]:
+    for brief in evidence.briefs():
+        if brief.event_id not in evidence.acknowledged or brief.event_id in evidence.lost:
+            continue
+        shots = sum(event["type"] == "SHOT" for event in evidence.caused[brief.event_id])
+        if not shots and evidence.is_blamed(evidence.of[brief.event_id], "Director"):
+            continue
+        if shots + evidence.lost_of(brief.event_id, "SHOT") != brief.shots:
+            yield f"{brief.event_id} should have caused {brief.shots} shots; it caused {shots}."
+    for event in evidence.events:
+        agent, wanted = {"SHOT": ("Painter", "IMAGE"), "IMAGE": ("Biller", "CHARGED")}.get(event["type"], ("", ""))
+        if not wanted or evidence.is_blamed(event, agent):
+            continue
+        count = sum(effect["type"] == wanted for effect in evidence.caused[event["event_id"]])
+        if count + evidence.lost_of(event["event_id"], wanted) != 1:
+            yield f"{event['event_id']} ({event['type']}) should have caused one {wanted}; it caused {count}."
+
+
+def _joined_once(evidence: Evidence) -> Iterator[str]:
+    for brief in evidence.briefs():
+        if brief.event_id not in evidence.acknowledged or brief.event_id in evidence.lost:
+            continue
+        cuts = [event for event in evidence.caused[brief.event_id] if event["type"] == "CUT"]
+        if not cuts and evidence.is_blamed(evidence.of[brief.event_id], "Editor"):
+            continue
+        if len(cuts) + evidence.lost_of(brief.event_id, "CUT") != 1:
+            yield f"{brief.event_id} should have one CUT; it has {len(cuts)}."
+        elif cuts:
+            yield from _joined_all(evidence, brief.event_id, brief.shots, cuts[0])
+
+
+def _joined_all(evidence: Evidence, brief: str, shots: int, cut: Row) -> Iterator[str]:
+    """A join has all that it waits for; one that was put back says that what it had seen is lost."""
+    joined = _payload(cut)
+    of_it = [shot for shot in evidence.caused[brief] if shot["type"] == "SHOT"]
+    lost = evidence.lost_of(brief, "SHOT") + sum(
+        evidence.lost_of(shot["event_id"], "IMAGE") + evidence.is_blamed(shot, "Painter") for shot in of_it
+    )
+    if (joined["why"] == "lost" and evidence.stage.losses) or evidence.is_blamed(evidence.of[brief], "Director"):
+        lost = shots
+    seen = joined["shots"]
+    if len(set(seen)) != len(seen) or not set(seen) <= set(range(shots)) or len(seen) + lost < shots:
+        yield f"The CUT of {brief} joined the shots {seen}, of {shots}."
+
+
+def _order(evidence: Evidence) -> Iterator[str]:
+    """Done in history order per project; no two attempts of one project that both ended well overlapped."""
+    of = {event["position"]: event for event in evidence.events}
+    last: dict[str, int] = {}
+    ended = set()
+    for outcome in evidence.outcomes:
+        position = outcome["event_position"]
+        if outcome["subscriber"] != "Keeper" or outcome["state"] != "done" or position in ended:
+            continue
+        ended.add(position)
+        if position not in of:
+            if not evidence.stage.losses:
+                yield f"Keeper ended an event at {position} that the store lacks."
+            continue
+        project = of[position]["project_id"]
+        latest = last.get(project, 0)
+        if position < latest and not evidence.may_be_overtaken(position, latest):
+            yield f"Keeper ended {of[position]['event_id']} of {project} after a later event of it."
+        last[project] = max(position, latest)
+    yield from _overlaps(evidence)
+
+
+def _overlaps(evidence: Evidence) -> Iterator[str]:
+    """Whoever was frozen runs on for a moment as a zombie: its attempts are left out, for they are refused.
+
+    So are those that ran when Redis forgot who held their project.
+    """
+    open_attempts: dict[tuple[int, str], Row] = {}
+    spans: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
+    for line in evidence.journal:
+        key = (line["pid"], line.get("delivery", ""))
+        if line["word"] == "begins":
+            open_attempts[key] = line
+        elif line["word"] == "ends" and (begun := open_attempts.pop(key, None)):
+            spans[line["project"]].append((begun["at"], line["at"], line["event"]))
+    for project, some in spans.items():
+        for (began, ended, one), (begun, _, other) in pairwise(sorted(some)):
+            forgotten = any(began < loss.at < ended for loss in evidence.stage.losses)
+            if begun < ended and one != other and ended - begun < evidence.stage.lease_s / 2 and not forgotten:
+                yield f"Keeper handled {one} and {other} of {project} at the same time."
+
+
+def _effects_once(evidence: Evidence) -> Iterator[str]:
+    effects = Counter(effect["event_id"] for effect in evidence.effects)
+    for event in evidence.events:
+        if event["type"] != "IMAGE" or (not effects[event["event_id"]] and evidence.is_blamed(event, "Biller")):
+            continue
+        if effects[event["event_id"]] != 1:
+            yield f"The effects of {event['event_id']} are in the database {effects[event['event_id']]} times."
+
+
+def _statistics(evidence: Evidence) -> Iterator[str]:
+    for table in (event_statistics, delivery_statistics):
+        query = f"SELECT * FROM {table.name} WHERE namespace = :n"
+        before = sorted(map(str, evidence.rows(query)))
+        recount(evidence.stage.engine, NAMESPACE)
+        if before != (after := sorted(map(str, evidence.rows(query)))):
+            differ = sum(one != other for one, other in zip(before, after, strict=False))
+            yield f"{table.name} differs from adding up again ({differ + abs(len(before) - len(after))} rows)."
+
+
+def _nothing_left(evidence: Evidence) -> Iterator[str]:
+    stage = evidence.stage
+    for name in AGENTS:
+        for what in ("held", "suspects"):
+            if count := stage.redis.hlen(stage.keys(what, name)):
+                yield f"{count} entries are left in {what} of {name}."
+        if lanes := list(stage.redis.scan_iter(f"{stage.keys('lane', name)}:*", count=1000)):
+            yield f"{len(lanes)} lanes of {name} are left."
+    last = max((event["position"] for event in evidence.events), default=0)
+    clock = int(stage.redis.get(stage.keys("clock")) or 0)
+    if clock < last:
+        yield f"The clock stands at {clock}, before the last event's position {last}."
+
+
+def _payload(event: Row) -> Any:
+    payload = event["payload"]
+    return json.loads(payload) if isinstance(payload, str) else payload
+
+
+RULES: dict[str, Callable[[Evidence], Iterator[str]]] = {
+    "comes to rest": _rest,
+    "stored once": _stored_once,
+    "leases of the living hold": _undisturbed,
+    "ended once": _ended_once,
+    "returned once": _returned_once,
+    "joined once": _joined_once,
+    "in order": _order,
+    "effects once": _effects_once,
+    "killers are given up": _starts,
+    "poison is set aside": _poison,
+    "statistics": _statistics,
+    "nothing left": _nothing_left,
+}

@@ -1,0 +1,99 @@
+"""What a run has left behind, read once: journals, tables, and what Redis was allowed to forget."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import text
+
+from tests.chaos.journal import read
+from tests.chaos.losses import Lost
+from tests.chaos.plan import Brief, briefs
+from tests.chaos.stage import NAMESPACE, Stage
+
+Row = dict[str, Any]
+BLAME = "It killed its worker three times"
+MOST_DEATHS = 3
+
+
+class Evidence:
+    """Of one stage at rest.
+
+    Attributes:
+        journal: lines of all processes, by time. acknowledged: those of acknowledged briefs, by id.
+        events, outcomes, deliveries, effects: rows of the store and of the application; the first two by position.
+        of: events by id. caused: events by the id of their cause.
+        lost: what may be lost and is not in the store, by id.
+        blamed: deliveries, by their event's position and their subscriber, that ended as dead letters because three
+            workers died while they ran; whoever killed them.
+    """
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.journal = list(read(stage.cast.journal))
+        self.acknowledged = {line["event"]: line for line in self.journal if line["word"] == "acknowledged"}
+        self.events = self.rows("SELECT * FROM events WHERE namespace = :n ORDER BY position")
+        self.deliveries = self.rows("SELECT * FROM deliveries WHERE namespace = :n")
+        self.outcomes = self.rows("SELECT * FROM outcomes WHERE namespace = :n ORDER BY position")
+        self.effects = self.rows("SELECT * FROM chaos_effects")
+        self.of = {event["event_id"]: event for event in self.events}
+        self.stored = Counter(event["event_id"] for event in self.events)
+        self.caused: dict[str, list[Row]] = defaultdict(list)
+        for event in self.events:
+            self.caused[event["causation_id"]].append(event)
+        self.lost = {
+            one.event_id: one
+            for loss in stage.losses
+            for one in loss.events.values()
+            if one.event_id not in self.stored
+        }
+        self.blamed = self._blamed()
+        self._lost_of: dict[str | None, list[Lost]] = defaultdict(list)
+        for one in self.lost.values():
+            self._lost_of[one.cause].append(one)
+
+    def briefs(self) -> Iterator[Brief]:
+        """Iterate over the plan, as far as it may have been published."""
+        most = max((line["number"] for line in self.acknowledged.values()), default=-1) + 100
+        return islice(briefs(self.stage.seed), most)
+
+    @property
+    def held_up_s(self) -> float:
+        """The longest that the driver, or a process of the application, was kept from running."""
+        felt = [float(line["seconds"]) for line in self.journal if line["word"] == "held up"]
+        return max([self.stage.held_up_s, *felt])
+
+    def lost_of(self, cause: str, kind: str) -> int:
+        """How many events of a type, caused by an event, were lost as they may be."""
+        return sum(one.type == kind for one in self._lost_of[cause])
+
+    def may_run_again(self, position: int) -> bool:
+        """Whether Redis may have forgotten that what was at a position had ended."""
+        return any(position <= loss.clock for loss in self.stage.losses)
+
+    def may_be_overtaken(self, position: int, by: int) -> bool:
+        """Whether what was at a position may have been put back after something later was published."""
+        return any(position <= loss.clock < by for loss in self.stage.losses)
+
+    def is_blamed(self, event: Row, subscriber: str) -> bool:
+        """Whether a subscriber has given an event up because three workers died of it, or beside it."""
+        return (event["position"], subscriber) in self.blamed
+
+    def _blamed(self) -> set[tuple[int, str]]:
+        deaths: Counter[tuple[int, str]] = Counter()
+        blamed = set()
+        for outcome in self.outcomes:
+            key = (outcome["event_position"], outcome["subscriber"])
+            deaths[key] += outcome["state"] == "lost"
+            if outcome["state"] == "dead" and outcome["error"].startswith(BLAME) and deaths[key] >= MOST_DEATHS:
+                blamed.add(key)
+        return blamed
+
+    def rows(self, sql: str) -> list[Row]:
+        """Return rows of the namespace, `:n`."""
+        with self.stage.engine.connect() as connection:
+            found = connection.execute(text(sql), {"n": NAMESPACE} if ":n" in sql else {})
+            return [dict(row) for row in found.mappings()]

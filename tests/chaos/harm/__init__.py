@@ -1,0 +1,1 @@
+"""What can be done to a run: each fault takes the stage and a source of numbers, and ends when it is undone."""

@@ -1,0 +1,55 @@
+"""Harm to the database: PostgreSQL crashed, its connections ended, deadlocks; an SQLite without room."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from typing import TYPE_CHECKING
+
+import psycopg2
+
+if TYPE_CHECKING:
+    from tests.chaos.stage import Stage
+
+TERMINATE = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname IS NOT NULL AND pid <> pg_backend_pid() AND backend_type = 'client backend'"""
+CROSSED = (("outbox", "inbox"), ("event_statistics", "events"), ("delivery_statistics", "outcomes"))
+"""Pairs of tables: those who write both take the second first."""
+
+
+def end_database(stage: Stage, rng: random.Random) -> None:
+    """Crash PostgreSQL and start it again."""
+    assert stage.postgres is not None
+    stage.postgres.pause()
+    stage.play(rng.uniform(0.2, 2.0))
+    stage.postgres.resume()
+
+
+def terminate(stage: Stage, rng: random.Random) -> None:
+    """pg_terminate_backend for every client."""
+    assert stage.postgres is not None
+    stage.postgres.execute(TERMINATE)
+
+
+def deadlock(stage: Stage, rng: random.Random) -> None:
+    """Lock two tables in the other order than those who write them, and let PostgreSQL choose a victim: them.
+
+    Ours looks for deadlocks late, so it is theirs that finds one.
+    """
+    later, earlier = rng.choice(CROSSED)
+    with contextlib.closing(psycopg2.connect(stage.settings.database_url)) as connection:
+        cursor = connection.cursor()
+        cursor.execute("SET deadlock_timeout = '20s'; SET lock_timeout = '8s'")
+        with contextlib.suppress(psycopg2.Error):
+            cursor.execute(f"LOCK TABLE {later} IN ACCESS EXCLUSIVE MODE")
+            stage.play(rng.uniform(0.2, 0.6))
+            cursor.execute(f"LOCK TABLE {earlier} IN ACCESS EXCLUSIVE MODE")
+        connection.rollback()
+
+
+def fill_disk(stage: Stage, rng: random.Random) -> None:
+    """Give SQLite no page more than it has (`PRAGMA max_page_count`), in every process."""
+    stage.levers.pull(is_disk_full=True)
+    stage.play(rng.uniform(0.5, 2.5))
+    stage.levers.pull(is_disk_full=False)

@@ -1,0 +1,80 @@
+"""What Redis may forget, precisely: taken at the moment when it does.
+
+docs/guarantees.md: FLUSHALL, and a replica that lacks the last moments, lose what was not archived. What was in
+history then and is not in the store may be lost; so may what was only scheduled. What the outbox holds comes back. What
+has ended may run again, and what was published since may end before what is put back. Nothing else is allowed.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from events.records import RecordedEvent
+from events.stream import read_event
+
+if TYPE_CHECKING:
+    import redis
+
+    from tests.chaos.stage import Stage
+
+
+@dataclass(frozen=True)
+class Lost:
+    """An event that may be lost: its id, what caused it, and of which type it is."""
+
+    event_id: str
+    cause: str | None
+    type: str
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One such moment.
+
+    Attributes:
+        clock: the last position that was given before. at: monotonic seconds.
+        events: by id; what was scheduled has no cause, and is of no type, here.
+    """
+
+    clock: int
+    at: float
+    events: dict[str, Lost]
+
+
+def lost_by_flushing(stage: Stage) -> Loss:
+    """Empty Redis, and say what it had, in one step."""
+    with stage.redis.pipeline(transaction=True) as pipe:
+        pipe.xrange(stage.keys("history"))
+        pipe.zrange(stage.keys("scheduled"), 0, -1)
+        pipe.get(stage.keys("clock"))
+        pipe.flushall()
+        history, scheduled, clock, _ = pipe.execute()
+    return _loss(history, scheduled, clock)
+
+
+def lost_by_failing_over(stage: Stage, behind: redis.Redis) -> Loss:
+    """Say what a primary, to which nobody writes any more, has and a replica lacks."""
+    history, scheduled, clock = _content(stage, stage.redis)
+    known = {entry_id for entry_id, _ in _content(stage, behind)[0]}
+    return _loss([entry for entry in history if entry[0] not in known], scheduled, clock)
+
+
+def _content(stage: Stage, client: redis.Redis) -> tuple[Any, Any, Any]:
+    with client.pipeline(transaction=True) as pipe:
+        pipe.xrange(stage.keys("history"))
+        pipe.zrange(stage.keys("scheduled"), 0, -1)
+        pipe.get(stage.keys("clock"))
+        history, scheduled, clock = pipe.execute()
+    return history, scheduled, clock
+
+
+def _loss(history: Any, scheduled: Any, clock: bytes | None) -> Loss:
+    events = {event_id.decode(): Lost(event_id.decode(), None, "") for event_id in scheduled}
+    for entry_id, fields in history:
+        record = read_event(entry_id, fields)
+        if isinstance(record, RecordedEvent):
+            event = record.event
+            events[event.event_id] = Lost(event.event_id, event.causation_id, str(event.type))
+    return Loss(int(clock or 0), time.monotonic(), events)
