@@ -20,6 +20,9 @@ from events.errors import EventNotFound, InvalidFilter
 SHOWN = 50
 MOST_ROOTS = 5
 TICKS = 6
+# Deliveries that overlap lie below each other, in at most so many rows of so many pixels.
+MOST_ROWS = 8
+ROW_PX, EDGE_PX, LEAST_PX = 10, 8, 30
 # What is shorter than this share of the whole is drawn so wide, to be seen and hit.
 LEAST = 0.0025
 
@@ -65,9 +68,12 @@ def drawn(found: dict[str, Any]) -> dict[str, Any]:
     for mark in found["marks"]:
         lane = lanes.setdefault(mark["actor"], _lane(mark["actor"]))
         lane["dots"].append({**mark, "x": percent(place(mark["at"]), 1)})
+        lane["first"] = min(lane["first"], place(mark["at"]))
     for span in found["spans"]:
         lane = lanes.setdefault(span["subscriber"], _lane(span["subscriber"]))
         _add(lane, span, place, last)
+    for lane in lanes.values():
+        _pack(lane)
     return {
         "lanes": sorted(lanes.values(), key=lambda lane: lane["first"]),
         "ticks": list(_ticks(whole)),
@@ -89,9 +95,28 @@ def _add(lane: dict[str, Any], span: dict[str, Any], place: Any, last: datetime)
     lane["ran_ms"] += ran.total_seconds() * 1000
     lane["first"] = min(lane["first"], start)
     bar = {**span, "waited_ms": waited.total_seconds() * 1000, "ran_ms": ran.total_seconds() * 1000}
-    bar |= {"x": percent(start, 1), "waits": percent(middle - start, 1), "run_x": percent(middle, 1)}
+    bar |= {"start": start, "end": max(end, middle + LEAST), "x": percent(start, 1), "waits": percent(middle - start, 1), "run_x": percent(middle, 1)}
     bar["runs"] = percent(max(end - middle, LEAST), 1) if span["began"] else None
     lane["bars"].append(bar)
+
+
+def _pack(lane: dict[str, Any]) -> None:
+    """Give every bar of a lane the first row that is free; when all are taken, the one that is free first."""
+    free: list[float] = []
+    for bar in sorted(lane["bars"], key=lambda bar: (bar["start"], bar["end"])):
+        row = next((row for row, until in enumerate(free) if until <= bar["start"]), None)
+        if row is None and len(free) < MOST_ROWS:
+            row = len(free)
+            free.append(0.0)
+        elif row is None:
+            row = free.index(min(free))
+        free[row] = bar["end"]
+        bar["y"] = EDGE_PX // 2 + row * ROW_PX
+    rows = max(1, len(free))
+    lane["height"] = max(LEAST_PX, rows * ROW_PX + EDGE_PX + 4)
+    for bar in lane["bars"]:
+        bar["y"] += (lane["height"] - rows * ROW_PX - EDGE_PX - 4) // 2
+    lane["bars"].sort(key=lambda bar: bar["start"])
 
 
 def _range(found: dict[str, Any]) -> tuple[datetime, datetime]:

@@ -41,7 +41,7 @@ async function drawSpend() {
   const now = Math.floor(Date.now() / 1000 / hour) * hour;
   const times = Array.from({ length: 24 }, (_, place) => now - (23 - place) * hour);
   const spent = new Map(buckets.map((bucket) => [Date.parse(bucket.start) / 1000, bucket.cost_total]));
-  show("spend", [times, times.map((time) => spent.get(time) ?? 0)], money, true);
+  show("spend", [times, times.map((time) => spent.get(time) ?? null)], money, true);
 }
 
 function show(name, data, write, bars = false) {
@@ -68,15 +68,18 @@ function options(plot, count, write, bars) {
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
     scales: { x: { range: bars ? (_, low, high) => [low - 1800, high + 1800] : undefined }, y: { range: (_, low, high) => [0, Math.max(high ?? 0, write === money ? 0.01 : 1) * 1.1] } },
     axes: [
-      { ...axis, grid: { show: false }, space: 70, size: 24, values: (_, moments) => moments.map(clock) },
-      { ...axis, grid: { stroke: () => colour("--line"), width: 1 }, size: 46, space: 28, values: (_, values) => values.map(write) },
+      { ...axis, grid: { show: false }, space: 70, size: 24, values: (_, moments) => moments.map((moment) => clock(moment, moments)) },
+      { ...axis, grid: { stroke: () => colour("--line"), width: 1 }, size: 46, space: 28, values: (_, values) => values.map((value) => write(value)) },
     ],
     series: [{}, ...Array.from({ length: count }, (_, number) => series(number + 1))],
     hooks: { setCursor: [(chart) => values(chart, write, bars)] },
   };
 }
 
-const clock = (seconds) => new Date(seconds * 1000).toISOString().slice(11, 16);
+/** Write a moment; with its seconds where moments are close. */
+function clock(seconds, among) {
+  return new Date(seconds * 1000).toISOString().slice(11, among.length > 1 && among[1] - among[0] < 60 ? 19 : 16);
+}
 
 function values(chart, write, bars) {
   const places = chart.root.closest("figure").querySelectorAll("[data-value]");
