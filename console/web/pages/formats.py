@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 from console import wording
 
 NOTHING = "–"
+MOST_CURRENCY = 8
 
 
 def count(value: float | None) -> str:
@@ -20,7 +21,7 @@ def count(value: float | None) -> str:
 
 def money(by_currency: Mapping[str, float] | None) -> str:
     """Write sums by currency."""
-    return wording.sums(by_currency) if by_currency else NOTHING
+    return wording.sums({_code(name): amount for name, amount in by_currency.items()}) if by_currency else NOTHING
 
 
 def seconds(value: float | None) -> str:
@@ -87,7 +88,12 @@ def age(value: Any) -> str:
 def cost(value: Any, currency: Any = None) -> str:
     """Write what one event cost; metadata may hold anything there."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return wording.money(value, currency if isinstance(currency, str) else None) if is_number else NOTHING
+    return wording.money(value, _code(currency) if isinstance(currency, str) else None) if is_number else NOTHING
+
+
+def _code(currency: str) -> str:
+    """Write a currency: a code of a few letters, but metadata may hold anything there."""
+    return currency if len(currency) <= MOST_CURRENCY else f"{currency[: MOST_CURRENCY - 1]}…"
 
 
 def latency(value: Any) -> str:

@@ -29,7 +29,7 @@ def say(language: str, key: str, /, **values: object) -> str:
         KeyError: no catalogue has the key; a test finds those.
     """
     texts = catalogue(language)
-    if values.get("count") == 1 and f"{key}.one" in texts:
+    if values.get("count") in (1, "1") and f"{key}.one" in texts:
         key = f"{key}.one"
     shown = {name: f"{value:,}" if isinstance(value, int) else value for name, value in values.items()}
     return texts[key].format(**shown) if shown else texts[key]

@@ -6,7 +6,8 @@ export const NOTHING = "–";
 export function money(amount, currency) {
   if (typeof amount !== "number") return NOTHING;
   const text = amount.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: amount < 0.01 ? 6 : 4 });
-  return !currency || currency === "USD" ? `$${text}` : `${text} ${currency}`;
+  if (typeof currency !== "string" || !currency || currency === "USD") return `$${text}`;
+  return `${text} ${currency.length > 8 ? `${currency.slice(0, 7)}…` : currency}`;
 }
 
 /** Write sums in several currencies: they are not added up. */

@@ -11,7 +11,8 @@ import { t } from "./words.js";
 const REFRESH_MS = 2000;
 const AGES_MS = 10_000;
 const PAGES = { overview: "overview", project: "project", events: "events", event: "event", graph: "graph/page", letters: "letters", subscriptions: "subscriptions" };
-const { page, follow: stream } = document.body.dataset;
+const { page, follow: stream, always } = document.body.dataset;
+const isAlways = always !== undefined;
 const loaded = page in PAGES ? await import(`./${PAGES[page]}.js`) : {};
 
 // What changes with every look, whatever happens.
@@ -24,7 +25,7 @@ if (stream) {
     loaded.heard?.(found);
     const now = JSON.stringify(found, (name, value) => RESTLESS.has(name) ? undefined : value);
     const isFirstLook = "points" in found && before === null;
-    if (now !== before && !isFirstLook) renew();
+    if (isAlways || now !== before && !isFirstLook) renew();
     before = now;
   });
 }

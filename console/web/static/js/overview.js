@@ -64,7 +64,7 @@ function options(plot, count, write, bars) {
     ...(bars ? { paths: uPlot.paths.bars({ size: [0.7, 24] }), fill: () => colour(`--series-${number}`) } : {}),
   });
   return {
-    width: plot.clientWidth, height: plot.clientHeight, legend: { show: false }, padding: [8, 4, 0, 0],
+    width: plot.clientWidth, height: plot.clientHeight, legend: { show: false }, padding: [8, 26, 0, 0],
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
     scales: { x: { range: bars ? (_, low, high) => [low - 1800, high + 1800] : undefined }, y: { range: (_, low, high) => [0, Math.max(high ?? 0, write === money ? 0.01 : 1) * 1.1] } },
     axes: [

@@ -22,7 +22,7 @@ export function tellOf(aside, node) {
     facts([
       ["numbers.events", own.count.toLocaleString("en")], ["numbers.cost", sums(own.cost_by_currency)],
       ["graph.latency_total", duration(own.latency_total_ms)], ["graph.elapsed", duration(own.elapsed_ms)],
-      ["state.waiting", own.waiting_total.toLocaleString("en")], ["state.dead", own.dead_total.toLocaleString("en")],
+      ["graph.open", own.waiting_total.toLocaleString("en")], ["subscriber.dead", own.dead_total.toLocaleString("en")],
     ]),
     make("a", { className: "button small", href: `/event?${new URLSearchParams({ id: own.event_id })}` }, t("graph.node.open")),
   );

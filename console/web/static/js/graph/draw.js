@@ -3,6 +3,7 @@
 import { place } from "./view.js";
 
 const LABELS_FROM_ROW = 12;
+const LABEL_HEIGHT = 15;
 const TAU = 2 * Math.PI;
 
 /** Tell by how much nodes shrink when rows are close. */
@@ -49,7 +50,7 @@ function edges(context, laid, view, height, look) {
 
 function dots(context, seen, view, look) {
   const factor = shrink(view);
-  const byColour = Map.groupBy ? Map.groupBy(seen, look.colour) : grouped(seen, look.colour);
+  const byColour = grouped(seen, look.colour);
   for (const [colour, nodes] of byColour) {
     context.beginPath();
     for (const node of nodes) {
@@ -80,11 +81,12 @@ function labels(context, seen, view, look) {
   const factor = shrink(view);
   context.font = `12px ${look.palette.sans}`;
   context.textBaseline = "middle";
+  const rows = grouped(seen, (node) => Math.round(node.row));
   for (const node of seen) {
     const [x, y] = place(view, node);
     const start = x + look.radius(node) * factor + 6;
-    const room = node.children ? view.column - (start - x) - 16 : Infinity;
-    if (room < 30) continue;
+    const room = (columnsFree(node, rows, view) * view.column) - (start - x) - 16;
+    if (room < 40) continue;
     const text = cut(context, node.data.type, room);
     const ground = context.measureText(text).width;
     context.globalAlpha = 0.85;
@@ -94,6 +96,13 @@ function labels(context, seen, view, look) {
     context.fillStyle = node === look.chosen ? look.palette.text : look.palette.muted;
     context.fillText(text, start, y);
   }
+}
+
+/** Return how many columns to the right of a node are free at its height. */
+function columnsFree(node, rows, view) {
+  const near = [-1, 0, 1].flatMap((by) => rows.get(Math.round(node.row) + by) ?? []);
+  const ahead = near.filter((other) => other.column > node.column && Math.abs(other.row - node.row) * view.row < LABEL_HEIGHT);
+  return ahead.reduce((least, other) => Math.min(least, other.column - node.column), Infinity);
 }
 
 /** Return text that is at most so wide. */
