@@ -12,7 +12,8 @@ function row(event) {
   const made = template.content.cloneNode(true);
   const fill = (name, text) => { made.querySelector(`[data-of=${name}]`).textContent = text; };
   for (const name of ["type", "project_id", "actor", "event_id"]) fill(name, event[name]);
-  fill("timestamp", exact(event.timestamp));
+  fill("date", exact(event.timestamp).slice(0, 11));
+  fill("clock", exact(event.timestamp).slice(11));
   fill("cost", money(event.metadata.cost, event.metadata.currency));
   fill("latency", typeof event.metadata.latency_ms === "number" ? duration(event.metadata.latency_ms) : NOTHING);
   fill("deliveries", event.deliveries.length);
