@@ -21,9 +21,7 @@ _ENOUGH = 8
 _MOST_A_PAGE = 10_000
 
 
-def latest(
-    replay: Replay, wanted: EventFilter, count: int, end: int, before: int | None = None
-) -> list[RecordedEvent]:
+def latest(replay: Replay, wanted: EventFilter, count: int, end: int, before: int | None = None) -> list[RecordedEvent]:
     """Return the last `count` events that match, oldest first; fewer when there are no more.
 
     Args:

@@ -173,9 +173,7 @@ class StoredDeliveries:
         column, found = outcomes.c, []
         with reading(self._engine) as connection:
             for chunk in _chunks(sorted(set(event_positions))):
-                query = select(outcomes).where(
-                    column.namespace == self._namespace, column.event_position.in_(chunk)
-                )
+                query = select(outcomes).where(column.namespace == self._namespace, column.event_position.in_(chunk))
                 found += connection.execute(query).all()
         return [
             Outcome(

@@ -22,9 +22,7 @@ async def show(visit: Visit) -> Response:
     id = visit.one("id")
     recorded = await visit.house.read(lambda: visit.house.backend.replay.find(id)) if id else None
     if recorded is None:
-        raise EventNotFound(
-            f"There is no event {id!r:.200} in history or store: check the id, and the namespace."
-        )
+        raise EventNotFound(f"There is no event {id!r:.200} in history or store: check the id, and the namespace.")
     chain = await visit.ask(history.get_chain, event_id=id)
     children = await visit.ask(history.get_children, event_id=id)
     deliveries = await visit.ask(history.get_deliveries, event_id=id)

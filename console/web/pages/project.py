@@ -95,7 +95,13 @@ def _add(lane: dict[str, Any], span: dict[str, Any], place: Any, last: datetime)
     lane["ran_ms"] += ran.total_seconds() * 1000
     lane["first"] = min(lane["first"], start)
     bar = {**span, "waited_ms": waited.total_seconds() * 1000, "ran_ms": ran.total_seconds() * 1000}
-    bar |= {"start": start, "end": max(end, middle + LEAST), "x": percent(start, 1), "waits": percent(middle - start, 1), "run_x": percent(middle, 1)}
+    bar |= {
+        "start": start,
+        "end": max(end, middle + LEAST),
+        "x": percent(start, 1),
+        "waits": percent(middle - start, 1),
+        "run_x": percent(middle, 1),
+    }
     bar["runs"] = percent(max(end - middle, LEAST), 1) if span["began"] else None
     lane["bars"].append(bar)
 

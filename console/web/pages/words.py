@@ -1,4 +1,4 @@
-"""What the console says, in every language that it speaks: one catalogue file a language, `static/words/<language>.json`.
+"""What the console says, in every language that it speaks: one catalogue file a language, in `static/words`.
 
 The browser reads the same files. A text is found by its key; `{name}` in it is a value, which is text, never HTML.
 """

@@ -18,21 +18,28 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 AXE = "axe-core@4.14.1"
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+def chromium() -> str:
+    """Return where Chromium is; where it is not, that is said by name."""
     program = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if program is None:
         pytest.skip("Not run: Chromium is not installed.")
+    return program
+
+
+# Not of the session: while Playwright is there, no other test of this process may run an event loop.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         # In a container it runs as root, without the sandbox that needs another user.
-        found = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        found = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
         yield found
         found.close()
 
 
 @pytest.fixture(scope="session")
-def ground(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     """The one ground of this run, shared by its test processes."""
+    chromium()
     base = tmp_path_factory.getbasetemp()
     is_worker = base.name.startswith("popen-")
     with shared((base.parent if is_worker else base) / "console") as found:

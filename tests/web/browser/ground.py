@@ -171,7 +171,7 @@ def _declared(ground: Ground) -> bool:
 def _settled(ground: Ground) -> bool:
     found = ground.ask("/overview")
     waits = sum(one["ready"] + one["waiting"] for one in found["subscribers"])
-    return not waits and not ground.ask("/timeline?project=episode-7")["marks"] == []
+    return not waits and ground.ask("/timeline?project=episode-7")["marks"] != []
 
 
 def _answers(url: str) -> bool:

@@ -18,5 +18,5 @@ export const data = (text) => make("bdi", {}, String(text));
 export function tell(sentence, isBad = false) {
   const said = make("p", { className: isBad ? "is-bad" : "" }, data(sentence));
   document.getElementById("told").append(said);
-  setTimeout(() => said.remove(), isBad ? 12_000 : 5_000);
+  setTimeout(() => said.remove(), isBad ? 15_000 : 8_000);
 }
