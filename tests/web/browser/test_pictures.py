@@ -14,7 +14,7 @@ from tests.web.browser.test_pages import path_of
 from tests.web.browser.visitor import Visitor
 
 # Page and height of its picture.
-PICTURES = {"overview": 900, "project": 820, "graph": 850, "letters": 520}
+PICTURES = {"overview": 900, "project": 820, "graph": 850, "letters": 560}
 MOST_COLOURS = 256
 MOST_BYTES = 150_000
 
