@@ -170,7 +170,8 @@ class StoredDeliveries:
 
     def attempts_at(self, event_positions: Collection[int]) -> list[Outcome]:
         """Return the archived outcomes of the deliveries of some events, oldest first; decisions are among them."""
-        column, found = outcomes.c, []
+        column = outcomes.c
+        found: list[Row[Any]] = []
         with reading(self._engine) as connection:
             for chunk in _chunks(sorted(set(event_positions))):
                 query = select(outcomes).where(column.namespace == self._namespace, column.event_position.in_(chunk))
