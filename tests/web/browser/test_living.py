@@ -77,7 +77,7 @@ def test_every_page_is_reached_by_the_keyboard(visit: Callable[..., Visitor]) ->
         page.keyboard.press("g")
         page.keyboard.press(key)
         expect(page.locator("h1")).to_contain_text(heading)
-        page.wait_for_function("document.querySelector('[data-keys]:not([hidden])')")  # its keys are heard
+        expect(page.locator("[data-keys]")).to_be_visible()  # its keys are heard
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_contain_text("Next and previous row")
     page.keyboard.press("Escape")
@@ -86,14 +86,14 @@ def test_every_page_is_reached_by_the_keyboard(visit: Callable[..., Visitor]) ->
 
 def test_rows_and_the_search_field_are_reached_by_the_keyboard(visit: Callable[..., Visitor]) -> None:
     page = visit().go("/projects")
-    page.wait_for_function("document.querySelector('[data-keys]:not([hidden])')")
+    expect(page.locator("[data-keys]")).to_be_visible()
     page.keyboard.press("/")
     expect(page.get_by_label("Name holds")).to_be_focused()
     page.keyboard.type("demo-")
     page.keyboard.press("Enter")
 
     expect(page.locator("tbody tr")).to_have_count(1)
-    page.wait_for_function("document.querySelector('[data-keys]:not([hidden])')")
+    expect(page.locator("[data-keys]")).to_be_visible()
     page.keyboard.press("j")
     expect(page.locator("tbody a").first).to_be_focused()
     page.keyboard.press("Enter")

@@ -25,11 +25,10 @@ def test_a_picture_is_taken(page: str, visit: Callable[..., Visitor], ground: Gr
     shown = visitor.go(path_of(page, ground.url))
     if page == "overview":
         expect(shown.locator("[data-chart=spend] canvas")).to_be_visible()
-        shown.wait_for_function("document.querySelector('[data-value=published]').textContent !== ''")
+        expect(shown.locator("[data-value=published]")).not_to_have_text("")
     if page == "graph":
         expect(shown.locator(".graph canvas")).to_be_visible()
         shown.locator("[data-by=colour]").select_option("actor")
-        shown.locator(".graph canvas").press("0")
     shown.evaluate("() => document.fonts.ready")
     shown.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
     path = pictures / f"{page}.png"
