@@ -18,9 +18,7 @@ TEMPLATES = [path for path in FILES if path.suffix == ".html"]
 def test_every_file_is_shipped_with_the_package() -> None:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    shipped = {
-        path for pattern in setup["options.package_data"]["console.web"].split() for path in WEB.glob(pattern)
-    }
+    shipped = {path for pattern in setup["options.package_data"]["console.web"].split() for path in WEB.glob(pattern)}
 
     assert [str(path) for path in FILES if path not in shipped] == []
     assert FILES

@@ -193,6 +193,7 @@ def _watching(ground: Ground) -> Iterator[None]:
 def shared(directory: Path) -> Iterator[Ground]:
     """Enter the ground of a directory, which another test process may have made, and may go on using."""
     directory.mkdir(parents=True, exist_ok=True)
+    keeper: subprocess.Popen[bytes] | None = None
     with open(directory / "users", "w") as users, open(directory / "starting", "w") as starting:
         fcntl.flock(users, fcntl.LOCK_SH)
         fcntl.flock(starting, fcntl.LOCK_EX)
@@ -205,6 +206,8 @@ def shared(directory: Path) -> Iterator[Ground]:
         port = told.read_text() if told.exists() else ""
         assert port.isdecimal(), f"The ground of the browser tests cannot be made: {port}"
         yield Ground(_place(directory), int(port))
+    if keeper is not None:
+        keeper.wait()  # it ends when the last test process has let go
 
 
 def _place(directory: Path) -> Place:
