@@ -219,12 +219,19 @@ def _keep(directory: Path, port: int, is_shared: bool) -> None:
     told = directory / "told"
     try:
         with standing(directory, port), open(directory / "users", "w") as users:
-            told.write_text(str(port))
+            _tell(told, str(port))
             while not (is_shared and _is_unused(users)):
                 time.sleep(1)
     except BaseException as error:
-        told.write_text(f"{type(error).__name__}: {error}")
+        _tell(told, f"{type(error).__name__}: {error}")
         raise
+
+
+def _tell(told: Path, text: str) -> None:
+    """Write a file that is there whole, or not at all."""
+    draft = told.with_name("told.draft")
+    draft.write_text(text)
+    draft.replace(told)
 
 
 def _is_unused(users: Any) -> bool:
