@@ -166,20 +166,22 @@ class StoredDeliveries:
 
     def attempts(self, event_position: int) -> list[Outcome]:
         """Return the archived outcomes of an event's deliveries, oldest first; decisions are among them (attempt 0)."""
+        return self.attempts_at([event_position])
+
+    def attempts_at(self, event_positions: Collection[int]) -> list[Outcome]:
+        """Return the archived outcomes of the deliveries of some events, oldest first; decisions are among them."""
         column = outcomes.c
-        query = (
-            select(outcomes)
-            .where(column.namespace == self._namespace, column.event_position == event_position)
-            .order_by(column.position)
-        )
+        found: list[Row[Any]] = []
         with reading(self._engine) as connection:
-            rows = connection.execute(query).all()
+            for chunk in _chunks(sorted(set(event_positions))):
+                query = select(outcomes).where(column.namespace == self._namespace, column.event_position.in_(chunk))
+                found += connection.execute(query).all()
         return [
             Outcome(
                 row.position, row.event_position, row.subscriber, row.redelivery, row.attempt, AttemptState(row.state),
                 row.worker, row.elapsed_us, row.error,
             )
-            for row in rows
+            for row in sorted(found, key=lambda row: row.position)
         ]  # fmt: skip
 
     def waiting_counts(self) -> dict[str, int]:

@@ -104,8 +104,8 @@ def _with_headers(send: Send, scope: Scope) -> Send:
             headers = MutableHeaders(scope=message)
             for name, value in HEADERS.items():
                 headers.setdefault(name, value)
-            if not is_asset:
-                headers.setdefault("Cache-Control", "no-store")
+            # An asset is kept, and asked about each time: another version's would not fit the pages.
+            headers.setdefault("Cache-Control", "no-cache" if is_asset else "no-store")
             if scope["scheme"] == "https":
                 headers.setdefault("Strict-Transport-Security", "max-age=31536000")
         await send(message)

@@ -179,6 +179,39 @@ class DeliveryShape(BaseModel):
     outcomes: list[AttemptShape] | None = None
 
 
+class SpanShape(BaseModel):
+    """How long a delivery waited for one attempt, and how long that ran."""
+
+    subscriber: str
+    name: str = Field(description="The delivery.")
+    event_id: str
+    type: str
+    attempt: int = Field(description="1 for the first; the next one's number while it waits.")
+    state: str = Field(description="How the attempt ended; `waiting` while it has not.")
+    waited_from: datetime
+    began: datetime | None
+    ended: datetime | None
+    error: str
+
+
+class MarkShape(BaseModel):
+    """The moment at which an actor's event was published."""
+
+    actor: str
+    event_id: str
+    type: str
+    at: datetime
+
+
+class Timeline(BaseModel):
+    """What happened in a project, by the clock of its history."""
+
+    project_id: str
+    is_all: bool = Field(description="False when older events were left out.")
+    marks: list[MarkShape]
+    spans: list[SpanShape]
+
+
 class DeliveryPage(BaseModel):
     """Deliveries in the order of their events."""
 

@@ -29,8 +29,11 @@ async def list_events(asked: Asked) -> dict[str, Any]:
         if query.after:
             raise Mistake("`newest` and `after` do not go together: `newest` begins at the end.")
         end = await asked.read(asked.house.backend.history.clock)
-        found = await asked.read(lambda: latest(replay, wanted, query.limit, end))
-        return _page(found, max(end, found[-1].position if found else 0), True)
+        found = await asked.read(lambda: latest(replay, wanted, query.limit, end, query.before))
+        last = max(end, found[-1].position if found else 0) if query.before is None else query.before - 1
+        return _page(found, last, query.before is None)
+    if query.before is not None:
+        raise Mistake("`before` goes with `newest`: add it.")
     page = await asked.read(lambda: replay.page(wanted, query.after, query.limit))
     return _page(page.events, page.last, page.complete)
 

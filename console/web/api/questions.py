@@ -74,6 +74,9 @@ class Page(Events):
     newest: bool = Field(
         False, description="The last `limit` events instead, in history order; `after` does not go with it."
     )
+    before: int | None = Field(
+        None, ge=0, le=MAX_POSITION, description="With `newest`: the last ones before this position, exclusive."
+    )
 
 
 class Tree(BaseModel):
@@ -159,6 +162,15 @@ class Series(BaseModel):
     grain: Literal["day", "hour"] = Field("day", description="The width of a bucket, in UTC.")
     since: str | None = Since
     until: str | None = Until
+
+
+class Timeline(BaseModel):
+    """Which project's timeline, and how much of it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    project: str = Field(description="The project.")
+    limit: int = Field(1000, ge=1, le=5000, description="At most so many events, the newest.")
 
 
 class OfProject(BaseModel):

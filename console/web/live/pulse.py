@@ -147,6 +147,11 @@ class Pulse:
             except TimeoutError:
                 pass
 
+    @property
+    def last(self) -> Sample | None:
+        """The last sample; None before the first."""
+        return self._last
+
     async def overview(self) -> dict[str, Any]:
         """Return what the overview shows now, at most `WATCHED_S` old, with the points of the last minutes."""
         if asyncio.get_running_loop().time() - self._looked_at > WATCHED_S:

@@ -1,0 +1,21 @@
+// Asking the HTTP API. What it refuses is thrown with its own sentence.
+
+import { t } from "./words.js";
+
+/** Return what an operation answers; null when it answers nothing. */
+export async function ask(method, path, body) {
+  const headers = body === undefined ? {} : { "Content-Type": "application/json" };
+  let answer;
+  try {
+    answer = await fetch(`/api/v1${path}`, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
+  } catch {
+    throw new Error(t("ask.unreachable"));
+  }
+  if (answer.status === 401) location.assign(`/login?to=${encodeURIComponent(location.pathname + location.search)}`);
+  const found = answer.status === 204 ? null : await answer.json();
+  if (!answer.ok) throw new Error(found.detail);
+  return found;
+}
+
+/** Write a part of a path. */
+export const part = (text) => encodeURIComponent(text);
