@@ -25,7 +25,7 @@ async def show(visit: Visit) -> Response:
     if recorded is None:
         raise EventNotFound(f"There is no event {id!r:.200} in history or store: check the id, and the namespace.")
     root = await _root(visit, id)
-    tree = await visit.ask(history.get_tree, questions.Tree(limit=OUTLINED), event_id=root)
+    tree = await visit.ask(history.get_tree, questions.Tree(depth=None, limit=OUTLINED), event_id=root)
     return render(visit, "graph.html", id=id, root=root, tree=tree, top=tree["nodes"][0])
 
 

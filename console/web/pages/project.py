@@ -18,6 +18,7 @@ from console.web.pages.visit import Page, Visit
 from events.errors import EventNotFound, InvalidFilter
 
 SHOWN = 50
+MOST_EVENTS = 1000
 MOST_ROOTS = 5
 TICKS = 6
 # Deliveries that overlap lie below each other, in at most so many rows of so many pixels.
@@ -37,7 +38,7 @@ async def show(visit: Visit) -> Response:
     statistics = await visit.ask(numbers.get_statistics, questions.OfProject(project=id))
     if not id or not statistics["total"].count:
         raise EventNotFound(f"No event of a project {id!r:.200} was ever published: check its name, and the namespace.")
-    found = await visit.ask(get_timeline, questions.Timeline(project=id))
+    found = await visit.ask(get_timeline, questions.Timeline(project=id, limit=MOST_EVENTS))
     try:
         events = await stretch(visit, SHOWN, project=id)
     except (Mistake, InvalidFilter) as error:
