@@ -28,7 +28,7 @@ STYLES: tuple[str, ...] = get_args(Style)
 
 _LINE = "%(asctime)s %(levelname)-7s [%(process)d] %(name)s: %(message)s"
 # What these say at `info` is about their own inside, and some of it once for each delivery.
-_CHATTY = ("alembic", "dramatiq", "httpcore", "httpx")
+_CHATTY = ("alembic", "asyncio", "dramatiq", "httpcore", "httpx", "workers.actors")
 _COLOURS = {logging.DEBUG: "2", logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL: "1;31"}
 _OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
