@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sys
 from typing import TYPE_CHECKING
 
+from console.colour import has_colour
 from console.exits import Mistake
 from console.options import log_level
 from console.probe import require_loadable
 
 if TYPE_CHECKING:
     from events.settings import Settings
+    from workers.logs import Style
 
 
 def worker_arguments(
@@ -25,11 +26,13 @@ def worker_arguments(
     grace_s: float | None = None,
     max_events: int | None = None,
     level: str = "info",
+    style: Style | None = None,
     probes: bool = True,
 ) -> list[str]:
     """Return the arguments of a worker process.
 
     Args:
+        style: of its log's lines; what fits this process's stderr unless given.
         probes: load the application once, to find out here that it cannot be.
 
     Raises:
@@ -42,7 +45,7 @@ def worker_arguments(
             "There is no application to run: pass --app MODULE:ATTR or set EVENTBUS_APP, for example "
             "--app pipeline:bus for `bus = EventBus()` in pipeline.py."
         )
-    arguments = ["--app", target, "--log-level", log_level(level)]
+    arguments = ["--app", target, "--log-level", log_level(level), "--log-format", style or log_style(settings)]
     arguments += ["--threads", str(threads or settings.threads)]
     arguments += ["--grace", str(settings.grace_s if grace_s is None else grace_s)]
     limit = settings.max_events_per_process if max_events is None else max_events
@@ -71,9 +74,16 @@ def working_directory() -> str:
     return os.getcwd()
 
 
-def log_to_stderr(level: str, prefix: str = "") -> None:
-    """Send this process's logs to stderr, in the workers' format."""
-    from workers.process import LOG_FORMAT
+def log_style(settings: Settings) -> Style:
+    """Return what the lines of logs on stderr are: what `EVENTBUS_LOG_FORMAT` says, else text on a terminal alone."""
+    is_terminal = sys.stderr.isatty()
+    if settings.log_format == "json" or not (is_terminal or settings.log_format):
+        return "json"
+    return "colour" if is_terminal and has_colour() else "text"
 
-    logging.basicConfig(level=level.upper(), format=prefix + LOG_FORMAT, stream=sys.stderr)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+def log_to_stderr(settings: Settings, level: str) -> None:
+    """Send this process's logs to stderr, as its workers do."""
+    from workers.logs import set_up
+
+    set_up(level, log_style(settings))

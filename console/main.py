@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from console.commands import (
     archive,
     bench,
     chain,
+    completion,
     dead,
     deliveries,
     demo,
@@ -29,6 +31,7 @@ from console.commands import (
     stats,
     subscriptions,
     tail,
+    top,
     tree,
     web,
     worker,
@@ -48,6 +51,7 @@ Begin with:
   eventbus dev --app pipeline:bus                    your own agents, on this machine
   eventbus publish PROJECT_CREATED -p P-1 -a me      an event for them
   eventbus tail -f                                   watch what happens
+  eventbus top                                       watch who does it
 
 {CODES}
 """
@@ -87,8 +91,8 @@ def _options(
 
 
 for module in (
-    demo, dev, worker, archive, migrate, publish, tail, replay, chain, tree, stats, lag, schedules, doctor, deliveries,
-    export, import_, prune, redact, bench, web,
+    demo, dev, worker, archive, migrate, publish, tail, top, replay, chain, tree, stats, lag, schedules, doctor,
+    deliveries, export, import_, prune, redact, bench, web, completion,
 ):  # fmt: skip
     app.command(module.__name__.rpartition(".")[2].rstrip("_"))(reporting(module.command))
 for module in (dead, scheduled, subscriptions, workers):
@@ -100,6 +104,10 @@ def main() -> None:
     if word := next((word for word in sys.argv[1:] if not _is_text(word)), None):
         complain(f"An argument holds bytes that are no UTF-8: {word!r:.200}.")
         sys.exit(MISTAKE)
+    if completion.VARIABLE in os.environ:
+        from typer.completion import completion_init
+
+        completion_init()
     try:
         code = app(prog_name="eventbus", standalone_mode=False) or 0
         sys.stdout.flush()

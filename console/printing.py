@@ -16,6 +16,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from console import wording
+from console.colour import has_colour, of_name
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -92,15 +93,25 @@ class Lines:
 
     Args:
         headings: of the columns. right: those that are aligned to the right.
+        named: those that hold names, each in its own colour on a terminal.
         cuts: on a terminal that is too narrow a line is cut; else its last column is left out.
     """
 
-    def __init__(self, headings: Sequence[str], right: Collection[str] = (), *, cuts: bool = False) -> None:
+    def __init__(
+        self,
+        headings: Sequence[str],
+        right: Collection[str] = (),
+        named: Collection[str] = (),
+        *,
+        cuts: bool = False,
+    ) -> None:
         self._headings = headings
         self._right = right
+        self._named = named
         self._cuts = cuts
         self._widths: list[int] = []
         self._limit = _terminal_width()
+        self._has_colour = bool(self._limit) and has_colour()
 
     def rows(self, rows: Iterable[Sequence[str]]) -> int:
         """Print rows; return how many there were."""
@@ -123,15 +134,23 @@ class Lines:
         ]
         line = "  ".join(cells).rstrip()
         if self._limit and len(line) > self._limit:
-            line = f"{line[: self._limit - 1]}…" if self._cuts else "  ".join(cells[:-1]).rstrip()
-        print(line)
+            if self._cuts:
+                print(f"{line[: self._limit - 1]}…")
+                return
+            cells.pop()
+        if self._has_colour and row is not self._headings:
+            cells = [
+                of_name(cell) if heading in self._named else cell
+                for heading, cell in zip(self._headings, cells, strict=False)
+            ]
+        print("  ".join(cells).rstrip())
 
 
 class EventLines(Lines):
     """Events as lines; where they do not fit, the id is left out: the position is as good."""
 
     def __init__(self) -> None:
-        super().__init__(HEADINGS, ("COST",))
+        super().__init__(HEADINGS, ("COST",), ("TYPE", "ACTOR", "PROJECT"))
 
     def print(self, events: Iterable[RecordedEvent]) -> int:
         """Print events; return how many there were."""

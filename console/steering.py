@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from console.exits import Mistake
+from console.printing import print_json
 from console.standing import limit
 from console.wording import plural
 
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
     from workers.operating import Steered
 
 CODE = "code"
+Say = Callable[[str], None]
 
 
-def pause(backend: Backend, name: str) -> None:
+def pause(backend: Backend, name: str, say: Say = print) -> None:
     """Pause a subscriber, and wait until every worker has said that it heeds it.
 
     Raises:
@@ -30,7 +32,7 @@ def pause(backend: Backend, name: str) -> None:
     done = steer_durably(backend.namespace, backend.registry, name, paused=True)
     silent = until_heeded(backend.namespace, name)
     back = plural(done.taken_back, "delivery that was ready waits", "deliveries that were ready wait")
-    print(f"{name} is paused: nothing more begins{f', and {back} again' if done.taken_back else ''}.")
+    say(f"{name} is paused: nothing more begins{f', and {back} again' if done.taken_back else ''}.")
     _require_kept(name, done)
     if silent:
         raise EventBusError(
@@ -40,7 +42,7 @@ def pause(backend: Backend, name: str) -> None:
         )
 
 
-def resume(backend: Backend, name: str) -> None:
+def resume(backend: Backend, name: str, say: Say = print) -> None:
     """Let a paused subscriber go on."""
     from workers.operating import steer_durably
 
@@ -48,7 +50,7 @@ def resume(backend: Backend, name: str) -> None:
     found = _standing(backend, name)
     waits = plural(found.queue.unsettled, "delivery is", "deliveries are")
     nobody = "" if found.workers else ", but no live worker takes it"
-    print(f"{name} goes on: {waits} not settled{nobody}.")
+    say(f"{name} goes on: {waits} not settled{nobody}.")
     _require_kept(name, done)
 
 
@@ -74,20 +76,28 @@ def limits(concurrency: str | None, rate: str | None) -> dict[str, Any]:
     return changes
 
 
-def set_limits(backend: Backend, name: str, changes: Mapping[str, Any]) -> None:
+def set_limits(backend: Backend, name: str, changes: Mapping[str, Any], say: Say = print) -> None:
     """Set limits, and say which hold."""
     from workers.operating import steer_durably
 
     done = steer_durably(backend.namespace, backend.registry, name, **changes)
     found = _standing(backend, name)
-    print(f"{name}: concurrency {limit(found.concurrency)}, rate {limit(found.rate, ' a second')}.")
+    say(f"{name}: concurrency {limit(found.concurrency)}, rate {limit(found.rate, ' a second')}.")
     _require_kept(name, done)
 
 
-def would_drop(backend: Backend, name: str, *, force: bool, dead_letters: bool) -> None:
+def would_drop(backend: Backend, name: str, *, force: bool, dead_letters: bool, as_json: bool = False) -> None:
     """Say what a drop would do, and what would keep it from that."""
     found = _standing(backend, name)
     queue = found.queue
+    if as_json:
+        is_refused = bool(queue.dead and not dead_letters) or bool((found.workers or queue.running) and not force)
+        deliveries_left = queue.unsettled + found.parked
+        print_json({
+            "subscriber": name, "dry_run": True, "deliveries": deliveries_left, "dead_letters": queue.dead,
+            "would_be_refused": is_refused,
+        })  # fmt: skip
+        return
     more = "at least " if queue.is_bounded else ""
     types = f" ({', '.join(queue.types)})" if queue.types else ""
     deliveries = plural(queue.unsettled + found.parked, "delivery", "deliveries")
@@ -109,31 +119,41 @@ def would_drop(backend: Backend, name: str, *, force: bool, dead_letters: bool) 
         print(f"Would refuse, without --force: {plural(queue.running, 'delivery is', 'deliveries are')} held.")
 
 
-def drop(backend: Backend, name: str, *, force: bool, dead_letters: bool) -> None:
+def drop(backend: Backend, name: str, *, force: bool, dead_letters: bool, as_json: bool = False) -> None:
     """Drop a subscriber, and say what that ended."""
     from workers.operating import drop as drop_durably
 
     gone = drop_durably(backend.namespace, backend.registry, name, force=force, dead_letters=dead_letters)
+    if as_json:
+        told = {"deliveries": gone.deliveries, "dead_letters": gone.dead_letters, "is_back": gone.is_back}
+        print_json({"subscriber": name, "dry_run": False} | told)
+        return
     ended = plural(gone.deliveries, "delivery", "deliveries")
     print(f"Dropped {name}: {ended} and {plural(gone.dead_letters, 'dead letter')} ended.")
     if gone.is_back:
         print(f"A worker has declared {name} again meanwhile, as a new subscriber: deploy code without it.")
 
 
-def would_remove(backend: Backend, name: str, types: Sequence[str]) -> None:
+def would_remove(backend: Backend, name: str, types: Sequence[str], *, as_json: bool = False) -> None:
     """Say which types a removal would take."""
     found = _standing(backend, name)
     gone = [kind for kind in found.queue.types if kind in types]
+    if as_json:
+        print_json({"subscriber": name, "dry_run": True, "types": gone})
+        return
     print(f"Would route {name} no more {', '.join(gone)}." if gone else f"{name} is routed none of these.")
 
 
-def remove(backend: Backend, name: str, types: Sequence[str]) -> None:
+def remove(backend: Backend, name: str, types: Sequence[str], *, as_json: bool = False) -> None:
     """Remove types of a subscriber, and say which code would bring them back."""
     from workers.operating import remove_types
 
     gone = remove_types(backend.namespace, backend.registry, name, types)
-    print(f"{name} is routed no more {', '.join(gone)}." if gone else f"{name} was routed none of these.")
     declaring = _declaring(backend, name, types)
+    if as_json:
+        print_json({"subscriber": name, "dry_run": False, "types": list(gone), "declared_by": declaring})
+        return
+    print(f"{name} is routed no more {', '.join(gone)}." if gone else f"{name} was routed none of these.")
     if declaring:
         print(
             f"The code of {plural(len(declaring), 'live worker')} still declares it ({', '.join(declaring)}): "

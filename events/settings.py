@@ -51,6 +51,8 @@ class Settings:
         sql_pool_size: `EVENTBUS_SQL_POOL_SIZE`, SQL connections and reader threads of one process. Default 5.
         tracing: `EVENTBUS_TRACING`, `opentelemetry` makes spans of publishing, processing and settling, exported as the
             `OTEL_` variables say. None makes none, and costs nothing.
+        log_format: `EVENTBUS_LOG_FORMAT`, `json` or `text`: what the lines of logs are. None: text on a terminal,
+            JSON elsewhere.
         web_port: `PORT`, where `eventbus web` listens. Default 8080.
         web_token: `EVENTBUS_WEB_TOKEN`, makes who names it an operator of the web process. None: only this machine
             is answered, and whoever is on it may do everything. At least 16 characters.
@@ -78,6 +80,7 @@ class Settings:
     archive_batch: int = 5000
     sql_pool_size: int = 5
     tracing: str | None = None
+    log_format: str | None = None
     web_port: int = 8080
     web_token: str | None = field(default=None, repr=False)
     web_read_token: str | None = field(default=None, repr=False)
@@ -97,6 +100,8 @@ class Settings:
                 )
         if self.tracing not in (None, "opentelemetry"):
             raise InvalidSettings(f"EVENTBUS_TRACING must be opentelemetry or nothing, not {self.tracing!r:.80}.")
+        if self.log_format not in (None, "json", "text"):
+            raise InvalidSettings(f"EVENTBUS_LOG_FORMAT must be json or text, not {self.log_format!r}.")
         if not self.namespace or not self.namespace.isprintable() or set(self.namespace) & set("{} \t"):
             raise InvalidSettings(
                 f"EVENTBUS_NAMESPACE must be printable, without spaces or braces, not {self.namespace!r}."

@@ -335,6 +335,7 @@ def test_the_settings_are_these() -> None:
         "web_port": 8080,
         "web_token": None,
         "web_read_token": None,
+        "log_format": None,
     }
 
 
@@ -550,9 +551,9 @@ def test_the_command_and_its_subcommands_are_these() -> None:
     assert done.returncode == 0, done.stderr
     listed = re.findall(r"^[ │]{2,}([a-z]+) {2,}\S", done.stdout.partition("Commands")[2], re.MULTILINE)
     assert sorted(listed) == [
-        "archive", "bench", "chain", "dead", "deliveries", "demo", "dev", "doctor", "export", "import", "lag",
-        "migrate", "prune", "publish", "redact", "replay", "scheduled", "schedules", "stats", "subscriptions", "tail",
-        "tree", "web", "worker", "workers",
+        "archive", "bench", "chain", "completion", "dead", "deliveries", "demo", "dev", "doctor", "export", "import",
+        "lag", "migrate", "prune", "publish", "redact", "replay", "scheduled", "schedules", "stats", "subscriptions",
+        "tail", "top", "tree", "web", "worker", "workers",
     ]  # fmt: skip
 
 
@@ -561,6 +562,7 @@ def test_the_process_types_of_the_procfile_are_these() -> None:
 
     assert dict(line.split(": ", 1) for line in lines) == {
         "release": "eventbus migrate",
+        "web": "eventbus web --host 0.0.0.0",
         "worker": "eventbus worker",
         "archiver": "eventbus archive",
     }

@@ -37,6 +37,7 @@ EXAMPLES: dict[str, tuple[str, object]] = {
     "web_port": ("80", 80),
     "web_token": ("a-token-of-an-operator", "a-token-of-an-operator"),
     "web_read_token": ("a-token-of-a-reader", "a-token-of-a-reader"),
+    "log_format": ("json", "json"),
 }
 NUMBERS = [field.name for field in fields(Settings) if isinstance(field.default, int | float)]
 

@@ -9,6 +9,7 @@ import logging
 
 from events.deliveries import Deliveries
 from events.errors import EventBusError
+from workers.about import about
 from workers.attempt import Attempt, JoinIncomplete, NotStartedAgain, require_an_attempt
 
 MAX_SUSPECT_STARTS = 2
@@ -29,7 +30,7 @@ def may_start(attempt: Attempt, deliveries: Deliveries) -> bool:
     try:
         starts = deliveries.begin(attempt.lease)
     except EventBusError as error:
-        log.warning("%r waits: %s", attempt, error)
+        log.warning("%r waits: %s", attempt, error, extra=about(attempt.lease))
         return False
     if starts == 0:
         attempt.abandoned = True
@@ -53,7 +54,7 @@ def has_joined(attempt: Attempt, deliveries: Deliveries) -> bool:
     try:
         attempt.joined = deliveries.joined(lease)
     except EventBusError as error:
-        log.warning("%r waits: %s", attempt, error)
+        log.warning("%r waits: %s", attempt, error, extra=about(attempt.lease))
         return False
     if join.partial == "dead" and not attempt.joined.complete and not lease.frame.redelivery:
         raise JoinIncomplete(f"The join is not complete: {attempt.joined.lack}.")

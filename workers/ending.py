@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from events.deliveries import Settlement
+from workers.about import about
 from workers.attempt import Attempt, conclude, failed, hand_back
 from workers.refusing import PUT_OFF_US
 
@@ -23,5 +24,5 @@ def conclusion(attempt: Attempt, max_event_bytes: int, *, at_once: bool) -> Sett
     try:
         return conclude(attempt, max_event_bytes)
     except BaseException as error:
-        log.exception("The result of %r could not be read.", attempt)
+        log.exception("The result of %r could not be read.", attempt, extra=about(attempt.lease))
         return failed(attempt, error)

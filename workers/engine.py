@@ -45,7 +45,7 @@ from workers.limits import Interrupter
 from workers.loop import CANCEL_AGAIN_S, AsyncHandlers, LoopThread
 from workers.receiver import Receiver
 from workers.refusing import Refusing
-from workers.saying import say, say_given_up
+from workers.saying import say, say_given_up, say_that
 from workers.settler import Settler
 
 LAST_WORDS_S = 2.0
@@ -212,7 +212,7 @@ class Engine:
                 self._settler.put(settlement)
                 say(attempt, settlement)
         except BaseException:
-            log.exception("The end of %r failed; what is not settled of it goes to another worker.", attempt)
+            say_that("The end of %r failed; what is not settled of it goes to another worker.", attempt, failed=True)
             self._gone(attempt.lease)
 
     @property
@@ -347,7 +347,7 @@ class Engine:
         self.receiver.forget(lease)
         attempt = next((a for a in self._attempts() if a.lease is lease), None)
         if attempt is not None and not attempt.finished:
-            log.warning("%r was taken over by another worker; what it does here is void.", attempt)
+            say_that("%r was taken over by another worker; what it does here is void.", attempt)
             self._let_go(attempt)
             self._cancel(attempt)
 

@@ -11,6 +11,7 @@ Composition: it wires an application to workers. Exit codes are in `workers.exit
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import random
@@ -19,14 +20,13 @@ import threading
 from typing import Any
 
 from events.backend import Backend
-from events.errors import EmbeddedServerError, EventBusError, LoginRefused, ScriptFailed, Unavailable
+from events.errors import EmbeddedServerError, EventBusError, InvalidSettings, LoginRefused, ScriptFailed, Unavailable
 from events.settings import Settings
 from workers.consuming import Consuming
 from workers.exits import RET_CONNECT, RET_IMPORT, RET_KILLED, RET_OK
 from workers.loading import chosen, load_app
+from workers.logs import STYLES, Style, set_up
 from workers.orders import FULL, KILL_AFTER_S, READY, Orders
-
-LOG_FORMAT = "%(asctime)s %(levelname)-7s [%(process)d] %(name)s: %(message)s"
 
 CHECK_S = 0.2
 SPREAD = 0.1
@@ -41,9 +41,7 @@ def main(argv: list[str] | None = None) -> int:
         Its exit code, one of `workers.exits`.
     """
     arguments = _parser().parse_args(argv)
-    logging.basicConfig(level=arguments.log_level.upper(), format=LOG_FORMAT, stream=sys.stderr)
-    for chatty in ("alembic", "dramatiq"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    set_up(arguments.log_level, arguments.log_format or _log_format())
     orders = Orders(
         supervised=arguments.supervised, report_fd=arguments.report_fd, linger_s=(arguments.grace or 0) + KILL_AFTER_S
     )
@@ -68,6 +66,16 @@ def main(argv: list[str] | None = None) -> int:
         code = _serve(consuming, orders, settings, names=[subscription.name for subscription in subscriptions])
     bus.close()
     return code
+
+
+def _log_format() -> Style:
+    """Return what the environment asks for; where it asks for nonsense, that is said when the application is loaded."""
+    with contextlib.suppress(InvalidSettings):
+        if Settings.from_env().log_format == "text":
+            return "text"
+        if Settings.from_env().log_format == "json":
+            return "json"
+    return "text" if sys.stderr.isatty() else "json"
 
 
 def _load(arguments: argparse.Namespace) -> tuple[Any, Settings, tuple[Any, ...]] | int:
@@ -162,6 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--grace", type=float)
     parser.add_argument("--max-events-per-process", type=int, help="end after so many; 0 never does")
     parser.add_argument("--log-level", default="info")
+    parser.add_argument("--log-format", choices=STYLES, help="EVENTBUS_LOG_FORMAT unless given")
     parser.add_argument("--archive", action="store_true", help="run an archiver too")
     parser.add_argument("--supervised", action="store_true", help="take orders on standard input, stop when it ends")
     parser.add_argument("--report-fd", type=int, help="inherited file descriptor that gets `ready` and `full`")

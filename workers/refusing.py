@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from events.deliveries import Settlement
 from events.frame import Lease
+from workers.about import about
 from workers.attempt import dead, hand_back
 
 PUT_OFF_US = 5_000_000
@@ -30,7 +31,10 @@ class Refusing:
     def refuse(self, lease: Lease) -> None:
         """Settle a delivery; what is put off is said once in `SAY_AGAIN_S`."""
         if lease.fault is not None:
-            log.error("A delivery of %s cannot be read and becomes a dead letter: %s", lease.subscriber, lease.fault)
+            log.error(
+                "A delivery of %s cannot be read and becomes a dead letter: %s", lease.subscriber, lease.fault,
+                extra=about(lease),
+            )  # fmt: skip
             self._settle(dead(lease, lease.fault))
             return
         self._settle(hand_back(lease, delay_us=PUT_OFF_US))
@@ -38,5 +42,5 @@ class Refusing:
             self._said_at = time.monotonic()
             log.warning(
                 "A delivery of %s is put off: no handler here takes the type %r. It waits for a process that does.",
-                lease.subscriber, lease.frame.type,
+                lease.subscriber, lease.frame.type, extra=about(lease),
             )  # fmt: skip

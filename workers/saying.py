@@ -1,4 +1,7 @@
-"""What the log says of attempts: a line for each that ended and did not go well, or for those of a call that hangs."""
+"""What the log says of attempts: a line for each that did not go well, or for those of a call that hangs.
+
+One that went well has a line at the level `debug`, of which nothing is made at any other.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,27 @@ from collections.abc import Sequence
 from events.deliveries import Settlement
 from events.errors import Discard, Retry
 from events.records import AttemptState
+from workers.about import about
 from workers.attempt import Attempt
+
+_NOT_WELL = (AttemptState.DEAD, AttemptState.RETRIED, AttemptState.DISCARDED)
 
 log = logging.getLogger("eventbus.worker")
 
 
 def say(attempt: Attempt, settlement: Settlement) -> None:
-    """Log an attempt that did not go well, once, with what follows; never payloads."""
+    """Log how an attempt ended, with what follows; never payloads."""
+    if settlement.state is AttemptState.DONE:
+        if log.isEnabledFor(logging.DEBUG):
+            fields = about(attempt.lease, settlement, attempt.result)
+            log.debug("%r is done after %.1f ms.", attempt, fields["duration_ms"], extra=fields)
+        return
+    if settlement.state not in _NOT_WELL:
+        return
+    fields = about(attempt.lease, settlement)
     error = None if isinstance(attempt.error, Retry | Discard) else attempt.error
     if settlement.state is AttemptState.DEAD:
-        log.error("%r becomes a dead letter: %s", attempt, settlement.reason, exc_info=error)
+        log.error("%r becomes a dead letter: %s", attempt, settlement.reason, exc_info=error, extra=fields)
     elif settlement.state is AttemptState.RETRIED:
         level = logging.WARNING if error else logging.INFO
         log.log(
@@ -27,9 +41,15 @@ def say(attempt: Attempt, settlement: Settlement) -> None:
             settlement.delay_us / 1e6,
             settlement.reason,
             exc_info=error,
+            extra=fields,
         )
-    elif settlement.state is AttemptState.DISCARDED:
-        log.info("%r is discarded: %s", attempt, settlement.reason)
+    else:
+        log.info("%r is discarded: %s", attempt, settlement.reason, extra=fields)
+
+
+def say_that(words: str, attempt: Attempt, *, failed: bool = False) -> None:
+    """Log a warning about an attempt, whose name `%r` stands for; with the exception at hand an error."""
+    log.log(logging.ERROR if failed else logging.WARNING, words, attempt, exc_info=failed, extra=about(attempt.lease))
 
 
 def say_given_up(call: Sequence[Attempt]) -> None:
@@ -39,4 +59,5 @@ def say_given_up(call: Sequence[Attempt]) -> None:
         call[0],
         f", with {len(call) - 1} more in the same call," if len(call) > 1 else "",
         call[0].subscription.options.time_limit,
+        extra=about(call[0].lease),
     )

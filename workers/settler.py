@@ -16,6 +16,7 @@ from collections.abc import Callable
 from events.deliveries import Deliveries, Settlement, Verdict
 from events.errors import EventBusError, RedisUnavailable, ScriptFailed
 from events.frame import Lease
+from workers.about import about
 from workers.attempt import unpublishable
 
 MAX_ITEMS = 200
@@ -166,7 +167,10 @@ class Settler:
             except RedisUnavailable:
                 self.put(settlement)
             except Exception as error:
-                log.error("Settling %r failed, and is tried again in %.0f s: %s", settlement.lease, POSTPONE_S, error)
+                log.error(
+                    "Settling %r failed, and is tried again in %.0f s: %s", settlement.lease, POSTPONE_S, error,
+                    extra=about(settlement.lease, settlement),
+                )  # fmt: skip
                 with self._wake:
                     self._postponed.append((time.monotonic() + POSTPONE_S, settlement))
 
@@ -181,11 +185,15 @@ class Settler:
                 later.append(settlement)
                 continue
             if isinstance(verdict, EventBusError):
-                log.error("%r: %s", settlement.lease, verdict)
+                log.error("%r: %s", settlement.lease, verdict, extra=about(settlement.lease, settlement))
                 self.put(unpublishable(settlement, verdict))
                 continue
             if verdict == "refused":
-                log.info("%r was settled before, or is another worker's now.", settlement.lease)
+                log.info(
+                    "%r was settled before, or is another worker's now.",
+                    settlement.lease,
+                    extra=about(settlement.lease),
+                )
             if self._settled is not None:
                 self._settled(settlement.lease, verdict)
             self._gone(settlement.lease)

@@ -59,6 +59,7 @@ class Ground:
         environment = {
             **os.environ,
             **{name: str(value) for name, value in told.items() if value is not None},
+            "EVENTBUS_LOG_FORMAT": "text",
             VARIABLE: str(self.ledger.path),
             "PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
         }

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from console.fleet import log_to_stderr
-from console.options import LogLevel, log_level
+from console.options import Json, LogLevel, log_level
+from console.printing import print_json
 from console.wording import plural
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ LAST_WORDS_S = 5.0
 def command(
     once: Annotated[bool, typer.Option("--once", help="Archive what is there, print how much, and end.")] = False,
     level: LogLevel = "info",
+    as_json: Json = False,
 ) -> None:
     """Copy history into the database, until Ctrl-C or SIGTERM.
 
@@ -44,7 +46,7 @@ def command(
     from workers.assembly import make_scheduler
 
     settings = Settings.from_env()
-    log_to_stderr(log_level(level))
+    log_to_stderr(settings, log_level(level))
     moved: Counter[str] = Counter()
 
     def count(stream: str, entries: int) -> None:
@@ -59,7 +61,10 @@ def command(
             scheduler = make_scheduler(settings, backend.namespace)
             scheduler.start()
             _until_told(archiver, scheduler)
-    print(f"Archived {plural(moved['history'], 'event')} and {plural(moved['outcomes'], 'outcome')}.")
+    if as_json:
+        print_json({"events": moved["history"], "outcomes": moved["outcomes"]})
+    else:
+        print(f"Archived {plural(moved['history'], 'event')} and {plural(moved['outcomes'], 'outcome')}.")
 
 
 def _require_schema(backend: Backend, *, may_wait: bool) -> None:

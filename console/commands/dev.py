@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import logging
-import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from console.fleet import worker_arguments, working_directory
+from console.colour import has_colour, painted
+from console.fleet import log_style, worker_arguments, working_directory
 from console.options import App, LogLevel, Subscribers, Threads, log_level
 from console.wording import plural
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from events.backend import Backend
     from events.settings import Settings
     from workers.archiver import Archiver
+    from workers.logs import Style
 
 LAST_WORDS_S = 5.0
 _COLOURS = (36, 33, 32, 35, 34, 31)
@@ -50,10 +53,10 @@ def command(
 
     settings = Settings.from_env()
     arguments = worker_arguments(app, settings, threads=threads, subscribers=subscribers, grace_s=grace, level=level)
-    _log_with_prefix(log_level(level))
-    relay = _Lines()
+    style = log_style(settings)
+    relay = _log(log_level(level), style)
     with opened(settings, may_restore=True) as backend:
-        _introduce(backend, settings, app or settings.app or "", processes)
+        _introduce(backend, settings, app or settings.app or "", processes, relay.own)
         archiver = Archiver(backend.history, backend.archive, settings)
         thread = threading.Thread(target=archiver.run, name="eventbus-archiver", daemon=True)
         thread.start()
@@ -64,15 +67,15 @@ def command(
     raise typer.Exit(code)
 
 
-def _introduce(backend: Backend, settings: Settings, app: str, processes: int) -> None:
+def _introduce(backend: Backend, settings: Settings, app: str, processes: int, say: Callable[[str], None]) -> None:
     from events.connection import reachable_name
     from store.failures import name_of
 
     own = "" if settings.redis_url else " (embedded)"
-    print(f"Redis: {reachable_name(backend.client)}{own}", file=sys.stderr)
-    print(f"Database: {name_of(backend.blackboard.engine)}", file=sys.stderr)
+    say(f"Redis: {reachable_name(backend.client)}{own}")
+    say(f"Database: {name_of(backend.blackboard.engine)}")
     fleet = plural(processes, "worker process", "worker processes")
-    print(f"Running {fleet} of {app} and the archiver; Ctrl-C stops all.\n", file=sys.stderr, flush=True)
+    say(f"Running {fleet} of {app} and the archiver; Ctrl-C stops all.")
 
 
 def _end(archiver: Archiver, thread: threading.Thread) -> None:
@@ -84,28 +87,54 @@ def _end(archiver: Archiver, thread: threading.Thread) -> None:
 class _Lines:
     """Lines of several processes on one stderr, each whole and with its writer's name."""
 
+    def own(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
     def worker(self, number: int, line: str) -> None:
         print(f"{_label(f'worker.{number}', number)} {line}", file=sys.stderr, flush=True)
+
+
+class _Objects(_Lines):
+    """The same as JSON objects: what a handler prints becomes the message of one."""
+
+    def own(self, line: str) -> None:
+        logging.getLogger("eventbus.dev").info("%s", line)
+
+    def worker(self, number: int, line: str) -> None:
+        try:
+            is_object = line.startswith("{") and isinstance(json.loads(line), dict)
+        except ValueError:
+            is_object = False
+        if is_object:
+            print(line, file=sys.stderr, flush=True)
+        else:
+            logging.getLogger(f"worker.{number}").info("%s", line)
 
 
 class _Labelled(logging.Formatter):
     """Puts the part of this process that logs in front: the supervisor or the archiver."""
 
+    def __init__(self, inner: logging.Formatter) -> None:
+        super().__init__()
+        self._inner = inner
+
     def format(self, record: logging.LogRecord) -> str:
-        return f"{_label(record.name.rpartition('.')[2], 0)} {super().format(record)}"
+        return f"{_label(record.name.rpartition('.')[2], 0)} {self._inner.format(record)}"
 
 
-def _log_with_prefix(level: str) -> None:
-    from workers.process import LOG_FORMAT
+def _log(level: str, style: Style) -> _Lines:
+    """Set up this process's log; return what writes the lines of the others."""
+    from workers.logs import set_up
 
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Labelled(LOG_FORMAT))
-    logging.basicConfig(level=level.upper(), handlers=[handler])
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    if style == "json":
+        set_up(level, style)
+        return _Objects()
+    set_up(level, style, label=_Labelled)
+    return _Lines()
 
 
 def _label(name: str, number: int) -> str:
     label = f"{name:<10} |"
-    if not sys.stderr.isatty() or os.environ.get("NO_COLOR"):
+    if not (sys.stderr.isatty() and has_colour()):
         return label
-    return f"\x1b[{_COLOURS[number % len(_COLOURS)]}m{label}\x1b[0m"
+    return painted(label, _COLOURS[number % len(_COLOURS)])

@@ -42,7 +42,10 @@ def command(
         if forget is not None:
             if not slots.forget(forget):
                 raise Mistake(f"There is no schedule {forget!r}; `eventbus schedules` lists those that there are.")
-            print(f"Forgot the schedule {forget!r}.")
+            if as_json:
+                print_json({"forgot": forget})
+            else:
+                print(f"Forgot the schedule {forget!r}.")
             return
         found = slots.all()
     shown = [(planned, next_slot(planned)) for planned in found]

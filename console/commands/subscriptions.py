@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from console.exits import Mistake, code_of, complain, reporting
-from console.options import Json, span
+from console.options import Json, JsonLines, span
 from console.printing import console, print_json
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def show(name: Name, idle: Idle = "24h", as_json: Json = False) -> None:
 
 @group.command("pause")
 @reporting
-def pause(names: Names) -> None:
+def pause(names: Names, as_json: JsonLines = False) -> None:
     """Let nothing more begin; what runs, runs on.
 
     Returns when every worker has said that it starts nothing more, about two seconds later. Events go on
@@ -91,12 +91,12 @@ def pause(names: Names) -> None:
     from console.steering import pause as pause_one
 
     with reading() as backend:
-        _each(backend, names, pause_one)
+        _each(backend, names, pause_one, as_json)
 
 
 @group.command("resume")
 @reporting
-def resume(names: Names) -> None:
+def resume(names: Names, as_json: JsonLines = False) -> None:
     """Let a paused subscriber go on, at once.
 
     \b
@@ -107,7 +107,7 @@ def resume(names: Names) -> None:
     from console.steering import resume as resume_one
 
     with reading() as backend:
-        _each(backend, names, resume_one)
+        _each(backend, names, resume_one, as_json)
 
 
 @group.command("set")
@@ -122,6 +122,7 @@ def set_(
         str | None,
         typer.Option("--rate", metavar="R", help="How many may begin in a second, e.g. 0.5; `none`, or `code`."),
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Set limits that go before those in code, without a restart.
 
@@ -141,7 +142,7 @@ def set_(
     if not changes:
         raise Mistake("Nothing to set: give --concurrency or --rate.")
     with reading() as backend:
-        set_limits(backend, name, changes)
+        _each(backend, [name], lambda on, one, say: set_limits(on, one, changes, say), as_json)
 
 
 @group.command("drop")
@@ -151,6 +152,7 @@ def drop(
     force: Annotated[bool, typer.Option("--force", help="Although workers take it, or hold its deliveries.")] = False,
     dead_letters: Annotated[bool, typer.Option("--dead-letters", help="Remove its dead letters too.")] = False,
     dry_run: DryRun = False,
+    as_json: Json = False,
 ) -> None:
     """Remove a subscriber for good.
 
@@ -170,9 +172,9 @@ def drop(
 
     with reading() as backend:
         if dry_run:
-            would_drop(backend, name, force=force, dead_letters=dead_letters)
+            would_drop(backend, name, force=force, dead_letters=dead_letters, as_json=as_json)
         else:
-            drop_one(backend, name, force=force, dead_letters=dead_letters)
+            drop_one(backend, name, force=force, dead_letters=dead_letters, as_json=as_json)
 
 
 @group.command("remove-types")
@@ -181,6 +183,7 @@ def remove_types(
     name: Name,
     types: Annotated[list[str], typer.Argument(metavar="TYPE...", help="Event types.")],
     dry_run: DryRun = False,
+    as_json: Json = False,
 ) -> None:
     """Route a subscriber no more events of some types.
 
@@ -195,7 +198,7 @@ def remove_types(
     from console.steering import remove, would_remove
 
     with reading() as backend:
-        (would_remove if dry_run else remove)(backend, name, types)
+        (would_remove if dry_run else remove)(backend, name, types, as_json=as_json)
 
 
 def _seconds(idle: str) -> float:
@@ -204,16 +207,26 @@ def _seconds(idle: str) -> float:
     return found.total_seconds()
 
 
-def _each(backend: Backend, names: list[str], steer: Callable[[Backend, str], None]) -> None:
-    """Do it to every subscriber, also when it fails for one; the last failure decides the exit code."""
-    from events.errors import EventBusError
+def _each(
+    backend: Backend, names: list[str], steer: Callable[[Backend, str, Callable[[str], None]], None], as_json: bool
+) -> None:
+    """Do it to every subscriber, also when it fails for one; the last failure decides the exit code.
+
+    As JSON each that there is is told as it then stands: what failed may hold all the same.
+    """
+    from console.standing import as_object
+    from events.errors import EventBusError, RedisUnavailable, UnknownSubscriber
+    from events.standing import standings
 
     code = 0
     for name in dict.fromkeys(names):
+        is_there = True
         try:
-            steer(backend, name)
+            steer(backend, name, (lambda sentence: None) if as_json else print)
         except EventBusError as error:
             complain(str(error))
-            code = code_of(error)
+            code, is_there = code_of(error), not isinstance(error, UnknownSubscriber | RedisUnavailable)
+        if as_json and is_there:
+            print_json(as_object(standings(backend.namespace, [name])[0], _seconds("24h")))
     if code:
         raise typer.Exit(code)

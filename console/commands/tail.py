@@ -8,11 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from console.exits import complain
-from console.options import Actor, JsonLines, Project, Types, event_filter, no_more
+from console.options import (
+    Actor,
+    Correlation,
+    JsonLines,
+    Metadata,
+    Payload,
+    Project,
+    Types,
+    event_filter,
+    no_more,
+)
 from console.printing import EventLines, event_object, print_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from events.records import RecordedEvent
     from store.filter import EventFilter
@@ -25,34 +35,71 @@ OUTAGE_S = 1.0
 def command(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new events until Ctrl-C.")] = False,
     count: Annotated[
-        int, typer.Option("-n", callback=no_more, min=0, metavar="N", help="How many of the last events.")
-    ] = 20,
+        int | None,
+        typer.Option(
+            "-n",
+            callback=no_more,
+            min=0,
+            metavar="N",
+            help="How many of the last events.",
+            show_default="20; all of a --since",
+        ),
+    ] = None,
     project: Project = None,
     types: Types = None,
     actor: Actor = None,
+    correlation: Correlation = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since", metavar="WHEN", help="From this moment on: ISO 8601, UTC, or a span ago: 90s, 15m, 24h, 7d."
+        ),
+    ] = None,
+    payload: Payload = None,
+    metadata: Metadata = None,
     as_json: JsonLines = False,
 ) -> None:
     """Show the last events, and with -f the next ones.
 
-    Oldest first. Following waits while a server cannot be reached, says so, and goes on where it was.
+    Oldest first; on a terminal each type, actor and project has a colour of its own. Following waits while a server
+    cannot be reached, says so, and goes on where it was.
 
     \b
     Examples:
       eventbus tail
       eventbus tail -f --project P-1
       eventbus tail -f -n 0 --type CONSISTENCY_FAILED --json
+      eventbus tail -f --since 15m --correlation EV-...
+      eventbus tail -f --payload scene.number=3 --metadata priority=5
     """
     from console.latest import latest
     from console.opening import reading
 
-    wanted = event_filter(project, types, actor)
+    wanted = event_filter(project, types, actor, correlation, since, None, payload, metadata)
     with reading() as backend:
         end = backend.history.clock()
-        last = latest(backend.blackboard.replay, wanted, count, end)
+        replay = backend.blackboard.replay
         show = _json if as_json else EventLines().print
-        show(last)
+        is_whole = since is not None and count is None
+        shown = _Last(
+            replay.iterate(wanted) if is_whole else latest(replay, wanted, 20 if count is None else count, end)
+        )
+        show(shown)
         if follow:
-            _follow(backend.blackboard.replay, wanted, max(end, last[-1].position if last else 0), show)
+            _follow(replay, wanted, max(end, shown.position), show)
+
+
+class _Last:
+    """Events on their way to the reader; `position` is that of the last one, 0 before any."""
+
+    def __init__(self, events: Iterable[RecordedEvent]) -> None:
+        self._events = events
+        self.position = 0
+
+    def __iter__(self) -> Iterator[RecordedEvent]:
+        for recorded in self._events:
+            self.position = recorded.position
+            yield recorded
 
 
 def _follow(replay: Replay, wanted: EventFilter, after: int, show: object) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from console.fleet import log_to_stderr
 from console.options import LogLevel, log_level
 
 MAX_PORT = 65_535
@@ -41,4 +42,5 @@ def command(
     from events.settings import Settings
 
     settings = Settings.from_env()
+    log_to_stderr(settings, log_level(level))
     serve(settings, host, settings.web_port if port is None else port, log_level(level))

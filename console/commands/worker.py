@@ -41,7 +41,7 @@ def command(
     arguments = worker_arguments(
         app, settings, threads=threads, subscribers=subscribers, grace_s=grace, max_events=max_events, level=level
     )
-    log_to_stderr(log_level(level))
+    log_to_stderr(settings, log_level(level))
     grace_s = settings.grace_s if grace is None else grace
     supervisor = Supervisor(processes or settings.processes, arguments, grace_s, cwd=working_directory())
     raise typer.Exit(supervisor.run())

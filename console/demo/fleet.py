@@ -38,7 +38,13 @@ class Fleet:
         self._writing = threading.Lock()
         self._code: int | None = None
         arguments = worker_arguments(
-            "console.demo.pipeline:bus", settings, threads=THREADS, grace_s=GRACE_S, level="warning", probes=False
+            "console.demo.pipeline:bus",
+            settings,
+            threads=THREADS,
+            grace_s=GRACE_S,
+            level="warning",
+            style="text",
+            probes=False,
         )
         # The directory is one without Python files: an `examples` of the user's must not be taken for ours.
         self._supervisor = Supervisor(

@@ -44,6 +44,7 @@ def serve(settings: Settings, host: str, port: int, log_level: str) -> None:
         web.app,
         host=host,
         port=port,
+        log_config=None,  # its lines are the process's
         log_level=log_level,
         access_log=False,
         server_header=False,

@@ -34,7 +34,7 @@ def project(place: Place) -> Place:
 
 
 def test_dev_runs_everything_and_ctrl_c_stops_all(project: Place) -> None:
-    dev = project.start("dev", "--app", "pipeline:bus")
+    dev = project.start("dev", "--app", "pipeline:bus", EVENTBUS_LOG_FORMAT="text")
     seen = _until(dev, "Ready: Echo")
     project.run("publish", "PING", "-p", "P", "-a", "me", "--id", "EV-ping")
 

@@ -47,6 +47,7 @@ class World:
         self.environment = {
             **os.environ,
             "PYTHONPATH": str(ROOT),
+            "EVENTBUS_LOG_FORMAT": "text",
             **{
                 variable(name): str(getattr(settings, name))
                 for name in settings.__dataclass_fields__

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import signal
+import socket
 import sys
 from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -16,6 +21,7 @@ from tests.fleet.test_delivery import make, publish
 from tests.waiting import wait_until
 
 BIN = Path(sys.executable).parent
+TOKEN = "a-token-for-the-tests-of-honcho"
 APP = {"EVENTBUS_APP": "tests.fleet.app:bus"}
 
 
@@ -25,6 +31,19 @@ def command(name: str) -> str:
     if path is None:
         pytest.fail(f"The command {name!r} is not installed: pip install -e '.[test]'.")
     return path
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def asked(port: str, path: str, token: str = "") -> Any:
+    """Return the JSON that a web process answers with."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    with urlopen(Request(f"http://127.0.0.1:{port}{path}", headers=headers), timeout=30) as answer:
+        return json.load(answer)
 
 
 def test_dramatiq_workers_app_runs_a_fleet_and_drains_on_repeated_sigterm(world: World) -> None:
@@ -53,19 +72,26 @@ def test_dramatiq_says_why_it_cannot_start_without_an_application(world: World) 
     assert "set EVENTBUS_APP" in world.log()
 
 
-def test_honcho_runs_worker_and_archiver_from_the_procfile(world: World) -> None:
+def test_honcho_runs_web_worker_and_archiver_from_the_procfile(world: World) -> None:
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+    where = ["-f", str(ROOT / "Procfile"), "-d", str(world.tmp_path)]
     honcho = world.run(
-        [command("honcho"), "-f", str(ROOT / "Procfile"), "-d", str(world.tmp_path), "start", "worker", "archiver"],
+        [command("honcho"), *where, "start", "-p", str(free_port()), "web", "worker", "archiver"],
         "honcho",
         PATH=path,
+        EVENTBUS_WEB_TOKEN=TOKEN,
         **APP,
+    )
+    listens = wait_until(
+        lambda: re.search(r"running on http://0\.0\.0\.0:(\d+)", world.log("honcho")), 60, "the web process to listen"
     )
     wait_until(lambda: len(world.consumers()) == 2, 30, f"two workers to read; {world.log('honcho')}")
     events = [make("WORK", n=n) for n in range(50)]
 
     publish(world, *events)
     wait_until(lambda: states(world, "Plain") == {"done": 50}, 30, f"the store to say so; {world.log('honcho')}")
+    assert asked(listens[1], "/readyz") == {"ready": True, "redis": "ok", "database": "ok"}
+    assert asked(listens[1], "/api/v1/lag", TOKEN)["Plain"]["workers"] == 2
     honcho.send_signal(signal.SIGTERM)
     honcho.wait(30)
 
