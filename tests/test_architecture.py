@@ -30,10 +30,11 @@ LANGUAGE = {
     "context",
     "subscriber",
     "cloudevents",
+    "schemas",
 }
 COMPOSITION = {
     "events.bus", "events.again", "events.asking", "events.factory", "events.backend", "events.default",
-    "events.publishing", "events.webhooks", "workers.app", "workers.process",
+    "events.publishing", "events.typed", "events.webhooks", "workers.app", "workers.process",
 }  # fmt: skip
 # A factory that reaches above its floor, and only when it is called.
 LAZY = {"store.blackboard": {"events.backend"}}
