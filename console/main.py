@@ -9,6 +9,7 @@ import typer
 
 from console.commands import (
     archive,
+    asyncapi,
     bench,
     chain,
     dead,
@@ -88,7 +89,7 @@ def _options(
 
 for module in (
     demo, dev, worker, archive, migrate, publish, tail, replay, chain, tree, stats, lag, schedules, doctor, deliveries,
-    export, import_, prune, redact, bench, web,
+    export, import_, prune, redact, bench, web, asyncapi,
 ):  # fmt: skip
     app.command(module.__name__.rpartition(".")[2].rstrip("_"))(reporting(module.command))
 for module in (dead, scheduled, subscriptions, workers):
