@@ -13,7 +13,7 @@ from typing import Any
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _NOT_KEYS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
-_EXPONENT = re.compile(r"(-?\d+)(e[+-]?\d+)\Z")
+_EXPONENT = re.compile(r"\A(-?\d+)(e[+-]?\d+)\Z")
 
 
 def to_yaml(value: Any) -> str:
