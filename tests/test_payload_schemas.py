@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from enum import StrEnum
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,15 +21,18 @@ from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 from events.bus import EventBus
 from events.cloudevents import from_structured, to_structured
 from events.dead_letters import DeadLetters
-from events.encoding import digest
+from events.encoding import decode, digest
 from events.errors import InvalidEvent, InvalidSchema, PayloadUnreadable
 from events.event import Event
 from events.records import DeadLetter, LetterFilter
 from events.schemas import Schemas
 from events.settings import Settings
+from events.slots import Slots
 from events.stream import HistoryStream
+from events.subscriber import wants_payload
 from tests.servers import migrate
 from tests.waiting import wait_until
+from workers.timetable import Timetable
 
 SCENE = "SCENE_WRITTEN"
 
@@ -551,10 +555,46 @@ def test_a_result_that_fits_has_its_version(bus: EventBus) -> None:
 
 def test_a_factory_of_a_schedule_is_held_to_the_models(bus: EventBus) -> None:
     bus.every("* * * * *", lambda slot: scene({}), name="wrong")
-    (schedule,) = bus.schedules
+    bus.every("* * * * *", lambda slot: scene(GOOD), name="right")
+    wrong, right = bus.schedules
+    loop = asyncio.new_event_loop()
+    table = Timetable(Slots(bus.backend.namespace, 100), bus.schedules, loop, 1 << 20)
 
     with pytest.raises(InvalidEvent, match=r"payload.number is missing"):
-        schedule.schemas.checked(scene({}))
+        table._made(wrong, datetime.now(UTC))
+    ((*_, body),) = table._made(right, datetime.now(UTC))
+    loop.close()
+
+    assert decode(body).metadata == {"schema_version": 2}  # type: ignore[arg-type]
+
+
+def test_only_a_second_parameter_that_a_handler_needs_asks_for_the_payload() -> None:
+    class Agent:
+        async def handle_event(self, event: Event, payload: Scene) -> None: ...
+
+    def injects(function: Any) -> Any:
+        @wraps(function)
+        def wrapper(event: Event) -> Any:
+            return function(event, "its own")
+
+        return wrapper
+
+    def passes_on(function: Any) -> Any:
+        @wraps(function)
+        def wrapper(*args: Any) -> Any:
+            return function(*args)
+
+        return wrapper
+
+    def asks(event: Event, payload: Scene) -> None: ...
+    def by_default(event: Event, payload: object = None) -> None: ...
+    def by_name(event: Event, *, payload: object) -> None: ...
+    def all_of(event: Event, *payload: object) -> None: ...
+    def joins(event: Event, joined: object) -> None: ...
+
+    assert [wants_payload(handler) for handler in (asks, Agent().handle_event, passes_on(asks))] == [True] * 3
+    others = (by_default, by_name, all_of, joins, injects(asks), print, lambda event: None)
+    assert [wants_payload(handler) for handler in others] == [False] * 7
 
 
 def test_the_version_travels_in_a_cloudevent() -> None:
