@@ -10,6 +10,7 @@ import typer
 
 from console.commands import (
     archive,
+    asyncapi,
     bench,
     chain,
     completion,
@@ -92,7 +93,7 @@ def _options(
 
 for module in (
     demo, dev, worker, archive, migrate, publish, tail, top, replay, chain, tree, stats, lag, schedules, doctor,
-    deliveries, export, import_, prune, redact, bench, web, completion,
+    deliveries, export, import_, prune, redact, bench, web, completion, asyncapi,
 ):  # fmt: skip
     app.command(module.__name__.rpartition(".")[2].rstrip("_"))(reporting(module.command))
 for module in (dead, scheduled, subscriptions, workers):

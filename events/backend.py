@@ -19,6 +19,7 @@ from events.errors import StoreUnavailable
 from events.namespace import Declared, Namespace, Remembered
 from events.ports import TailPage
 from events.publisher import Publisher
+from events.schemas import Schemas
 from events.settings import Settings
 from events.stream import HistoryStream
 from store.archive import Archive
@@ -43,10 +44,12 @@ class Backend:
         settings: without a `redis_url` the embedded Valkey is started; without a `database_url`
             SQLite in `home` is used, and its schema is made.
         may_restore: this process declares a namespace anew that Redis has lost.
+        schemas: what payloads are held against that are published with it.
     """
 
-    def __init__(self, settings: Settings, *, may_restore: bool = False) -> None:
+    def __init__(self, settings: Settings, *, may_restore: bool = False, schemas: Schemas | None = None) -> None:
         self.settings = settings
+        self._schemas = schemas
         self._may_restore = may_restore
         self._lock = threading.RLock()
         self._made: dict[str, Any] = {}
@@ -150,7 +153,8 @@ class Backend:
         )
 
     def _make_publisher(self) -> Publisher:
-        return Publisher(self.namespace, self.settings.max_event_bytes, self.settings.max_routes)
+        settings = self.settings
+        return Publisher(self.namespace, settings.max_event_bytes, settings.max_routes, schemas=self._schemas)
 
     def _make_barrier(self) -> Barrier:
         timeout_s = self.settings.timeout_s

@@ -11,6 +11,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -24,12 +25,13 @@ from events.loop_sender import LoopSenders
 from events.publisher import Publisher
 from events.publishing import Publishing
 from events.routes import undeclare
+from events.schemas import Schemas
 from events.sender import Sender
 from events.settings import Settings
-from events.submitting import function_of
-from events.subscriber import CallbackSubscriber, runs_on_a_loop
+from events.subscriber import CallbackSubscriber, runs_on_a_loop, wants_payload
 from events.subscriptions import Subscription, check_name, check_types, read_options
 from events.telemetry import tracing_of
+from events.typed import Typed
 from workers.assembly import declare_all
 from workers.consuming import Consuming
 from workers.schedules import Schedule, make_schedule
@@ -51,7 +53,7 @@ def _in_a_forked_child() -> None:
 os.register_at_fork(after_in_child=_in_a_forked_child)
 
 
-class EventBus(Publishing, Again):
+class EventBus(Publishing, Again, Typed):
     """Publishes events, delivers them to subscribers, and answers what happened and why.
 
     Connects on first use. Threads may share it; its async methods work from any event loop. A forked
@@ -63,6 +65,7 @@ class EventBus(Publishing, Again):
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings.from_env()
+        self.schemas = Schemas()
         self._subscriptions: dict[str, Subscription] = {}
         self._undeclared: list[Subscription] = []
         self._schedules: dict[str, Schedule] = {}
@@ -70,7 +73,7 @@ class EventBus(Publishing, Again):
         _buses.add(self)
 
     def _connect_later(self) -> None:
-        self.backend = Backend(self.settings)
+        self.backend = Backend(self.settings, schemas=self.schemas)
         self._tracing = tracing_of(self.settings)
         self._lock = threading.Lock()
         self._sender = Sender(lambda: self.backend.publisher, self._declare)
@@ -98,8 +101,9 @@ class EventBus(Publishing, Again):
         if not callable(handler):
             raise InvalidSubscription(f"{type(agent).__name__} has no handle_event method; subclass EventSubscriber.")
         name = check_name(getattr(agent, "name", None) or type(agent).__name__)
-        names = check_types(types)
-        self._add(Subscription(name, names, handler, runs_on_a_loop(handler), read_options(name, options)))
+        names, read = check_types(types), read_options(name, options)
+        wants = wants_payload(handler)
+        self._add(Subscription(name, names, handler, runs_on_a_loop(handler), read, self.schemas, wants))
 
     def subscriber(self, name: str, types: Iterable[object], **options: Any) -> Callable[[T], T]:
         """Decorate a function as the handler of a subscriber; arguments as `subscribe`'s."""
@@ -150,8 +154,7 @@ class EventBus(Publishing, Again):
             waits = any(s.name == name for s in self._undeclared)
             self._undeclared = [s for s in self._undeclared if s.name != name]
             if known and left:
-                kept = Subscription(name, left, known.handler, known.is_async, known.options)
-                self._subscriptions[name] = kept
+                self._subscriptions[name] = kept = replace(known, types=left)
                 if waits:
                     self._undeclared.append(kept)
             else:
@@ -187,7 +190,7 @@ class EventBus(Publishing, Again):
         """
         if factory is None:
             return lambda function: self.every(cron, function, name=name, timezone=timezone, missed=missed)
-        schedule = make_schedule(cron, factory, name, timezone, missed)
+        schedule = make_schedule(cron, factory, name, timezone, missed, self.schemas)
         with self._lock:
             if self._consuming is not None or schedule.name in self._schedules:
                 why = (
@@ -274,14 +277,13 @@ class EventBus(Publishing, Again):
                 )
             known = self._subscriptions.get(subscription.name)
             if known is not None:
-                functions = {function_of(known.handler), function_of(subscription.handler)}
-                if known.options != subscription.options or len(functions) > 1:
+                if not known.is_same_as(subscription):
                     raise InvalidSubscription(
                         f"{subscription.name!r} is subscribed already, with another handler or other options; "
                         "give the second subscriber a name of its own."
                     )
                 types = tuple(dict.fromkeys(known.types + subscription.types))
-                subscription = Subscription(known.name, types, known.handler, known.is_async, known.options)
+                subscription = replace(known, types=types)
             self._subscriptions[subscription.name] = subscription
             self._undeclared.append(subscription)
 

@@ -5,7 +5,8 @@
     type              ->  type              data     ->  payload; what is no object lies in it under `data`
     causationid       ->  causation_id      correlationid  ->  correlation_id
     blackboardpointer ->  blackboard_pointer
-    any other         ->  metadata, under its name: `cost`, `priority`, `traceparent`, ...; `latencyms` as `latency_ms`
+    any other         ->  metadata, under its name: `cost`, `priority`, `traceparent`, ...; `latencyms` as `latency_ms`,
+                          `schemaversion` as `schema_version`
 
 Ids are unique in a namespace here, whatever the source. Source: CloudEvents 1.0.2, its JSON format and HTTP binding.
 """
@@ -29,9 +30,9 @@ _FIELDS = {
     "id": "event_id", "type": "type", "source": "actor", "subject": "project_id", "time": "timestamp",
     "causationid": "causation_id", "correlationid": "correlation_id", "blackboardpointer": "blackboard_pointer",
 }  # fmt: skip
-_METADATA = {"latencyms": "latency_ms"}
+_METADATA = {"latencyms": "latency_ms", "schemaversion": "schema_version"}
 _BODY = ("specversion", "datacontenttype", "dataschema", "data", "data_base64", "projectid")
-_NUMBERS = ("cost", "latency_ms", "priority")
+_NUMBERS = ("cost", "latency_ms", "priority", "schema_version")
 
 
 def from_structured(found: Any) -> Event:

@@ -6,6 +6,7 @@
     ├── InvalidSettings (ValueError)       an environment variable or argument is wrong
     ├── InvalidSubscription (ValueError)   a subscriber's name, types or options are wrong
     ├── InvalidSchedule (ValueError)       a delay, a moment or a cron schedule cannot be used
+    ├── InvalidSchema (ValueError)         a payload's model or upcaster cannot be registered
     ├── InvalidFilter (ValueError)         a question about history cannot be asked like this
     ├── InvalidImport (ValueError)         a file or table of events cannot be read
     ├── InvalidValue (ValueError)          a pointer, key or value that the blackboard cannot keep
@@ -20,6 +21,7 @@
     ├── UnknownSubscriber (LookupError)    nobody declared a subscriber of that name
     ├── DropRefused                        a subscriber has what dropping it would lose
     ├── RedeliveryRefused                  events cannot be delivered again to this subscriber, or not now
+    ├── PayloadUnreadable (ValueError)     a payload that was stored makes no model of its type here
     ├── MalformedEntry (ValueError)        bytes in Redis are not what this project writes there
     ├── Unavailable (ConnectionError)      a server cannot be reached; the sentence names its URL
     │   ├── RedisUnavailable
@@ -76,6 +78,10 @@ class InvalidSubscription(EventBusError, ValueError):
 
 class InvalidSchedule(EventBusError, ValueError):
     """A delay, a moment or a cron schedule cannot be used; nothing was published or scheduled."""
+
+
+class InvalidSchema(EventBusError, ValueError):
+    """A model or an upcaster of a payload cannot be registered."""
 
 
 class InvalidFilter(EventBusError, ValueError):
@@ -143,6 +149,18 @@ class RedeliveryRefused(EventBusError):
 
 class EventNotFound(EventBusError, LookupError):
     """No event in history or store has the id."""
+
+
+class PayloadUnreadable(EventBusError, ValueError):
+    """A payload cannot be read as the newest model of its type. The event is as it was.
+
+    Attributes:
+        problems: one sentence per field that does not fit; empty where something else is wrong.
+    """
+
+    def __init__(self, message: str, problems: list[str] | None = None) -> None:
+        self.problems = problems or []
+        super().__init__(message)
 
 
 class MalformedEntry(EventBusError, ValueError):

@@ -66,7 +66,8 @@ class Event(BaseModel):
         causation_id: the event that directly caused this one.
         correlation_id: the root of everything one event set off; filled at publish.
         timestamp: when it happened, aware; a naive one is read as UTC.
-        payload: a JSON object. Numbers must be finite; text may hold any character but U+0000.
+        payload: a JSON object, or a pydantic model, of which it becomes the JSON. Numbers must be finite; text may
+            hold any character but U+0000.
         blackboard_pointer: where larger state lives, if it does.
         metadata: a JSON object; `cost` and `latency_ms`, when given, are numbers of at least 0, `priority`
             a whole number from -9 to 9: while events wait, the higher goes first (0 unless given).
@@ -89,6 +90,8 @@ class Event(BaseModel):
     metadata: dict[str, JsonValue] = Field(default_factory=dict)
 
     def __init__(self, **fields: Any) -> None:
+        if isinstance(fields.get("payload"), BaseModel):
+            fields["payload"] = _as_json(fields["payload"])
         try:
             super().__init__(**fields)
         except ValidationError as error:
@@ -175,7 +178,7 @@ class Event(BaseModel):
         type: EventType | TypeName | str,
         *,
         actor: str | None = None,
-        payload: dict[str, Any] | None = None,
+        payload: dict[str, Any] | BaseModel | None = None,
         cost: float | None = None,
         latency_ms: float | None = None,
         blackboard_pointer: str | None = None,
@@ -206,6 +209,11 @@ class Event(BaseModel):
             metadata=measured,
             **given,
         )
+
+
+def _as_json(model: BaseModel) -> Any:
+    """Return what a model's own validation takes again, defaults included."""
+    return model.model_dump(mode="json", by_alias=True, round_trip=True)
 
 
 def _is_priority(value: object) -> bool:

@@ -18,7 +18,6 @@ from events.encoding import digest, encoded
 from events.errors import (
     EventBusError,
     EventIdConflict,
-    EventTooLarge,
     HistoryReset,
     InvalidEvent,
     PublishRefused,
@@ -28,6 +27,7 @@ from events.errors import (
 )
 from events.event import Event
 from events.namespace import Namespace
+from events.schemas import Schemas
 from events.scripts import Argument
 
 MAX_BATCH_EVENTS = 500
@@ -89,13 +89,22 @@ class Publisher:
         namespace: where to.
         max_event_bytes: largest encoded event. max_routes: most subscribers of one type.
         resend_s: seconds for which a publish whose reply was lost is sent again.
+        schemas: what payloads are held against; nothing unless given.
     """
 
-    def __init__(self, namespace: Namespace, max_event_bytes: int, max_routes: int, resend_s: float = 2.0) -> None:
+    def __init__(
+        self,
+        namespace: Namespace,
+        max_event_bytes: int,
+        max_routes: int,
+        resend_s: float = 2.0,
+        schemas: Schemas | None = None,
+    ) -> None:
         self._namespace = namespace
         self._max_event_bytes = max_event_bytes
         self._max_routes = max_routes
         self._resend_s = resend_s
+        self._schemas = schemas or Schemas()
 
     def publish_many(
         self, events: Sequence[Event], origin: str = "publish", dues: Sequence[Due] | None = None
@@ -147,7 +156,7 @@ class Publisher:
         call = Call(script, origin)
         for number, event in enumerate(events):
             try:
-                arguments = _sendable(event, self._max_event_bytes)
+                arguments = _sendable(event, self._max_event_bytes, self._schemas)
             except InvalidEvent as error:
                 prepared.answers[number] = error
                 continue
@@ -257,16 +266,16 @@ def event_arguments(event: Event, max_event_bytes: int, *, is_derived: bool = Fa
     ]
 
 
-def _sendable(event: Event, max_event_bytes: int) -> list[Argument]:
-    """Return what `event_arguments` does, of which a call can be made.
+def _sendable(event: Event, max_event_bytes: int, schemas: Schemas) -> list[Argument]:
+    """Return what `event_arguments` does of the event as it is to be published, of which a call can be made.
 
     Raises:
         InvalidEvent: whatever is wrong with the event, which so fails alone; `EventTooLarge` as there.
     """
     try:
-        arguments = event_arguments(event, max_event_bytes)
+        arguments = event_arguments(schemas.checked(event), max_event_bytes)
         "".join(arguments[:-1])  # type: ignore[arg-type]  # one that is no text would fail the whole call
-    except EventTooLarge:
+    except InvalidEvent:
         raise
     except Exception as error:
         raise InvalidEvent([f"It was changed after it was made, and cannot be encoded: {error}."]) from error

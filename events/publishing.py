@@ -18,6 +18,7 @@ from events.event import Event
 from events.loop_sender import LoopSenders
 from events.publisher import Answer
 from events.scheduled import ScheduledEvents
+from events.schemas import Schemas
 from events.sender import Sender
 from events.settings import Settings
 from events.submitting import acknowledged, noted
@@ -31,9 +32,11 @@ class Publishing(Asking):
 
     Attributes:
         settings: where, and how large events may be.
+        schemas: what payloads are held against.
     """
 
     settings: Settings
+    schemas: Schemas
     _sender: Sender
     _here: LoopSenders
     _tracing: Tracing | None
@@ -56,7 +59,7 @@ class Publishing(Asking):
             The event's id.
 
         Raises:
-            EventIdConflict, TooManyRoutes, EventTooLarge, InvalidSchedule: nothing was published.
+            EventIdConflict, TooManyRoutes, EventTooLarge, InvalidEvent, InvalidSchedule: nothing was published.
             NotDurable: the server cannot wait for its disk (nothing was published), or has not in time.
             HistoryReset: Redis was emptied and no worker has declared the subscribers again.
             RedisUnavailable: it may or may not have arrived; publishing again is safe.
@@ -76,6 +79,7 @@ class Publishing(Asking):
             InvalidValue, InvalidEvent: the blackboard cannot take it; nothing was published.
             StoreUnavailable, NotMigrated, and what `publish` raises: publishing again is safe.
         """
+        event = self.schemas.checked(event)
         if len(encode(event)) > self.settings.max_event_bytes:
             event = await self._read(lambda large=event: self.blackboard.offload(large))  # type: ignore[misc]
         return await self.publish(event, delay=delay, at=at, durable=durable)

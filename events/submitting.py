@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from events.context import handling
 from events.errors import EventBusError
 from events.event import Event
@@ -26,7 +24,3 @@ def acknowledged(answer: Answer) -> str:
     if isinstance(answer, EventBusError):
         raise answer
     return answer.event_id
-
-
-def function_of(handler: Any) -> Any:
-    return getattr(handler, "__func__", handler)

@@ -15,7 +15,8 @@ from typing import Any
 from events.event import Event
 
 Returned = Event | Iterable[Event] | None
-Handler = Callable[[Event], Returned | Awaitable[Returned] | AsyncIterator[Event]]
+Handler = Callable[..., Returned | Awaitable[Returned] | AsyncIterator[Event]]
+_PLACED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 class EventSubscriber(ABC):
@@ -58,6 +59,17 @@ class CallbackSubscriber(EventSubscriber):
     def handle_event(self) -> Any:
         """The callback itself."""
         return self.callback
+
+
+def wants_payload(handler: Callable[..., Any]) -> bool:
+    """Tell whether the handler has a second parameter `payload` that it cannot do without."""
+    try:
+        parameters = list(inspect.signature(handler).parameters.values())
+        inspect.signature(handler, follow_wrapped=False).bind(None, None)  # a wrapper may give it one of its own
+    except (TypeError, ValueError):
+        return False
+    second = parameters[1] if len(parameters) > 1 else None
+    return second is not None and second.name == "payload" and second.default is second.empty and second.kind in _PLACED
 
 
 def runs_on_a_loop(handler: Callable[..., Any]) -> bool:

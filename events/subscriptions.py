@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from events.backfill import Start, beginning, cursor_of
 from events.errors import Discard, InvalidSubscription, Retry
 from events.joining import Join
 from events.namespace import Declared
+from events.schemas import Schemas
 from events.types import is_well_formed
 
 MAX_BATCH = 1000
@@ -217,6 +218,8 @@ class Subscription:
             async generator function runs on an event loop, any other in a worker thread.
         is_async: which of the two.
         options: how its deliveries are treated.
+        schemas: what payloads are held against that the handler returns, and read by.
+        wants_payload: the handler is called with the event's payload as its model, too.
     """
 
     name: str
@@ -224,11 +227,21 @@ class Subscription:
     handler: Callable[..., Any]
     is_async: bool
     options: SubscriberOptions
+    schemas: Schemas = field(default_factory=Schemas)
+    wants_payload: bool = False
 
     def takes(self, kind: str) -> bool:
         """Tell whether events of that type are for this subscriber."""
         return kind in self.types or "*" in self.types
 
+    def is_same_as(self, other: Subscription) -> bool:
+        """Tell whether the other has the same handler, whichever binding of it, and the same options."""
+        return self.options == other.options and _function(self.handler) == _function(other.handler)
+
     def declared(self) -> Declared:
         """Return what Redis and the store keep of it."""
         return Declared(self.name, self.types, self.options.record(), beginning(self.options.start))
+
+
+def _function(handler: Any) -> Any:
+    return getattr(handler, "__func__", handler)

@@ -175,6 +175,14 @@ class Statistics:
             for at, name in sorted(found)
         ]
 
+    def senders(self) -> list[tuple[str, str]]:
+        """Return who has published what in all projects: pairs of type and actor, sorted.
+
+        Raises:
+            StoreUnavailable, NotMigrated, RedisUnavailable.
+        """
+        return sorted(_by(self._events(_Rows(None, TOTAL)), _TYPE, _ACTOR))
+
     def sums(self) -> tuple[dict[str, EventTally], dict[str, DeliveryTally]]:
         """Return what was added up of all projects: of events by type, and of deliveries by subscriber.
 

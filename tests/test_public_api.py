@@ -118,6 +118,10 @@ def test_the_bus_has_these_methods() -> None:
         "close": "(self)",
         "blackboard": "property",
         "payload_of": "(self, event)",
+        "payload": "(self, type, model=None, *, version=1)",
+        "upcaster": "(self, type, function=None, *, from_version)",
+        "checked": "(self, event)",
+        "read": "(self, event, payload=None)",
         "get_causation_chain": "(self, event_id)",
         "get_causation_children": "(self, event_id)",
         "get_causation_tree": "(self, event_id)",
@@ -283,6 +287,7 @@ def test_statistics_have_these_fields_and_methods() -> None:
         "project": "(self, project_id=None)",
         "projects": "(self, limit=20, *, search='', order='cost')",
         "sums": "(self)",
+        "senders": "(self)",
         "series": "(self, project_id=None, grain='day', start=None, end=None)",
         "deliveries": "(self, project_id=None)",
         "delivery_series": "(self, project_id=None, grain='day', start=None, end=None)",
@@ -358,10 +363,11 @@ def test_the_error_tree_is_the_one_drawn_in_its_file() -> None:
     assert sorted(drawn) == [
         "DropRefused", "EmbeddedServerError", "EventBusError", "EventIdConflict", "EventNotFound",
         "EventTooLarge", "HandlersFailed", "HistoryReset", "InvalidEvent", "InvalidFilter", "InvalidImport",
-        "InvalidSchedule", "InvalidSettings", "InvalidSubscription", "InvalidValue", "LoginRefused",
-        "MalformedEntry", "NotDurable", "NotIdempotent", "NotIdle", "NotMigrated", "PublishRefused",
-        "RedeliveryRefused", "RedisUnavailable", "ScriptFailed", "StoreUnavailable", "TooManyRoutes",
-        "Unavailable", "UnknownSubscriber", "ValueNotFound", "VersionConflict",
+        "InvalidSchedule", "InvalidSchema", "InvalidSettings", "InvalidSubscription", "InvalidValue",
+        "LoginRefused", "MalformedEntry", "NotDurable", "NotIdempotent", "NotIdle", "NotMigrated",
+        "PayloadUnreadable", "PublishRefused", "RedeliveryRefused", "RedisUnavailable", "ScriptFailed",
+        "StoreUnavailable", "TooManyRoutes", "Unavailable", "UnknownSubscriber", "ValueNotFound",
+        "VersionConflict",
     ]  # fmt: skip
     assert (actual["Discard"], actual["Retry"]) == ("Exception", "Exception")
     assert events.errors.TimeLimitExceeded.__bases__ == (BaseException,)
@@ -375,6 +381,8 @@ def test_the_error_tree_is_the_one_drawn_in_its_file() -> None:
         ("InvalidEvent", ValueError),
         ("InvalidFilter", ValueError),
         ("InvalidSchedule", ValueError),
+        ("InvalidSchema", ValueError),
+        ("PayloadUnreadable", ValueError),
         ("InvalidSettings", ValueError),
         ("InvalidSubscription", ValueError),
         ("InvalidImport", ValueError),
@@ -551,9 +559,9 @@ def test_the_command_and_its_subcommands_are_these() -> None:
     assert done.returncode == 0, done.stderr
     listed = re.findall(r"^[ │]{2,}([a-z]+) {2,}\S", done.stdout.partition("Commands")[2], re.MULTILINE)
     assert sorted(listed) == [
-        "archive", "bench", "chain", "completion", "dead", "deliveries", "demo", "dev", "doctor", "export", "import",
-        "lag", "migrate", "prune", "publish", "redact", "replay", "scheduled", "schedules", "stats", "subscriptions",
-        "tail", "top", "tree", "web", "worker", "workers",
+        "archive", "asyncapi", "bench", "chain", "completion", "dead", "deliveries", "demo", "dev", "doctor",
+        "export", "import", "lag", "migrate", "prune", "publish", "redact", "replay", "scheduled", "schedules",
+        "stats", "subscriptions", "tail", "top", "tree", "web", "worker", "workers",
     ]  # fmt: skip
 
 

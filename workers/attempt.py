@@ -25,7 +25,7 @@ from dramatiq.middleware import Interrupt, SkipMessage
 from events.context import Handling, handling
 from events.deliveries import Settlement
 from events.encoding import encode
-from events.errors import Discard, EventBusError, EventTooLarge, Retry
+from events.errors import Discard, EventBusError, EventTooLarge, InvalidEvent, Retry
 from events.event import Event
 from events.frame import Lease
 from events.joining import Joined
@@ -116,10 +116,13 @@ class Attempt:
 
     def call(self) -> object:
         """Call the handler."""
-        handler, event = self.subscription.handler, self.lease.event
-        if self.subscription.options.batch:
+        subscription, event = self.subscription, self.lease.event
+        handler = subscription.handler
+        if subscription.options.batch:
             return handler([attempt.lease.event for attempt in self.batch if attempt.started_at])
-        return handler(event) if self.joined is None else handler(event, self.joined)
+        if self.joined is not None:
+            return handler(event, self.joined)
+        return handler(event, subscription.schemas.read(event)) if subscription.wants_payload else handler(event)
 
     def call_in_context(self) -> object:
         """Call a plain handler with its context set."""
@@ -277,8 +280,9 @@ def _done(attempt: Attempt, returned: list[Event], max_event_bytes: int) -> Sett
     if events and attempt.trace is not None:
         events = attempt.trace.carried(events)
     try:
+        checked = attempt.subscription.schemas.checked
         arguments = [
-            event_arguments(event, max_event_bytes, is_derived=event.event_id != made.event_id)
+            event_arguments(checked(event), max_event_bytes, is_derived=event.event_id != made.event_id)
             for event, made in zip(events, returned, strict=True)
         ]
         size_bytes = sum(len(fields[-1]) for fields in arguments if isinstance(fields[-1], bytes))
@@ -290,7 +294,7 @@ def _done(attempt: Attempt, returned: list[Event], max_event_bytes: int) -> Sett
                     "that others split further."
                 ]
             )
-    except EventTooLarge as problem:
+    except InvalidEvent as problem:
         reason = f"What the handler returned could not be published: {problem}"
         return dead(attempt.lease, reason, output=events, elapsed_us=attempt.elapsed_us)
     return Settlement(attempt.lease, "end", AttemptState.DONE, elapsed_us=attempt.elapsed_us, events=arguments)

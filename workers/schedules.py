@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from events.errors import InvalidSchedule
 from events.event import Event
+from events.schemas import Schemas
 from workers.cron import Cron
 
 MISSED = ("last", "all", "skip")
@@ -33,6 +34,7 @@ class Schedule:
         missed: what becomes of slots that nobody was there for: `last` fires the latest one, `all` fires
             each in order (of more than `MAX_MISSED` the last ones), `skip` fires none that is over `GRACE` late.
         factory: called with the slot, an aware datetime in the cron's timezone.
+        schemas: what the payloads of its events are held against.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Schedule:
     timezone: str
     missed: str
     factory: Factory
+    schemas: Schemas = field(default_factory=Schemas)
 
     def due(self, cursor: datetime, now: datetime) -> list[datetime]:
         """Return the slots to fire, oldest first: after the cursor, up to now, and kept by the policy.
@@ -52,7 +55,9 @@ class Schedule:
         return self.cron.latest(after, now, MAX_MISSED + 1)
 
 
-def make_schedule(cron: str, factory: object, name: str | None, timezone: str, missed: str) -> Schedule:
+def make_schedule(
+    cron: str, factory: object, name: str | None, timezone: str, missed: str, schemas: Schemas | None = None
+) -> Schedule:
     """Make a schedule of what was asked for.
 
     Raises:
@@ -69,4 +74,4 @@ def make_schedule(cron: str, factory: object, name: str | None, timezone: str, m
         )
     if missed not in MISSED:
         raise InvalidSchedule(f"missed must be 'last', 'all' or 'skip', not {missed!r:.80}.")
-    return Schedule(name, Cron(cron, timezone), timezone, missed, factory)
+    return Schedule(name, Cron(cron, timezone), timezone, missed, factory, schemas or Schemas())

@@ -180,7 +180,8 @@ class Timetable:
         events = outputs(self._call(schedule, slot), f"The factory of the schedule {schedule.name!r}")
         at = slot.astimezone(UTC)
         events = derived(events, ["schedule", schedule.name, at.isoformat()], f"{int(at.timestamp()) * 1000:012x}")
-        arguments = [event_arguments(event, self._max_event_bytes) for event in events]
+        checked = schedule.schemas.checked
+        arguments = [event_arguments(checked(event), self._max_event_bytes) for event in events]
         size_bytes = sum(len(fields[-1]) for fields in arguments if isinstance(fields[-1], bytes))
         if len(events) > MAX_RETURNED_EVENTS or size_bytes > MAX_RETURNED_BYTES:
             raise EventTooLarge(

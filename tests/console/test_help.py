@@ -12,7 +12,7 @@ from tests.console.command import Place
 
 COMMANDS = (
     "demo", "dev", "worker", "archive", "migrate", "publish", "tail", "replay", "chain", "stats", "doctor", "dead",
-    "web", "lag", "workers", "bench", "top", "completion",
+    "web", "lag", "workers", "bench", "top", "completion", "asyncapi",
 )  # fmt: skip
 GROUPS = {"subscriptions": ("list", "show", "pause", "resume", "set", "drop", "remove-types")}
 

@@ -8,8 +8,7 @@ from typing import Any
 from console.roster import lag_object, worker_object
 from console.standing import as_object
 from console.web.access import Role
-from console.web.operations import JSON, Answer, Asked, Operation, checked
-from console.web.shapes import (
+from console.web.fleet_shapes import (
     LagShape,
     Limits,
     Redeliver,
@@ -19,6 +18,7 @@ from console.web.shapes import (
     SubscriberShape,
     WorkerList,
 )
+from console.web.operations import JSON, Answer, Asked, Operation, checked
 from console.wording import plural
 from events.backend import Backend
 from events.errors import EventNotFound
