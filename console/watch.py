@@ -81,10 +81,10 @@ class Watch:
             max(0, new.published - old.published) / max(later - before, 1e-3)
             for (before, old), (later, new) in pairwise(samples)
         )
-        rates = (
+        published, settled, failed = (
             max(0, getattr(last, name) - getattr(first, name)) / span_s for name in ("published", "settled", "failures")
         )
-        return View(last, self._trouble, *rates, history)
+        return View(last, self._trouble, published, settled, failed, history)
 
     def _run(self) -> None:
         while not self._stopped.is_set():

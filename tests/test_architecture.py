@@ -25,7 +25,8 @@ LANGUAGE = {
 }  # fmt: skip
 COMPOSITION = {
     "events.bus", "events.again", "events.asking", "events.factory", "events.backend", "events.default",
-    "events.publishing", "events.typed", "events.webhooks", "workers.app", "workers.process", "events.testing", "events.testing_bus",
+    "events.publishing", "events.typed", "events.webhooks", "workers.app", "workers.process", "events.testing",
+    "events.testing_bus",
     "events.testing_crash", "events.testing_doors", "events.testing_expecting", "events.testing_lending",
     "events.testing_pytest", "events.testing_report", "events.testing_results", "events.testing_run",
     "events.testing_servers", "events.testing_watch",
