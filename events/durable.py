@@ -88,9 +88,10 @@ class Barrier:
         """Run the next barrier, for everybody who waits for it; the lock is held before and after, not meanwhile."""
         self._begun += 1
         self._turn.release()
-        error: EventBusError | None = None
+        error: EventBusError | None = NotDurable("The wait for the disk was interrupted.")
         try:
             self._pass()
+            error = None
         except EventBusError as problem:
             error = problem
         finally:

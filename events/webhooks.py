@@ -26,7 +26,7 @@ import weakref
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from events.cloudevents import STRUCTURED, to_structured
 from events.errors import EventBusError, InvalidSubscription, Retry
@@ -42,6 +42,7 @@ MIN_SECRET_BYTES = 24
 TOLERANCE_S = 300.0
 _PREFIX = "whsec_"
 _SHOWN_CHARS = 300
+_SHOWN_BYTES = 4 * _SHOWN_CHARS
 
 
 class WebhookFailed(EventBusError):
@@ -97,18 +98,20 @@ class Webhook:
 
         body = json.dumps(to_structured(event), ensure_ascii=False).encode()
         headers = {**self._headers, "content-type": STRUCTURED, **sign(self._key, event.event_id, body)}
+        request = self._client().stream("POST", self._url, content=body, headers=headers)
         try:
-            answer = await self._client().post(self._url, content=body, headers=headers)
-        except httpx.HTTPError as error:
+            async with asyncio.timeout(self._timeout_s), request as answer:  # httpx's own is for each step, not for all
+                said = await _beginning(answer)
+        except (httpx.HTTPError, TimeoutError) as error:
             raise WebhookFailed(
                 f"{without_password(self._url)} did not answer: {type(error).__name__} {error}".rstrip()
             ) from None
-        self._judge(answer)
+        self._judge(answer, said.decode(errors="replace"))
 
-    def _judge(self, answer: httpx.Response) -> None:
+    def _judge(self, answer: httpx.Response, text: str) -> None:
         if answer.is_success:
             return
-        said = f"{without_password(self._url)} answered {answer.status_code}: {answer.text[:_SHOWN_CHARS]!r}"
+        said = f"{without_password(self._url)} answered {answer.status_code}: {text[:_SHOWN_CHARS]!r}"
         if answer.status_code == 410:
             raise WebhookGone(f"{said}; nobody listens there any more.")
         after_s = _retry_after_s(answer.headers.get("retry-after", ""))
@@ -131,9 +134,12 @@ def sign(key: bytes, message_id: str, body: bytes, *, timestamp: int | None = No
     """Return the headers that prove who sent a body, and when.
 
     Args:
-        key: the secret's bytes. timestamp: seconds since 1970; now unless given.
+        key: the secret's bytes. message_id: percent-encoded where a header cannot hold it.
+        timestamp: seconds since 1970; now unless given.
     """
     at = str(int(time.time()) if timestamp is None else timestamp)
+    if not message_id.isascii() or message_id != message_id.strip():  # no header holds that
+        message_id = quote(message_id)
     return {
         "webhook-id": message_id,
         "webhook-timestamp": at,
@@ -156,6 +162,16 @@ def verify(secret: str, headers: Mapping[str, str], body: bytes, *, tolerance_s:
         version == "v1" and hmac.compare_digest(signature.encode(errors="replace"), expected)
         for version, _, signature in given
     )
+
+
+async def _beginning(answer: httpx.Response) -> bytes:
+    """Return what an answer begins with; the rest, however long, is not read, and costs the connection."""
+    found = b""
+    async for some in answer.aiter_bytes():
+        found += some[:_SHOWN_BYTES]
+        if len(found) >= _SHOWN_BYTES:
+            break
+    return found
 
 
 def _signature(key: bytes, message_id: str, at: str, body: bytes) -> str:

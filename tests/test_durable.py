@@ -6,16 +6,20 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from events.bus import EventBus
+from events.connection import connect
+from events.durable import Barrier
 from events.errors import NotDurable
 from events.event import Event
 from events.settings import Settings
 from tests.fault_proxy import FaultProxy
 from tests.servers import migrate
 from tests.valkey_servers import DebianRedis, ValkeyServer
+from tests.waiting import wait_until
 
 
 def make(**fields: object) -> Event:
@@ -158,6 +162,37 @@ def test_a_server_that_lost_everything_between_promises_nothing(bus: EventBus, s
 
     with pytest.raises(NotDurable, match="did not take the write that marks the place"):
         barrier.wait()
+
+
+def test_a_wait_that_is_interrupted_promises_nothing_to_those_who_share_it() -> None:
+    joined, answers = threading.Event(), []
+
+    def interrupted() -> Any:
+        assert joined.wait(30)
+        raise KeyboardInterrupt
+
+    barrier = Barrier(interrupted, lambda: connect("redis://127.0.0.1:1", 1), 1)
+    barrier._client = connect("redis://127.0.0.1:1", 1)
+
+    def wait() -> None:
+        try:
+            barrier.wait()
+        except BaseException as error:
+            answers.append(type(error))
+        else:
+            answers.append(None)
+
+    leader = threading.Thread(target=wait)
+    leader.start()
+    wait_until(lambda: barrier._begun == 1, 30, "the leader to begin")
+    with barrier._turn:  # as one who came before the barrier began, and waits for it
+        joined.set()
+        while barrier._ended < 1:
+            assert barrier._turn.wait(30)
+        shared = barrier._error
+    leader.join(30)
+
+    assert answers == [KeyboardInterrupt] and isinstance(shared, NotDurable)
 
 
 def test_threads_that_come_while_one_waits_wait_for_the_next(bus: EventBus, server: ValkeyServer) -> None:

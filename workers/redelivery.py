@@ -46,6 +46,11 @@ class Question:
         """Return the question that asks for one event alone."""
         return cls(EventFilter(types=(recorded.event.type.value,)), recorded.position - 1, recorded.position)
 
+    @property
+    def is_of_one(self) -> bool:
+        """Whether it asks for one event alone, which is delivered however many wait."""
+        return self.until == self.after + 1
+
     def text(self) -> str:
         """Return it as JSON: what was given, and nothing else."""
         asked = {one.name: getattr(self.wanted, one.name) for one in fields(self.wanted)}
@@ -162,7 +167,7 @@ class Redelivery:
         started, before, number = time.monotonic(), under.made, under.number
         progress(under)
         while under.is_there and under.verdict != "ended" and not self.stop.is_set():
-            if under.waiting >= ENOUGH:
+            if under.waiting >= ENOUGH and not asked.is_of_one:
                 self.stop.wait(LATER_S)
                 looked = self.look()
                 under = looked if looked.number == number else under._replace(waiting=0)  # the step will tell

@@ -24,6 +24,8 @@ COOKIE = "eventbus_session"
 SESSION_S = 43_200
 MIN_TOKEN_CHARS = 16
 _MAX_NAME_CHARS = 100
+# What proxies add to a request that they pass on.
+FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
 
 
 class Role(IntEnum):
@@ -149,9 +151,19 @@ def clean_name(name: str) -> str:
 
 
 def _is_local(connection: HTTPConnection) -> bool:
-    """Tell whether a request comes from this machine, to a name of this machine."""
-    client = connection.client
-    return client is not None and is_loopback(client.host) and is_loopback(host_of(connection.headers.get("host", "")))
+    """Tell whether a request comes from this machine, to a name of this machine, and for nobody elsewhere.
+
+    A proxy on this machine names its own address and often a name of this machine. What it says of whom it asks for
+    is not believed, since anybody may have said it; that it says so is enough.
+    """
+    client, headers = connection.client, connection.headers
+    is_forwarded = any(name in headers for name in FORWARDED)
+    return (
+        client is not None
+        and not is_forwarded
+        and is_loopback(client.host)
+        and is_loopback(host_of(headers.get("host", "")))
+    )
 
 
 def _credentials(headers: Mapping[str, str]) -> tuple[str, str | None]:

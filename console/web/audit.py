@@ -5,6 +5,7 @@ An action that cannot be logged is not done. Payloads of published events are no
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -14,10 +15,11 @@ from typing import Any
 from starlette.requests import Request
 
 from console.web.access import Who
-from console.web.operations import JSON, read_json
+from console.web.operations import read_json
 from console.web.problems import problem_object
 from events.errors import EventBusError
 from store.audit import Audit, Entry
+from store.rows import is_storable
 
 # Operations that are in history themselves, each with its actor: the log would only repeat it.
 IN_HISTORY = frozenset({"publish_event", "publish_events"})
@@ -85,17 +87,26 @@ class AuditLog:
 
 
 async def _details(request: Request) -> dict[str, Any]:
-    """Return what was asked, as far as it is a JSON object of a usual size."""
-    if request.headers.get("content-type", "").partition(";")[0].strip() != JSON:
-        return {}
+    """Return what was asked, whatever its type is said to be: operations do not look at that either.
+
+    What is no JSON object, is too large, or holds text that no database stores, is kept as the text of its beginning:
+    an action never loses its details by how it is written.
+    """
     body = await request.body()
-    if not body or len(body) > MOST_BYTES:
+    if not body:
         return {}
     try:
-        found = read_json(body)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) and "\\u0000" not in body.decode(errors="replace") else {}
+        found = read_json(body) if len(body) <= MOST_BYTES else None
+        if isinstance(found, dict) and _is_kept(found) and b"\\u0000" not in body:
+            return found
+    except (ValueError, RecursionError):
+        pass
+    return {"body": body[:MOST_BYTES].decode(errors="replace").replace("\0", "\ufffd"), "size_bytes": len(body)}
+
+
+def _is_kept(found: dict[str, Any]) -> bool:
+    """Tell whether every database keeps it; ValueError where it holds a number that JSON does not have."""
+    return is_storable(json.dumps(found, ensure_ascii=False, allow_nan=False))
 
 
 def _is_ours(error: Exception) -> bool:

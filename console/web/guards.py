@@ -70,8 +70,16 @@ def check_origin(headers: Headers) -> None:
             403, f"A browser sent this for a page of another site (Sec-Fetch-Site: {site[:40]}): nothing was done."
         )
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+    if origin is not None and _place(origin) != headers.get("host", "").lower():
         raise refused(403, f"A browser sent this for a page of {origin[:120]}: nothing was done.")
+
+
+def _place(origin: str) -> str | None:
+    """Return the host and port of an origin; None when it is none."""
+    try:
+        return urlsplit(origin).netloc.lower() or None
+    except ValueError:
+        return None
 
 
 def _limited(receive: Receive, headers: Headers, most: int) -> Receive:

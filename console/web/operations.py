@@ -142,7 +142,8 @@ def allowed(access: Access, request: Request, needs: Role) -> Who:
     if who is None and not access.tokens.are_set:
         raise refused(
             403,
-            "Without EVENTBUS_WEB_TOKEN only this machine is answered, by one of its own names: localhost, 127.0.0.1.",
+            "Without EVENTBUS_WEB_TOKEN only this machine is answered, by one of its own names (localhost, 127.0.0.1) "
+            "and not through a proxy.",
         )
     if who is None:
         raise refused(

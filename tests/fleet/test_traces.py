@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,9 +19,10 @@ from events.bus import EventBus
 from events.errors import InvalidSettings
 from events.event import Event
 from events.settings import Settings
-from events.telemetry import Tracing
+from events.telemetry import Processing, Tracing
 from tests.fleet.fleet import World
 from tests.waiting import wait_until
+from workers import spans
 
 PUBLISHER = """
 import asyncio
@@ -191,3 +193,15 @@ def test_a_failed_publish_ends_its_span_with_the_error(world: World) -> None:
     (span,) = exporter.get_finished_spans()
     assert span.status.is_ok is False and span.attributes is not None
     assert span.attributes["error.type"] == "EventIdConflict" and span.attributes["messaging.batch.message_count"] == 2
+
+
+def test_an_error_whose_text_cannot_be_made_keeps_no_delivery_from_its_settlement() -> None:
+    class Unspeakable(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    tracer, event = TracerProvider().get_tracer("test"), Event(type="QA_REPORT", project_id="film", actor="t")
+    trace = Processing(Tracing(tracer, "eventbus"), tracer.start_span("process"), event, SimpleNamespace())  # type: ignore[arg-type]
+    attempt: Any = SimpleNamespace(trace=trace, error=Unspeakable())
+
+    spans.end(attempt, SimpleNamespace(state="retried", reason="Unspeakable"))  # type: ignore[arg-type]

@@ -82,6 +82,7 @@ def test_health_needs_no_token_and_says_little(guarded: Site) -> None:
         ({"sec-fetch-site": "same-site"}, True),
         ({"origin": "https://evil.example"}, True),
         ({"origin": "null"}, True),
+        ({"origin": "http://["}, True),
         ({"sec-fetch-site": "same-origin", "origin": "https://behind-a-proxy.example"}, False),
         ({"sec-fetch-site": "none"}, False),
         ({}, False),
@@ -103,6 +104,15 @@ def test_without_tokens_another_name_of_this_machine_is_refused(site: Site, host
 
     assert answer.status_code in (400, 403)
     assert site.http.get("/api/v1/lag", headers={"host": "localhost:8080"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "header", [{"x-forwarded-for": "127.0.0.1"}, {"forwarded": "for=127.0.0.1"}, {"via": "1.1 proxy"}]
+)
+def test_without_tokens_what_a_proxy_passes_on_is_refused(site: Site, header: dict[str, str]) -> None:
+    wrong = site.problem("GET", "/api/v1/lag", 403, headers=header)
+
+    assert "not through a proxy" in wrong["detail"]
 
 
 @pytest.mark.parametrize("path", ["/livez", "/api/v1/lag", "/api/v1/nothing", "/nothing", "/api/v1/events?limit=x"])

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from events.backfill import ENOUGH
 from tests.waiting import wait_until
 from tests.web.site import Site
 
@@ -222,6 +223,36 @@ def test_what_changes_something_is_in_the_audit_log_and_events_are_not(site: Sit
     assert (newest["status"], newest["address"], newest["who"]) == (200, "127.0.0.1", "local")
     site.http.post("/api/v1/subscribers/Nobody/pause")
     assert site.get("/audit", limit=1)["entries"][0]["status"] == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "media", "shown"),
+    [
+        (b'{"event_id": "EV-none"}', "text/plain", {"event_id": "EV-none"}),
+        (b'{"event_id": "EV-none"}', "Application/JSON", {"event_id": "EV-none"}),
+        (b'{"event_id": "EV-none", "reason": "\\u0000"}', "application/json", "EV-none"),
+        (b'{"event_id": "EV-none", "reason": "\\ud800"}', "application/json", "EV-none"),
+        (b'{"event_id": "EV-none"}' + b" " * 20_000, "application/json", "EV-none"),
+    ],
+)
+def test_no_way_of_writing_a_request_keeps_it_out_of_the_audit_log(
+    site: Site, body: bytes, media: str, shown: Any
+) -> None:
+    site.http.post("/api/v1/subscribers/Writer/redeliver", content=body, headers={"content-type": media})
+
+    details = site.get("/audit", limit=1)["entries"][0]["details"]
+    assert details == shown if isinstance(shown, dict) else shown in details["body"]
+
+
+def test_one_event_is_delivered_again_however_many_wait(site: Site, story: dict[str, Any]) -> None:
+    name = story["project"]
+    site.post("/subscribers/Writer/pause", None)
+    try:
+        events = [{"project_id": name, "type": "PROJECT_CREATED", "actor": "t"} for _ in range(ENOUGH + 1)]
+        site.post("/events/batch", events)
+        assert site.post("/subscribers/Writer/redeliver", {"event_id": story["root"]["event_id"]}) == {"made": 1}
+    finally:
+        site.post("/subscribers/Writer/resume", None)
 
 
 def test_metrics_are_what_the_store_has_counted(site: Site, story: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
@@ -13,7 +14,7 @@ import pytest
 
 from events.errors import InvalidSubscription
 from events.event import Event
-from events.webhooks import Webhook, sign, verify
+from events.webhooks import Webhook, WebhookFailed, sign, verify
 from tests.fleet.conftest import make_world
 from tests.fleet.fleet import World
 from tests.valkey_servers import ValkeyServer
@@ -178,3 +179,37 @@ def test_a_webhook_that_cannot_be_is_refused_without_its_secret(url: str, secret
 
     assert SECRET not in str(caught.value)
     assert "pass" not in repr(Webhook("Hook", "https://me:pass@example.org/x", SECRET))
+
+
+def test_an_id_that_no_header_holds_is_signed_as_it_is_sent() -> None:
+    headers = sign(b"k" * 24, "事件-1", b"{}")
+
+    assert headers["webhook-id"].isascii() and verify("k" * 24, headers, b"{}")
+
+
+def test_an_answer_without_end_is_not_waited_for() -> None:
+    done = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            while not done.wait(0.05):
+                try:
+                    self.wfile.write(b".")
+                except OSError:
+                    return
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    hook = Webhook("Slow", f"http://127.0.0.1:{server.server_address[1]}/", SECRET, timeout_s=1.0)
+    try:
+        with pytest.raises(WebhookFailed, match="did not answer: TimeoutError"):
+            asyncio.run(asyncio.wait_for(hook.handle_event(Event(type="QA_REPORT", project_id="p", actor="t")), 30))
+    finally:
+        done.set()
+        server.shutdown()
+        server.server_close()

@@ -64,7 +64,7 @@ def _last_event_id(asked: Asked) -> int | None:
     text = asked.request.headers.get("last-event-id", "")
     if not text:
         return None
-    if not text.isdecimal() or not text.isascii() or int(text) > questions.MAX_POSITION:
+    if not text.isdecimal() or not text.isascii() or len(text) > 19 or int(text) > questions.MAX_POSITION:
         raise Mistake(f"Last-Event-ID must be a position, as the stream sends them, not {text!r:.80}.")
     return int(text)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from pydantic_core import to_json
@@ -72,10 +72,13 @@ class Feed:
     async def follow(self, after: int, wanted: EventFilter) -> AsyncIterator[tuple[int, list[Item]]]:
         """Iterate over what follows a position, for ever: (cursor, events that match up to there).
 
-        Without events it is a heartbeat, or tells how far the cursor has come. It ends when the feed is closed. While
-        a server cannot be reached it waits.
+        Without events it is a heartbeat that tells how far the cursor has come, `HEARTBEAT_S` after what came last,
+        whatever goes on that does not match. It ends when the feed is closed. While a server cannot be reached it
+        waits.
         """
-        async with self._following():
+        loop = asyncio.get_running_loop()
+        due = loop.time() + HEARTBEAT_S
+        with self._following():
             while not self._closed.is_set():
                 if after < self._floor or self._floor < 0:
                     after, items = await self._from_store(after, wanted)
@@ -83,15 +86,16 @@ class Feed:
                     found = self._ring[bisect_right(self._ring, after, key=_position) :][:PAGE]
                     items = [item for item in found if wanted.matches(item.recorded.event)]
                     after = found[-1].recorded.position if found else max(after, self._last)
-                if items:
+                if not items and after >= self._last:
+                    await self._moves(after, due)
+                if items or loop.time() >= due:
                     yield after, items
-                elif after >= self._last and not await self._moves(after):
-                    yield after, []
+                    due = loop.time() + HEARTBEAT_S
 
     def close(self) -> None:
         """End every follower's iteration, at once."""
         self._closed.set()
-        self._moved.set()
+        self._tell()
 
     async def _from_store(self, after: int, wanted: EventFilter) -> tuple[int, list[Item]]:
         """Read the next page for a follower that is behind the ring, or that has no ring yet."""
@@ -103,20 +107,15 @@ class Feed:
             return after, []
         return page.last, [Item(recorded) for recorded in page.events]
 
-    async def _moves(self, after: int) -> bool:
-        """Wait until something is after a position; False after `HEARTBEAT_S`."""
-        deadline = asyncio.get_running_loop().time() + HEARTBEAT_S
-        while self._last <= after and not self._closed.is_set():
-            moved = self._moved
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(deadline):
-                    await moved.wait()
-                    continue
-            return False
-        return not self._closed.is_set()
+    async def _moves(self, after: int, due: float) -> None:
+        """Wait until something is after a position, the feed is closed, or the loop's clock says that it is due."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(due):
+                while self._last <= after and not self._closed.is_set():
+                    await self._moved.wait()
 
-    @asynccontextmanager
-    async def _following(self) -> AsyncIterator[None]:
+    @contextmanager
+    def _following(self) -> Iterator[None]:
         self._followers += 1
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="eventbus-feed")
@@ -136,10 +135,11 @@ class Feed:
             try:
                 if self._floor < 0:
                     self._floor = self._last = await self.now()
+                    self._tell()  # who has read less by now waits for what lies between
                 page: Page = await self._read(lambda: self._replay().page(EventFilter(), self._last, PAGE))
-            except EventBusError as error:
+            except Exception as error:  # whatever it is: without this task nobody would see anything any more
                 if not waits:
-                    log.warning("The live feed waits: %s", error)
+                    log.warning("The live feed waits: %s", error, exc_info=not isinstance(error, EventBusError))
                 waits = True
                 await asyncio.sleep(OUTAGE_S)
                 continue
@@ -155,9 +155,13 @@ class Feed:
             self._size_bytes += len(item.json)
         if page.last > self._last:
             self._last = page.last
-            self._moved.set()
-            self._moved = asyncio.Event()
+            self._tell()
         self._cut()
+
+    def _tell(self) -> None:
+        """Wake all who wait; who waits from now on waits for the next time."""
+        self._moved.set()
+        self._moved = asyncio.Event()
 
     def _cut(self) -> None:
         """Let go of the oldest events that are too many, or too large together."""
