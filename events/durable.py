@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import redis
@@ -20,6 +21,7 @@ from events.errors import EventBusError, NotDurable, RedisUnavailable
 from events.namespace import Namespace
 
 MARGIN_S = 0.5
+MOST_WAITERS = 64
 
 
 class Barrier:
@@ -35,9 +37,12 @@ class Barrier:
         self._connect = connect
         self._timeout_s = timeout_s
         self._turn = threading.Condition()
+        self.pool = ThreadPoolExecutor(MOST_WAITERS, thread_name_prefix="eventbus-durable")
+        """Where event loops wait: those of a process have few threads, and need them for other things."""
         self._begun = self._ended = 0
         self._error: EventBusError | None = None
         self._client: Client | None = None
+        self._run_id: str | None = None
 
     def check(self) -> None:
         """Make sure that the server can wait for its disk, before anything is published.
@@ -52,6 +57,7 @@ class Barrier:
                 with mapped(client):
                     try:
                         client.execute_command("WAITAOF", 1, 0, 1)
+                        self._run_id = client.info("server").get("run_id")
                     except redis.ResponseError as error:
                         client.close()
                         raise NotDurable(
@@ -83,6 +89,7 @@ class Barrier:
             client, self._client = self._client, None
         if client is not None:
             client.close()
+        self.pool.shutdown(wait=False)
 
     def _lead(self) -> None:
         """Run the next barrier, for everybody who waits for it; the lock is held before and after, not meanwhile."""
@@ -119,6 +126,11 @@ class Barrier:
         pipe: Any = client.pipeline(transaction=False)
         pipe.execute_command(*self._namespace().command("position", 0))
         pipe.execute_command("WAITAOF", 1, 0, wait_ms)
+        pipe.info("server")
         with mapped(client):
-            found: list[Any] = pipe.execute(raise_on_error=False)
-            return found
+            written, synced, server = pipe.execute(raise_on_error=False)
+        if not isinstance(server, dict) or server.get("run_id") != self._run_id:
+            self._client = None  # asked again before the next one is published
+            client.close()
+            raise NotDurable("The server was restarted, or another one took over, while it was published.")
+        return [written, synced]

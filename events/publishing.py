@@ -97,9 +97,11 @@ class Publishing(Asking):
         """
         if not durable:
             return await self._submit_here(list(events), delay, at)
-        await asyncio.to_thread(lambda: self.backend.barrier.check())
+        barrier = await asyncio.to_thread(lambda: self.backend.barrier)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(barrier.pool, barrier.check)
         answers = await self._submit_here(list(events), delay, at)
-        await asyncio.to_thread(self.backend.barrier.wait)
+        await loop.run_in_executor(barrier.pool, barrier.wait)
         return answers
 
     def publish_sync(

@@ -195,6 +195,20 @@ def test_a_wait_that_is_interrupted_promises_nothing_to_those_who_share_it() -> 
     assert answers == [KeyboardInterrupt] and isinstance(shared, NotDurable)
 
 
+def test_a_server_that_was_restarted_between_promises_nothing(tmp_path: Path) -> None:
+    with ValkeyServer(aof=True) as server:
+        bus = bus_on(server.url, tmp_path)
+        try:
+            bus.publish_sync(make(), durable=True)
+            server.kill()
+            server.restart()
+            with pytest.raises(NotDurable, match=r"(restarted|cannot be reached).*It is published; publishing again"):
+                bus.backend.barrier.wait()
+            assert bus.publish_sync(make(), durable=True)
+        finally:
+            bus.close()
+
+
 def test_threads_that_come_while_one_waits_wait_for_the_next(bus: EventBus, server: ValkeyServer) -> None:
     bus.publish_sync(make(), durable=True)
     threads = [threading.Thread(target=bus.publish_sync, args=(make(),), kwargs={"durable": True}) for _ in range(20)]
