@@ -129,7 +129,7 @@ class Backend:
         return found
 
     def _make_client(self) -> Client:
-        return connect(self.redis_url(), self.settings.timeout_s)
+        return connect(self.redis_url(), self.settings.timeout_s, self.settings.redis_trust)
 
     def _make_namespace(self) -> Namespace:
         return Namespace(

@@ -309,6 +309,7 @@ def test_a_subscriber_has_these_options() -> None:
 def test_the_settings_are_these() -> None:
     assert {field.name: field.default for field in fields(Settings)} == {
         "redis_url": None,
+        "redis_trust": None,
         "database_url": None,
         "home": ".eventbus",
         "namespace": "eventbus",
@@ -347,6 +348,7 @@ def test_the_error_tree_is_the_one_drawn_in_its_file() -> None:
 
     assert {name: base for name, base in actual.items() if name not in ("Discard", "Retry")} == drawn
     assert sorted(drawn) == [
+        "CertificateRefused",
         "DropRefused", "EmbeddedServerError", "EventBusError", "EventIdConflict", "EventNotFound", "EventTooLarge",
         "HistoryReset", "InvalidEvent", "InvalidFilter", "InvalidImport", "InvalidSchedule", "InvalidSettings",
         "InvalidSubscription", "InvalidValue", "LoginRefused", "MalformedEntry", "NotMigrated", "PublishRefused",

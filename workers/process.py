@@ -19,7 +19,14 @@ import threading
 from typing import Any
 
 from events.backend import Backend
-from events.errors import EmbeddedServerError, EventBusError, LoginRefused, ScriptFailed, Unavailable
+from events.errors import (
+    CertificateRefused,
+    EmbeddedServerError,
+    EventBusError,
+    LoginRefused,
+    ScriptFailed,
+    Unavailable,
+)
 from events.settings import Settings
 from workers.consuming import Consuming
 from workers.exits import RET_CONNECT, RET_IMPORT, RET_KILLED, RET_OK
@@ -97,7 +104,7 @@ def _start(consuming: Consuming) -> int | None:
     """Start handling; return the code to end with when that is not possible."""
     try:
         consuming.start()
-    except (LoginRefused, ScriptFailed, EmbeddedServerError) as error:
+    except (LoginRefused, CertificateRefused, ScriptFailed, EmbeddedServerError) as error:
         log.error("%s", error)
         return RET_CONNECT
     except Unavailable:  # while it is asked to, it waits for servers that are away
