@@ -23,6 +23,8 @@ from store.tables import read_json
 
 # Connections beyond the pool's size: the archive's two writers do not take the readers' places.
 _WRITER_CONNECTIONS = 2
+# Parameters of libpq that are passwords.
+_SECRETS = ("password", "sslpassword")
 
 
 def open_engine(url: str, *, pool_size: int = 5, timeout_s: float = 5.0, named: str = DATABASE_URL) -> Engine:
@@ -59,6 +61,8 @@ def open_engine(url: str, *, pool_size: int = 5, timeout_s: float = 5.0, named: 
         "keepalives_count": 3,
     }
     arguments = {name: value for name, value in wanted.items() if name not in parsed.query}
+    parsed, secrets = _without_secrets(parsed)
+    arguments |= secrets
     # Whatever the database's default is: who has waited for a lock reads what its last holder committed, and with one
     # snapshot for the transaction would add to sums of before.
     isolated = {"isolation_level": "READ COMMITTED", "pool_pre_ping": True}
@@ -122,6 +126,13 @@ def _parsed(url: str, named: str) -> URL:
             f"{named} names an SQLite database in memory, which no two connections share: use sqlite:///FILE."
         )
     return parsed
+
+
+def _without_secrets(url: URL) -> tuple[URL, dict[str, Any]]:
+    """Take the passwords out of a URL's query: whoever shows an engine shows that, and `***` for the one before @."""
+    secrets = {name: value for name, value in url.query.items() if name in _SECRETS}
+    last = {name: value if isinstance(value, str) else value[-1] for name, value in secrets.items()}
+    return url.difference_update_query(last), last
 
 
 def _prepare_sqlite(engine: Engine, timeout_s: float) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fleet.conftest import fleet  # noqa: F401 - the fixture
 from tests.security.authority import OPENSSL, Authority, Certificate
 from tests.servers import DebianPostgres
 from tests.valkey_servers import DebianRedis, free_port
