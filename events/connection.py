@@ -23,6 +23,8 @@ Client = redis.Redis
 
 # redis-py turns some error codes into classes and drops the word.
 _CODES = {"OutOfMemoryError": "OOM", "ReadOnlyError": "READONLY", "NoPermissionError": "NOPERM"}
+# How Redis 7 and Valkey say, of a command inside a script, that the caller may not run it.
+_DENIED = ("The user executing the script", "ACL failure in script")
 _WORDS = (
     "OOM",
     "READONLY",
@@ -161,4 +163,6 @@ def mapped(client: Client) -> Iterator[None]:
     except redis.RedisError as error:
         text = str(error)
         code = _CODES.get(type(error).__name__) or next((word for word in _WORDS if word in text), "ERR")
-        raise ScriptFailed(f"Redis at {reachable_name(client)} refused the command: {text}", code) from None
+        if any(words in text for words in _DENIED):
+            code = "NOPERM"
+        raise ScriptFailed(f"Redis at {reachable_name(client)} refused the command: {text.strip()}", code) from None
