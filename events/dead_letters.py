@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from events.connection import mapped
+from events.digits import whole
 from events.encoding import decode
 from events.errors import MalformedEntry
 from events.event import Event
@@ -149,7 +150,6 @@ def read_letter(subscriber: str, entry_id: bytes, fields: dict[bytes, bytes]) ->
     """Read an entry of `dead:<S>`; whatever it holds, it is shown."""
     raw = fields.get(b"f", b"")
     frame, event = _delivery(raw)
-    attempts = fields.get(b"a", b"0")
     reason, traceback, worker, output = (
         fields.get(name, b"").decode(errors="backslashreplace") for name in (b"r", b"t", b"w", b"o")
     )
@@ -158,7 +158,7 @@ def read_letter(subscriber: str, entry_id: bytes, fields: dict[bytes, bytes]) ->
         subscriber=subscriber,
         event_position=frame.position,
         redelivery=frame.redelivery,
-        attempts=int(attempts) if attempts.isdigit() else 0,
+        attempts=whole(fields.get(b"a")) or 0,
         worker=worker,
         reason=reason,
         event=event,

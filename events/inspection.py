@@ -13,6 +13,7 @@ from typing import Any
 import redis
 
 from events.connection import mapped
+from events.digits import whole
 from events.keys import GROUP
 from events.namespace import Namespace
 from events.roster import Lag, Worker, lag_of, worker_of
@@ -283,7 +284,7 @@ class Inspection:
 
 
 def _limit(text: str) -> int | None:
-    return int(text) if text.isdecimal() else None
+    return whole(text)
 
 
 def _position(entry_id: bytes) -> int:
@@ -292,5 +293,5 @@ def _position(entry_id: bytes) -> int:
 
 def _positions(frames: Sequence[bytes | None]) -> list[int]:
     """Return the positions of the events in frames; of what is none, nothing."""
-    heads = [(frame or b"").partition(b"\t")[0] for frame in frames]
-    return [int(head) for head in heads if head.isdigit()]
+    heads = [whole((frame or b"").partition(b"\t")[0]) for frame in frames]
+    return [head for head in heads if head is not None]

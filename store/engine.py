@@ -40,7 +40,16 @@ def open_engine(url: str, *, pool_size: int = 5, timeout_s: float = 5.0, named: 
     Raises:
         InvalidSettings: the URL cannot be read, or names an in-memory database.
     """
-    parsed = _parsed(url, named)
+    try:
+        return _opened(_parsed(url, named), pool_size, timeout_s)
+    except exc.ArgumentError:
+        raise InvalidSettings(
+            f"{named} cannot be used: {without_password(url)!r}. Write postgresql://user:password@host:5432/database, "
+            "or sqlite:///FILE, with four slashes where FILE begins at the root."
+        ) from None
+
+
+def _opened(parsed: URL, pool_size: int, timeout_s: float) -> Engine:
     options: dict[str, Any] = {
         "pool_size": pool_size,
         "max_overflow": _WRITER_CONNECTIONS,

@@ -18,7 +18,10 @@ from events.keys import SUFFIX
 ROOT = Path(__file__).parent.parent
 HOUSES = ("events", "store", "workers", "console")
 
-LANGUAGE = {"errors", "event", "encoding", "types", "settings", "keys", "ports", "records", "context", "subscriber"}
+LANGUAGE = {
+    "errors", "event", "encoding", "types", "settings", "keys", "ports", "records", "context", "subscriber", "shown",
+    "digits",
+}  # fmt: skip
 COMPOSITION = {
     "events.bus", "events.again", "events.asking", "events.factory", "events.backend", "events.default", "workers.app",
     "workers.process",
