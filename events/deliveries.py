@@ -264,10 +264,10 @@ class Deliveries:
             (why, dead, left), frames = pipe.execute()
         events = tuple(event for event in map(_event_in, frames) if event is not None)
         unreadable = len(frames) - len(events)
-        reason: Any = why.decode() if why else "lost"
+        reason: Any = why.decode(errors="replace") if why else "lost"
         if unreadable and reason == "complete":
             reason = "dead"
-        return Joined(events, reason, int(dead or 0), int(left or 0) + unreadable)
+        return Joined(events, reason, whole(dead) or 0, (whole(left) or 0) + unreadable)
 
     def begin(self, lease: Lease) -> int:
         """Count the start of a suspect; return its starts so far, 0 when the lease is lost."""

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from events.backfill import ENOUGH
 from events.connection import mapped
 from events.digits import whole
+from events.kept import kept
 from events.namespace import Namespace
 from events.publisher import MAX_BATCH_BYTES, event_arguments
 from events.records import RecordedEvent
@@ -63,12 +64,13 @@ def ground(namespace: Namespace, name: str) -> Ground:
             namespace.keys("sub", name), "types", "state", "mends", "cursor", "first_redelivery"
         )  # fmt: skip
     types, state, mends, cursor, first = fields
-    return Ground(
-        types is not None and state != b"dropping",
-        (mends or b"0").decode(),
-        int(first or 0),
-        int(cursor or 0) if state == b"backfill" else None,
-    )
+    with kept(namespace.keys("sub", name)):
+        return Ground(
+            types is not None and state != b"dropping",
+            (mends or b"0").decode(),
+            int(first or 0),
+            int(cursor or 0) if state == b"backfill" else None,
+        )
 
 
 def lanes(namespace: Namespace) -> dict[str, set[str]]:

@@ -120,7 +120,7 @@ class Stage:
 
     def make_awkward(self) -> None:
         """Have the next publish of an `A` do what is rare: whatever hands in Redis, and limits, can bring about."""
-        for name, options in {**_KINDS, "Shut": {"concurrency": 1}}.items():
+        for name, options in {**KINDS, "Shut": {"concurrency": 1}}.items():
             self.declare(self.theirs, name, "A", name, **options)
         self.publish("Few", "Few", "Few", "Shut", "Shut")
         for name in ("Few", "Shut"):  # with room, and more that waits
@@ -184,13 +184,13 @@ def play_worker(stage: Stage) -> Iterator[None]:
     stage.ours.open()
     yield
     worker = Deliveries(stage.ours, "ours", 100)
-    for name, options in _KINDS.items():
+    for name, options in KINDS.items():
         stage.declare(stage.ours, name, "A", name, **options)
         yield
     stage.publish("A", "A", "A", "Keyed", "Keyed", "Few", "Few")
-    worker.promote(dict.fromkeys(_KINDS, 3), beat="{}")
+    worker.promote(dict.fromkeys(KINDS, 3), beat="{}")
     yield
-    leases = worker.read(list(_KINDS), 3, None)
+    leases = worker.read(list(KINDS), 3, None)
     yield
     worker.renew(leases)
     yield
@@ -205,24 +205,24 @@ def play_worker(stage: Stage) -> Iterator[None]:
     for number, lease in enumerate(leases):
         worker.settle([Settlement(lease, **ends[number % len(ends)])])
         yield
-    worker.promote(dict.fromkeys(_KINDS, 3), beat="{}")
+    worker.promote(dict.fromkeys(KINDS, 3), beat="{}")
     yield
-    worker.read(list(_KINDS), 100, None)
-    for name in _KINDS:
+    worker.read(list(KINDS), 100, None)
+    for name in KINDS:
         stage.grow_old(name)
-    suspects = worker.reap(list(_KINDS), 1000, 100)
+    suspects = worker.reap(list(KINDS), 1000, 100)
     yield
     for lease in suspects:
         worker.begin(lease)
         worker.settle([Settlement(lease, "again", None), Settlement(lease, "end", AttemptState.DONE)])
         yield
     stage.admin.zadd(stage.keys("workers"), {"gone": 1})
-    for name in _KINDS:
+    for name in KINDS:
         stage.admin.xgroup_createconsumer(stage.keys("queue", name), GROUP, "gone")
         stage.grow_old(name)
     stage.admin.pexpire("nothing", 1)
     _wait_for_idle(stage)
-    worker.reap(list(_KINDS), 1, 0, sweep=True)
+    worker.reap(list(KINDS), 1, 0, sweep=True)
     yield
     for name, ordering in (("Filled", None), ("FilledKeyed", "project")):
         stage.declare(stage.ours, name, "A", fills=True, ordering=ordering)
@@ -239,7 +239,7 @@ def play_worker(stage: Stage) -> Iterator[None]:
     for lease in worker.read(["Joins"], 10, None):
         worker.joined(lease)
         yield
-    worker.leave(list(_KINDS))
+    worker.leave(list(KINDS))
     yield
     stage.make_awkward()
     Publisher(stage.ours, MIB, 100, resend_s=0).publish_many([Event(project_id="p", type="A", actor="x")])
@@ -255,7 +255,7 @@ def play_worker(stage: Stage) -> Iterator[None]:
     yield
 
 
-_KINDS: dict[str, dict[str, Any]] = {
+KINDS: dict[str, dict[str, Any]] = {
     "S": {}, "Keyed": {"ordering": "project"}, "Few": {"rate_limit": 1000, "concurrency": 1},
     "Blocks": {"ordering": "project", "on_dead": "block"}, "Joins": {"join": Join(("B",))},
 }  # fmt: skip
@@ -277,7 +277,7 @@ def play_archiver(stage: Stage) -> Iterator[None]:
     """Read history and outcomes, tell Redis how far SQL is, lift the clock, publish what is due and in the outbox."""
     stage.ours.open()
     yield
-    for name, options in _KINDS.items():
+    for name, options in KINDS.items():
         stage.declare(stage.theirs, name, "A", name, **options)
     events = stage.publish("A", "A")
     for lease in stage.worker.read(["S"], 1, None):
@@ -315,7 +315,7 @@ def _due(stage: Stage) -> Iterator[None]:
 
 def play_reader(stage: Stage) -> Iterator[None]:
     """Ask everything that there is to ask, and change nothing."""
-    _fill_with_life(stage)
+    fill_with_life(stage)
     seen, history, scheduled = Inspection(stage.ours), HistoryStream(stage.ours), ScheduledEvents(stage.ours, 100)
     letters = DeadLetters(stage.ours)
     for ask in (
@@ -326,11 +326,11 @@ def play_reader(stage: Stage) -> Iterator[None]:
         lambda: list(scheduled), scheduled.agenda, lambda: scheduled.know(["EV-1"]), Slots(stage.ours, 100).all,
         letters.subscribers, lambda: list(letters.iterate(LetterFilter())),
         lambda: letters.holders(list(letters.iterate(LetterFilter()))), lambda: mending.lanes(stage.ours),
-        lambda: [mending.ground(stage.ours, name) for name in _KINDS],
-        lambda: [mending.present(stage.ours, name, {"p"}) for name in _KINDS],
-        lambda: [mending.holds(stage.ours, name) for name in _KINDS],
-        lambda: [mending.unlisted(stage.ours, name, ["p"]) for name in _KINDS],
-        lambda: redelivery.under_way(stage.ours, list(_KINDS)),
+        lambda: [mending.ground(stage.ours, name) for name in KINDS],
+        lambda: [mending.present(stage.ours, name, {"p"}) for name in KINDS],
+        lambda: [mending.holds(stage.ours, name) for name in KINDS],
+        lambda: [mending.unlisted(stage.ours, name, ["p"]) for name in KINDS],
+        lambda: redelivery.under_way(stage.ours, list(KINDS)),
     ):  # fmt: skip
         ask()
         yield
@@ -353,7 +353,7 @@ def play_operator(stage: Stage) -> Iterator[None]:
     yield from _each(lambda name: is_declared(stage.ours, name), "S")
     letters = DeadLetters(stage.ours)
     for decision in ("redelivered", "discarded", "purged"):
-        for name in _KINDS:
+        for name in KINDS:
             found = list(letters.iterate(LetterFilter(subscribers=(name,))))
             letters.decide(decision, found[:1], "me", "why")  # type: ignore[arg-type]
             yield
@@ -370,7 +370,7 @@ def play_operator(stage: Stage) -> Iterator[None]:
     yield
     yield from _each(lambda name: undeclare(stage.ours, name, ["A"]), "S")
     yield from _each(lambda _: HistoryStream(stage.ours).next_position(), 1)
-    for name in _KINDS:
+    for name in KINDS:
         while not drop_step(stage.ours, name, force=True, dead_letters=True, most=3).is_gone:
             yield
     stage.lose()
@@ -380,7 +380,7 @@ def play_operator(stage: Stage) -> Iterator[None]:
 
 def _repairs(stage: Stage) -> Iterator[None]:
     for name in ("S", "Keyed"):
-        stage.declare(stage.theirs, name, "A", name, **_KINDS[name])
+        stage.declare(stage.theirs, name, "A", name, **KINDS[name])
         stage.publish("A", "A", "A")
         page = HistoryStream(stage.theirs).after(0, 100)
         stage.admin.delete(stage.keys("queue", name), stage.keys("held", name))
@@ -390,9 +390,9 @@ def _repairs(stage: Stage) -> Iterator[None]:
         yield
 
 
-def _fill_with_life(stage: Stage) -> None:
+def fill_with_life(stage: Stage) -> None:
     """Leave something of every kind: ready, running, waiting, delayed, scheduled, dead, joined, planned."""
-    for name, options in _KINDS.items():
+    for name, options in KINDS.items():
         stage.declare(stage.theirs, name, "A", name, **options)
         stage.dead_letters(name, 3) if name != "Joins" else None
     stage.publish(*["A"] * 5)
