@@ -5,18 +5,17 @@ How many are tried is `EVENTBUS_FUZZ_EXAMPLES` for each reader; bytes that once 
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz.budget import EXAMPLES
 from tests.fuzz.damage import damaged, each_value_replaced, packed
 from tests.fuzz.deadline import no_hang
 from tests.fuzz.targets import TARGETS, Target
 
-EXAMPLES = int(os.environ.get("EVENTBUS_FUZZ_EXAMPLES", "120"))
 CORPUS = Path(__file__).parent / "corpus"
 KEPT = sorted(path.relative_to(CORPUS).as_posix() for path in CORPUS.glob("*/*"))
 
