@@ -141,7 +141,7 @@ class Backend:
         return found
 
     def _make_client(self) -> Client:
-        return connect(self.redis_url(), self.settings.timeout_s)
+        return connect(self.redis_url(), self.settings.timeout_s, self.settings.redis_trust)
 
     def _make_namespace(self) -> Namespace:
         return Namespace(
@@ -158,7 +158,9 @@ class Backend:
 
     def _make_barrier(self) -> Barrier:
         timeout_s = self.settings.timeout_s
-        return Barrier(lambda: self.namespace, lambda: connect(self.redis_url(), timeout_s), timeout_s)
+        return Barrier(
+            lambda: self.namespace, lambda: connect(self.redis_url(), timeout_s, self.settings.redis_trust), timeout_s
+        )
 
     def _make_blackboard(self) -> Blackboard:
         settings = self.settings

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple
 
 from events.errors import InvalidSubscription
+from events.kept import kept
 from events.namespace import Namespace
 from events.publisher import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, event_arguments
 from events.records import RecordedEvent
@@ -93,7 +94,8 @@ def look(namespace: Namespace, name: str) -> Place:
     Raises:
         RedisUnavailable, ScriptFailed, HistoryReset.
     """
-    return _place(namespace.call("fill", name, "", "", 0, 0, ENOUGH))
+    with kept(namespace.keys("sub", name)):
+        return _place(namespace.call("fill", name, "", "", 0, 0, ENOUGH))
 
 
 def fill(

@@ -302,4 +302,4 @@ class EventBus(Publishing, Again, Typed):
         return publisher if publisher is not None and publisher.is_ready() and not self._undeclared else None
 
     async def _link(self) -> Link:
-        return await Link.open(self.backend.redis_url(), self.settings.timeout_s)
+        return await Link.open(self.backend.redis_url(), self.settings.timeout_s, self.settings.redis_trust)

@@ -15,13 +15,16 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from events.errors import InvalidSettings, LoginRefused, RedisUnavailable, ScriptFailed
+from events.errors import CertificateRefused, InvalidSettings, LoginRefused, RedisUnavailable, ScriptFailed
 from events.settings import without_password
+from events.trust import mistrust, trusting
 
 Client = redis.Redis
 
 # redis-py turns some error codes into classes and drops the word.
 _CODES = {"OutOfMemoryError": "OOM", "ReadOnlyError": "READONLY", "NoPermissionError": "NOPERM"}
+# How Redis 7 and Valkey say, of a command inside a script, that the caller may not run it.
+_DENIED = ("The user executing the script", "ACL failure in script")
 _WORDS = (
     "OOM",
     "READONLY",
@@ -36,16 +39,19 @@ _WORDS = (
 )
 
 
-def connect(url: str, timeout_s: float) -> Client:
+def connect(url: str, timeout_s: float, trust: str | None = None) -> Client:
     """Make a client; nothing connects before its first command.
 
     Args:
         url: `redis://`, `rediss://` or `unix://`.
         timeout_s: seconds for connecting and for one reply; must exceed every BLOCK.
+        trust: as `Settings.redis_trust`.
 
     Raises:
-        InvalidSettings: the URL cannot be read, e.g. its port is not a number.
+        InvalidSettings: the URL cannot be read, e.g. its port is not a number, or has an option that there is not;
+            or `trust` names no certificate.
     """
+    trusted = trusting(url, trust)
     try:
         client: Client = redis.Redis.from_url(
             url,
@@ -53,11 +59,14 @@ def connect(url: str, timeout_s: float) -> Client:
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
             health_check_interval=0,
+            **trusted,
         )
-    except ValueError:  # its text may quote the password
+        pool: Any = client.connection_pool
+        pool.connection_class(**pool.connection_kwargs)  # unknown options show only when one is made
+    except (ValueError, TypeError, redis.RedisError):  # its text may quote the password
         raise InvalidSettings(
             f"REDIS_URL cannot be read: {without_password(url)!r}. Write redis://user:password@host:port/0, "
-            "with every / ? # [ ] @ % of the password percent-encoded."
+            "with every / ? # [ ] @ % of the password percent-encoded, and after a ? only options that redis-py has."
         ) from None
     return client
 
@@ -134,7 +143,7 @@ def mapped(client: Client) -> Iterator[None]:
 
     Raises:
         RedisUnavailable: on connection failures, time-outs, and a server that is still loading;
-            `LoginRefused` when it refused the user or the password.
+            `LoginRefused` when it refused the user or the password, `CertificateRefused` when we refuse it.
         ScriptFailed: on any error reply, with its code.
     """
     try:
@@ -146,10 +155,14 @@ def mapped(client: Client) -> Iterator[None]:
     except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
         if isinstance(error, RedisUnavailable):
             raise
+        if why := mistrust(error):
+            raise CertificateRefused(f"Redis at {reachable_name(client)} {why}") from None
         raise RedisUnavailable(
             f"Redis at {reachable_name(client)} cannot be reached ({error}). Check REDIS_URL and that the server runs."
         ) from None
     except redis.RedisError as error:
         text = str(error)
         code = _CODES.get(type(error).__name__) or next((word for word in _WORDS if word in text), "ERR")
-        raise ScriptFailed(f"Redis at {reachable_name(client)} refused the command: {text}", code) from None
+        if any(words in text for words in _DENIED):
+            code = "NOPERM"
+        raise ScriptFailed(f"Redis at {reachable_name(client)} refused the command: {text.strip()}", code) from None

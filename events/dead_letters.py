@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from events.connection import mapped
+from events.digits import whole
 from events.encoding import decode
 from events.errors import MalformedEntry
 from events.event import Event
 from events.frame import UNREADABLE, Frame, parse_frame
+from events.kept import kept
 from events.namespace import Namespace
 from events.publisher import order_key_of
 from events.records import DeadLetter, LetterFilter
@@ -64,7 +66,8 @@ class DeadLetters:
         """Return every declared subscriber, by name."""
         with mapped(self._client):
             names: Any = self._client.smembers(self._keys("subscribers"))
-        return sorted(name.decode() for name in names)
+        with kept(self._keys("subscribers")):
+            return sorted(name.decode() for name in names)
 
     def iterate(self, wanted: LetterFilter, page: int = MAX_BATCH) -> Iterator[DeadLetter]:
         """Iterate over the letters that match, subscriber by subscriber, each's oldest first; see `pages`."""
@@ -101,7 +104,7 @@ class DeadLetters:
         with mapped(self._client), self._client.pipeline(transaction=False) as pipe:
             for letter in letters:
                 pipe.hget(self._keys("held", letter.subscriber), letter.lane)
-            return [(holder or b"").decode() for holder in pipe.execute()]
+            return [(holder or b"").decode(errors="replace") for holder in pipe.execute()]
 
     def decide(self, decision: Decision, letters: Sequence[DeadLetter], by: str, reason: str = "") -> list[Decided]:
         """Bring deliveries back, or give them up for good; each in one step, with its outcome.
@@ -149,7 +152,6 @@ def read_letter(subscriber: str, entry_id: bytes, fields: dict[bytes, bytes]) ->
     """Read an entry of `dead:<S>`; whatever it holds, it is shown."""
     raw = fields.get(b"f", b"")
     frame, event = _delivery(raw)
-    attempts = fields.get(b"a", b"0")
     reason, traceback, worker, output = (
         fields.get(name, b"").decode(errors="backslashreplace") for name in (b"r", b"t", b"w", b"o")
     )
@@ -158,7 +160,7 @@ def read_letter(subscriber: str, entry_id: bytes, fields: dict[bytes, bytes]) ->
         subscriber=subscriber,
         event_position=frame.position,
         redelivery=frame.redelivery,
-        attempts=int(attempts) if attempts.isdigit() else 0,
+        attempts=whole(fields.get(b"a")) or 0,
         worker=worker,
         reason=reason,
         event=event,

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from events.connection import exchange, mapped
+from events.digits import whole
 from events.encoding import decode
 from events.errors import EventBusError, MalformedEntry
 from events.event import Event
@@ -38,11 +39,6 @@ Verdict = Literal["settled", "refused", "later"]
 def _bytes(text: str) -> bytes:
     """Encode text of an exception, which may hold what UTF-8 cannot: a file name's lone surrogates."""
     return text.encode(errors="backslashreplace")
-
-
-def _starts(text: bytes | None) -> int | None:
-    """Read a suspect's starts; None when it is no suspect, or somebody wrote something else by hand."""
-    return int(text) if text is not None and text.isdigit() else None
 
 
 _VERDICTS: dict[bytes, Verdict] = {b"settled": "settled", b"refused": "refused", b"LATER": "later"}
@@ -166,7 +162,7 @@ class Deliveries:
             name = names[stream]
             for entry_id, fields in entries:
                 found = dict(zip(fields[::2], fields[1::2], strict=True)) if fields else {}
-                starts = _starts(found.get(b"s"))
+                starts = whole(found.get(b"s"))  # no suspect without them, or with what a hand wrote
                 lease = lease_of(name, entry_id, 1, found.get(b"f"), suspect=starts is not None)
                 lease.starts, lease.renewed_at = starts or 0, asked_at
                 leases.append(lease)
@@ -268,10 +264,10 @@ class Deliveries:
             (why, dead, left), frames = pipe.execute()
         events = tuple(event for event in map(_event_in, frames) if event is not None)
         unreadable = len(frames) - len(events)
-        reason: Any = why.decode() if why else "lost"
+        reason: Any = why.decode(errors="replace") if why else "lost"
         if unreadable and reason == "complete":
             reason = "dead"
-        return Joined(events, reason, int(dead or 0), int(left or 0) + unreadable)
+        return Joined(events, reason, whole(dead) or 0, (whole(left) or 0) + unreadable)
 
     def begin(self, lease: Lease) -> int:
         """Count the start of a suspect; return its starts so far, 0 when the lease is lost."""

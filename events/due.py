@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from events.errors import InvalidSchedule
+from events.shown import shown
 
 MAX_AHEAD = timedelta(days=3653)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -50,7 +51,7 @@ def read_due(delay: object, at: object) -> Due | None:
             years away.
     """
     if delay is not None and at is not None:
-        raise InvalidSchedule(f"Give either delay or at, not both (delay={delay!r}, at={at!r}).")
+        raise InvalidSchedule(f"Give either delay or at, not both (delay={shown(delay)}, at={shown(at)}).")
     if at is not None:
         return Due(str(_moment_us(at)))
     delay_us = 0 if delay is None else _delay_us(delay)
@@ -69,16 +70,16 @@ def microseconds(moment: datetime) -> int:
 
 def _delay_us(delay: object) -> int:
     seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or math.isnan(seconds):
-        raise InvalidSchedule(f"delay must be seconds or a timedelta, not {delay!r:.80}.")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds != seconds:
+        raise InvalidSchedule(f"delay must be seconds or a timedelta, not {shown(delay)}.")
     if not 0 <= seconds <= MAX_AHEAD.total_seconds():
-        raise InvalidSchedule(f"delay must be from 0 seconds to ten years ({MAX_AHEAD.days} days), not {delay!r:.80}.")
+        raise InvalidSchedule(f"delay must be from 0 seconds to ten years ({MAX_AHEAD.days} days), not {shown(delay)}.")
     return math.ceil(seconds * 1e6)
 
 
 def _moment_us(at: object) -> int:
     if not isinstance(at, datetime):
-        raise InvalidSchedule(f"at must be a datetime, not {at!r:.80}.")
+        raise InvalidSchedule(f"at must be a datetime, not {shown(at)}.")
     try:
         aware = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
     except OverflowError:

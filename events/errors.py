@@ -25,7 +25,8 @@
     ├── MalformedEntry (ValueError)        bytes in Redis are not what this project writes there
     ├── Unavailable (ConnectionError)      a server cannot be reached; the sentence names its URL
     │   ├── RedisUnavailable
-    │   │   └── LoginRefused               it answers, and refuses the user or the password
+    │   │   ├── LoginRefused               it answers, and refuses the user or the password
+    │   │   └── CertificateRefused         it answers, and its certificate is not one that we trust
     │   └── StoreUnavailable
     ├── ScriptFailed                       Redis refused a script: wrong type, read-only, out of memory
     ├── NotMigrated                        the database has no schema, or an older or newer one
@@ -177,6 +178,10 @@ class RedisUnavailable(Unavailable):
 
 class LoginRefused(RedisUnavailable):
     """Redis or Valkey answers, and refuses the user or the password."""
+
+
+class CertificateRefused(RedisUnavailable):
+    """Redis or Valkey answers with a certificate that is not trusted; nothing was sent, no password either."""
 
 
 class StoreUnavailable(Unavailable):

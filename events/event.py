@@ -7,6 +7,7 @@ is `events.records.RecordedEvent`.
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 
 from events.context import handling
 from events.errors import InvalidEvent
+from events.shown import shown
 from events.types import EventType, TypeName, is_well_formed, named
 
 MAX_NAME_CHARS = 200
@@ -236,7 +238,12 @@ def _check_name(value: str) -> None:
 
 
 def _number(value: JsonValue) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except OverflowError:  # only in what was written by hand: a whole number of over 300 digits
+        return math.copysign(math.inf, value > 0 or -1)
 
 
 def _has_nul(value: JsonValue) -> bool:
@@ -281,6 +288,6 @@ def _sentences(error: ValidationError) -> list[str]:
                 f"but {path[:80]!r} is {type(problem['input']).__name__}"
             )
         elif message.startswith("Input should be"):
-            message = f"must be{message.removeprefix('Input should be')}, not {problem['input']!r:.120}"
+            message = f"must be{message.removeprefix('Input should be')}, not {shown(problem['input'], 120)}"
         sentences.setdefault(name, f"{name} {message}.".strip())
     return list(sentences.values())

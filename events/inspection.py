@@ -13,6 +13,8 @@ from typing import Any
 import redis
 
 from events.connection import mapped
+from events.digits import whole
+from events.kept import kept
 from events.keys import GROUP
 from events.namespace import Namespace
 from events.roster import Lag, Worker, lag_of, worker_of
@@ -141,13 +143,15 @@ class Inspection:
         """Return the namespace's epoch; None when nothing was ever published, or Redis lost it."""
         with mapped(self._client):
             found: Any = self._client.hget(self._keys("meta"), "epoch")
-        return found.decode() if found else None
+        with kept(self._keys("meta")):
+            return found.decode() if found else None
 
     def subscribers(self) -> list[str]:
         """Return every declared subscriber, by name."""
         with mapped(self._client):
             names: Any = self._client.smembers(self._keys("subscribers"))
-        return sorted(name.decode() for name in names)
+        with kept(self._keys("subscribers")):
+            return sorted(name.decode() for name in names)
 
     def queues(self, subscribers: Sequence[str] | None = None) -> list[Queue]:
         """Return what each subscriber has before it, by name; all subscribers unless some are named."""
@@ -180,7 +184,8 @@ class Inspection:
         """Return what SQL does not have yet."""
         with mapped(self._client):
             now = self._now()
-            archived = int(self._client.get(self._keys("archived")) or 0)
+            with kept(self._keys("archived")):
+                archived = int(self._client.get(self._keys("archived")) or 0)
             newest: Any = self._client.xrevrange(self._keys("history"), count=1)
             first, count, has_more = self._unarchived(archived)
             settled: Any = self._client.xrange(self._keys("outcomes"), count=1)
@@ -209,9 +214,11 @@ class Inspection:
         pipeline.xrange(keys("queue", name), count=MAX_OLDEST)
         pipeline.zrange(keys("delayed", name), 0, MAX_OLDEST - 1)
         record, window, movable, held, delayed, dead, first, retries = pipeline.execute()
-        types, state, ordering, paused, declared, was_set = ((field or b"").decode() for field in record)
+        with kept(keys("sub", name)):
+            types, state, ordering, paused, declared, was_set = ((field or b"").decode() for field in record)
         leased = self._leased(name)
-        lanes = [lane.decode() for lane in dict.fromkeys([*movable, *held])]
+        with kept(keys("lanes", name)):
+            lanes = [lane.decode() for lane in dict.fromkeys([*movable, *held])]
         is_bounded = len(lanes) > MAX_LANES or len(movable) == MAX_LANES
         waiting, positions = self._lanes(name, lanes[:MAX_LANES])
         positions += _positions([fields.get(b"f", b"") for _, fields in first] + retries)
@@ -283,7 +290,7 @@ class Inspection:
 
 
 def _limit(text: str) -> int | None:
-    return int(text) if text.isdecimal() else None
+    return whole(text)
 
 
 def _position(entry_id: bytes) -> int:
@@ -292,5 +299,5 @@ def _position(entry_id: bytes) -> int:
 
 def _positions(frames: Sequence[bytes | None]) -> list[int]:
     """Return the positions of the events in frames; of what is none, nothing."""
-    heads = [(frame or b"").partition(b"\t")[0] for frame in frames]
-    return [int(head) for head in heads if head.isdigit()]
+    heads = [whole((frame or b"").partition(b"\t")[0]) for frame in frames]
+    return [head for head in heads if head is not None]

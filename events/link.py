@@ -17,6 +17,8 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from events.trust import trusting
+
 CHECK_S = 1.0
 
 
@@ -41,15 +43,16 @@ class Link(asyncio.Protocol):
         self._transport.resume_reading()
 
     @classmethod
-    async def open(cls, url: str, timeout_s: float) -> Link:
-        """Connect.
+    async def open(cls, url: str, timeout_s: float, trust: str | None = None) -> Link:
+        """Connect; arguments as `events.connection.connect`'s.
 
         Raises:
             redis.RedisError, OSError: as redis-py raises them.
         """
         pool: Any = redis.asyncio.ConnectionPool.from_url(
-            url, protocol=2, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 0)
-        )
+            url, protocol=2, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 0),
+            **trusting(url, trust),
+        )  # fmt: skip
         connection: Any = pool.make_connection()
         await connection.connect()
         return cls(connection, timeout_s)

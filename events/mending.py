@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 from events.backfill import ENOUGH
 from events.connection import mapped
+from events.digits import whole
+from events.kept import kept
 from events.namespace import Namespace
 from events.publisher import MAX_BATCH_BYTES, event_arguments
 from events.records import RecordedEvent
@@ -62,12 +64,13 @@ def ground(namespace: Namespace, name: str) -> Ground:
             namespace.keys("sub", name), "types", "state", "mends", "cursor", "first_redelivery"
         )  # fmt: skip
     types, state, mends, cursor, first = fields
-    return Ground(
-        types is not None and state != b"dropping",
-        (mends or b"0").decode(),
-        int(first or 0),
-        int(cursor or 0) if state == b"backfill" else None,
-    )
+    with kept(namespace.keys("sub", name)):
+        return Ground(
+            types is not None and state != b"dropping",
+            (mends or b"0").decode(),
+            int(first or 0),
+            int(cursor or 0) if state == b"backfill" else None,
+        )
 
 
 def lanes(namespace: Namespace) -> dict[str, set[str]]:
@@ -184,9 +187,8 @@ def _names(namespace: Namespace, name: str, place: str, lane: str = "") -> Itera
 def _key(name: bytes) -> Key:
     """Read `<position>:<redelivery>`, or the head of a frame; (0, 0) when it is neither."""
     parts = name.replace(b"\t", b":", 1).split(b"\t", 1)[0].split(b":")
-    if len(parts) == 2 and all(part.isdigit() for part in parts):
-        return int(parts[0]), int(parts[1])
-    return 0, 0
+    position, redelivery = map(whole, parts) if len(parts) == 2 else (None, None)
+    return (0, 0) if position is None or redelivery is None else (position, redelivery)
 
 
 def _glob(text: str) -> str:

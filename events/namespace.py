@@ -19,6 +19,7 @@ from typing import Any
 
 from events.connection import Client
 from events.errors import HistoryReset
+from events.kept import kept
 from events.keys import Keys
 from events.scripts import Argument, Scripts
 
@@ -139,7 +140,8 @@ class Namespace:
     def _look(self) -> str:
         found: bytes = self.scripts.call("open", [""])
         if found:
-            return found.decode()
+            with kept(self.keys("meta")):
+                return found.decode()
         remembered = self._remembered()
         if not (remembered.is_new or self.may_restore):
             return ""

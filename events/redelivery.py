@@ -17,6 +17,7 @@ from events.backfill import ENOUGH, UNPUBLISHED, parts
 from events.connection import mapped
 from events.dead_letters import line
 from events.errors import RedeliveryRefused
+from events.kept import kept
 from events.namespace import Namespace
 from events.records import RecordedEvent
 from events.scripts import Argument
@@ -112,22 +113,29 @@ def under_way(namespace: Namespace, names: Sequence[str]) -> dict[str, tuple[int
     with mapped(namespace.client), namespace.client.pipeline(transaction=False) as pipe:
         for name in names:
             pipe.hget(namespace.keys("sub", name), "again")
-        kept = pipe.execute()
-    fields = {name: text.split(b"\t", 4) for name, text in zip(names, kept, strict=True) if text}
-    return {name: (int(cursor), int(made)) for name, (_, cursor, _, made, _) in fields.items()}
+        found = pipe.execute()
+    cursors: dict[str, tuple[int, int]] = {}
+    for name, text in zip(names, found, strict=True):
+        with kept(namespace.keys("sub", name)):
+            if text:
+                _, cursor, _, made, _ = text.split(b"\t", 4)
+                cursors[name] = int(cursor), int(made)
+    return cursors
 
 
 def _call(namespace: Namespace, name: str, *arguments: Argument) -> Under:
     reply: list[Any] = namespace.call("redeliver", name, ENOUGH, *arguments)
-    verdict, number, cursor, end, made, question, types = (part.decode() for part in reply[:7])
+    verdict = reply[0].decode()
     if verdict == "UNKNOWN":
         raise unknown(namespace, name)
     if verdict in _REFUSALS:
         raise RedeliveryRefused(_REFUSALS[verdict].format(name=repr(name)))
-    names = tuple(filter(None, types.split("\t")))
-    return Under(
-        verdict.lower(), int(number or 0), int(cursor), int(end), int(made), question, names, int(reply[7])
-    )  # fmt: skip
+    with kept(namespace.keys("sub", name)):
+        number, cursor, end, made, question, types = (part.decode() for part in reply[1:7])
+        names = tuple(filter(None, types.split("\t")))
+        return Under(
+            verdict.lower(), int(number or 0), int(cursor), int(end), int(made), question, names, int(reply[7])
+        )  # fmt: skip
 
 
 _REFUSALS = {

@@ -18,6 +18,7 @@ from typing import Any
 from events.connection import mapped
 from events.due import moment
 from events.errors import EventBusError, MalformedEntry, ScriptFailed
+from events.kept import kept
 from events.namespace import Namespace
 from events.publisher import refusal
 
@@ -129,7 +130,9 @@ class ScheduledEvents:
         """Iterate over all, the next due first, a page in memory at a time; what changes meanwhile may be missed."""
         due_us, event_id, seen = b"0", b"", set()
         while page := self._namespace.scripts.call("agenda", ["", due_us, event_id, _PAGE]):
-            yield from (_waiting(*entry) for entry in page if entry[1] not in seen)
+            with kept(self._namespace.keys("scheduled")):
+                found = [_waiting(*entry) for entry in page if entry[1] not in seen]
+            yield from found
             seen = {entry[1] for entry in page}
             due_us, event_id, _ = page[-1]
 

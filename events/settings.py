@@ -21,6 +21,10 @@ class Settings:
 
     Attributes:
         redis_url: `REDIS_URL`, `redis://`, `rediss://` or `unix://`. None starts the embedded Valkey.
+        redis_trust: `EVENTBUS_REDIS_TRUST`, whose certificate a `rediss://` server may show: the path of a PEM file
+            with the authority that signed it, besides the system's; or `any`, which takes every certificate, for
+            hosts that sign their own: whoever stands in between can then read and change everything. Default None:
+            the system's authorities.
         database_url: `DATABASE_URL`, `postgresql://`, `postgres://` or `sqlite:///`. None uses SQLite
             beside the embedded Valkey.
         home: `EVENTBUS_HOME`, directory of the embedded servers' data. Default `.eventbus`.
@@ -61,6 +65,7 @@ class Settings:
     """
 
     redis_url: str | None = field(default=None, repr=False)
+    redis_trust: str | None = None
     database_url: str | None = field(default=None, repr=False)
     home: str = ".eventbus"
     namespace: str = "eventbus"

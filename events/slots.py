@@ -13,6 +13,7 @@ from typing import Any
 
 from events.connection import mapped
 from events.due import microseconds, moment
+from events.kept import kept
 from events.namespace import Namespace
 from events.publisher import refusal
 from events.scripts import Argument
@@ -73,7 +74,8 @@ class Slots:
         """
         silent_us = int(SILENT_S * 1e6)
         cursor, now, wait_us = self._namespace.call("plan", name, cron, timezone, missed, int(begins), silent_us)
-        return Plan(moment(int(cursor)), moment(int(now)), int(wait_us) / 1e6)
+        with kept(self._namespace.keys("slots", name)):
+            return Plan(moment(int(cursor)), moment(int(now)), int(wait_us) / 1e6)
 
     def fire(
         self,
@@ -112,12 +114,17 @@ class Slots:
         client, keys = self._namespace.client, self._namespace.keys
         with mapped(client):
             members: Any = client.smembers(keys("schedules"))
-            names = sorted(name.decode() for name in members)
+            with kept(keys("schedules")):
+                names = sorted(name.decode() for name in members)
             pipe = client.pipeline(transaction=False)
             for name in names:
                 pipe.hmget(keys("slots", name), "cron", "timezone", "missed", "cursor", "last")
             found = pipe.execute()
-        return [_planned(name, fields) for name, fields in zip(names, found, strict=True) if fields[3]]
+        planned = []
+        for name, fields in zip(names, found, strict=True):
+            with kept(keys("slots", name)):
+                planned += [_planned(name, fields)] if fields[3] else []
+        return planned
 
     def forget(self, name: str) -> bool:
         """Remove what Redis keeps of a schedule; one that a process still runs begins anew, at once."""

@@ -12,6 +12,7 @@ from typing import Any
 from events.connection import mapped
 from events.errors import UnknownSubscriber
 from events.inspection import Inspection, Queue
+from events.kept import kept
 from events.namespace import Namespace
 from events.roster import Worker
 
@@ -117,16 +118,19 @@ def _standing(namespace: Namespace, queue: Queue, workers: Sequence[Worker]) -> 
         pipe.zcard(keys("joins", name))
         pipe.time()
         values, parked, (seconds, micros) = pipe.execute()
-    texts = {field: None if value is None else value.decode() for field, value in zip(_FIELDS, values, strict=True)}
-    cursor = texts["cursor"]
+    with kept(keys("sub", name)):
+        texts = {field: None if value is None else value.decode() for field, value in zip(_FIELDS, values, strict=True)}
+        cursor = int(texts["cursor"] or 0) or None
+        concurrency = _limit(texts["concurrency"], texts["set_concurrency"])
+        rate = _limit(texts["rate"], texts["set_rate"])
     mine = [worker for worker in workers if name in worker.said.types]
     declared = {kind for worker in mine for kind in worker.said.types[name]}
     return Standing(
         queue=queue,
-        filled_to=int(cursor) if queue.state == "backfill" and cursor else None,
+        filled_to=cursor if queue.state == "backfill" else None,
         parked=parked,
-        concurrency=_limit(texts["concurrency"], texts["set_concurrency"]),
-        rate=_limit(texts["rate"], texts["set_rate"]),
+        concurrency=concurrency,
+        rate=rate,
         quiet_s=_quiet_s(namespace, name, seconds + micros / 1e6),
         workers=takers(mine, name),
         undeclared=tuple(kind for kind in queue.types if mine and kind not in declared and "*" not in declared),

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from events.connection import mapped
 from events.encoding import decode
 from events.errors import MalformedEntry
+from events.kept import kept
 from events.namespace import Namespace
 from events.ports import TailPage
 from events.records import AttemptState, Outcome, RecordedEvent, Rejected
@@ -53,9 +54,11 @@ class HistoryStream:
         last, first_archived, complete = position, -1, False
         while not complete and (ask := budget.chunk()):
             archived, entries = self._namespace.scripts.call("tail", ["", last, ask])
+            with kept(self._namespace.keys("archived")):
+                archived = int(archived)
             if first_archived < 0:
-                first_archived = int(archived)
-            elif int(archived) > max(position, first_archived):
+                first_archived = archived
+            elif archived > max(position, first_archived):
                 break
             complete = len(entries) < ask
             for entry_id, flat in entries:
@@ -80,7 +83,7 @@ class HistoryStream:
     def clock(self) -> int:
         """Return the last position given, 0 when none was."""
         client = self._namespace.client
-        with mapped(client):
+        with mapped(client), kept(self._namespace.keys("clock")):
             return int(client.get(self._namespace.keys("clock")) or 0)
 
     def clock_and_archived(self) -> tuple[int, int]:
@@ -88,7 +91,10 @@ class HistoryStream:
         client, keys = self._namespace.client, self._namespace.keys
         with mapped(client):
             clock, archived = client.mget(keys("clock"), keys("archived"))
-        return int(clock or 0), int(archived or 0)
+        with kept(keys("clock")):
+            last = int(clock or 0)
+        with kept(keys("archived")):
+            return last, int(archived or 0)
 
     def entries_after(self, stream: Stream, last_entry: str, limit: int) -> list[Entry]:
         """Return entries after an entry id, oldest first, each with its id.

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, and_, func, or_, select
 
+from events.digits import whole
 from events.records import OPEN, AttemptState, DeadLetter, LetterFilter, Outcome
 from store.engine import reading, writing
 from store.inserts import PURGED, chunks, known_positions
@@ -154,7 +155,8 @@ class StoredLetters:
         """Narrow to letters that may be named so: by their own position, a delivery, or an event's id."""
         if not names:
             return []
-        numbers = [int(digits) for name in names if (digits := name.partition(":")[0]).isdecimal()]
+        read = [whole(name.partition(":")[0]) for name in names]
+        numbers = [number for number in read if number is not None]
         of_events = known_positions(connection, self._namespace, names).values()
         positions = [number for number in numbers if number <= _BIGGEST]
         letter = dead_letters.c

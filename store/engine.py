@@ -23,6 +23,8 @@ from store.tables import read_json
 
 # Connections beyond the pool's size: the archive's two writers do not take the readers' places.
 _WRITER_CONNECTIONS = 2
+# Parameters of libpq that are passwords.
+_SECRETS = ("password", "sslpassword")
 
 
 def open_engine(url: str, *, pool_size: int = 5, timeout_s: float = 5.0, named: str = DATABASE_URL) -> Engine:
@@ -38,7 +40,16 @@ def open_engine(url: str, *, pool_size: int = 5, timeout_s: float = 5.0, named: 
     Raises:
         InvalidSettings: the URL cannot be read, or names an in-memory database.
     """
-    parsed = _parsed(url, named)
+    try:
+        return _opened(_parsed(url, named), pool_size, timeout_s)
+    except exc.ArgumentError:
+        raise InvalidSettings(
+            f"{named} cannot be used: {without_password(url)!r}. Write postgresql://user:password@host:5432/database, "
+            "or sqlite:///FILE, with four slashes where FILE begins at the root."
+        ) from None
+
+
+def _opened(parsed: URL, pool_size: int, timeout_s: float) -> Engine:
     options: dict[str, Any] = {
         "pool_size": pool_size,
         "max_overflow": _WRITER_CONNECTIONS,
@@ -59,6 +70,8 @@ def open_engine(url: str, *, pool_size: int = 5, timeout_s: float = 5.0, named: 
         "keepalives_count": 3,
     }
     arguments = {name: value for name, value in wanted.items() if name not in parsed.query}
+    parsed, secrets = _without_secrets(parsed)
+    arguments |= secrets
     # Whatever the database's default is: who has waited for a lock reads what its last holder committed, and with one
     # snapshot for the transaction would add to sums of before.
     isolated = {"isolation_level": "READ COMMITTED", "pool_pre_ping": True}
@@ -122,6 +135,13 @@ def _parsed(url: str, named: str) -> URL:
             f"{named} names an SQLite database in memory, which no two connections share: use sqlite:///FILE."
         )
     return parsed
+
+
+def _without_secrets(url: URL) -> tuple[URL, dict[str, Any]]:
+    """Take the passwords out of a URL's query: whoever shows an engine shows that, and `***` for the one before @."""
+    secrets = {name: value for name, value in url.query.items() if name in _SECRETS}
+    last = {name: value if isinstance(value, str) else value[-1] for name, value in secrets.items()}
+    return url.difference_update_query(last), last
 
 
 def _prepare_sqlite(engine: Engine, timeout_s: float) -> None:

@@ -20,6 +20,8 @@ _NO_SCHEMA_STATES = ("42P01", "42703", "3F000")
 _NO_SCHEMA_TEXTS = ("no such table", "no such column", "has no column named")
 # SQLSTATE classes: data exception, integrity violation, program limit (an index row too long).
 _BAD_ROW_CLASSES = ("22", "23", "54")
+# Parts of libpq's sentences about encryption.
+_TLS_TEXTS = ("certificate", "SSL", "sslmode")
 DATABASE_URL = "DATABASE_URL"
 _BUSY_TEXTS = ("database is locked", "database table is locked")
 
@@ -93,9 +95,18 @@ def _ours(engine: Engine, error: exc.SQLAlchemyError, named: str) -> EventBusErr
     if password:
         reason = reason.replace(str(password), "***")
     return StoreUnavailable(
-        f"The database {name_of(engine)} cannot be used: {reason.rstrip('.')}. "
-        f"Check {named} and that the server runs, accepts connections and can write."
+        f"The database {name_of(engine)} cannot be used: {reason.rstrip('.')}. {_advice(reason, named)}"
     )
+
+
+def _advice(reason: str, named: str) -> str:
+    if any(text in reason for text in _TLS_TEXTS):
+        return (
+            f"Its authority's PEM file is named by sslrootcert in the query of {named} (or PGSSLROOTCERT), sslmode "
+            "(PGSSLMODE) says how much is verified: verify-full certificate and host; require encrypts, and without "
+            "sslrootcert takes every certificate."
+        )
+    return f"Check {named} and that the server runs, accepts connections and can write."
 
 
 def _state(error: exc.DBAPIError) -> str:

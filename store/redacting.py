@@ -23,6 +23,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, Text, cast, func, or_, select
 
+from events.digits import whole
 from events.errors import EventNotFound, InvalidFilter
 from events.records import OPEN
 from store import cursors, inserts
@@ -311,8 +312,8 @@ _NOTHING = object()
 def _inside(value: Any, part: str) -> Any:
     if isinstance(value, dict):
         return value.get(part, _NOTHING)
-    if isinstance(value, list) and part.isascii() and part.isdecimal() and int(part) < len(value):
-        return value[int(part)]
+    if isinstance(value, list) and (place := whole(part)) is not None and place < len(value):
+        return value[place]
     return _NOTHING
 
 

@@ -261,7 +261,8 @@ def _check_text(name: str, value: str) -> None:
 
 def _whole(name: str, value: int, biggest: int = _BIGGEST) -> int:
     if not 0 <= value <= biggest:
-        raise Unstorable(f"Its {name} is {value:.6e}; it must be from 0 to {biggest}.")
+        told = f"{value:.6e}" if abs(value) < 1e300 else "of over 300 digits"  # a float cannot tell it
+        raise Unstorable(f"Its {name} is {told}; it must be from 0 to {biggest}.")
     return value
 
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +22,7 @@ import psycopg2
 from store.engine import open_engine
 from store.migrate import VERSION_TABLE, upgrade
 
-DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
+DEBIAN_POSTGRES = Path(os.environ.get("DEBIAN_POSTGRES", "/usr/lib/postgresql"))
 _USER = "nobody"  # PostgreSQL refuses to run as root
 _START_S = 30.0
 _OURS = "FROM pg_class WHERE relnamespace = 'public'::regnamespace"
@@ -40,9 +40,13 @@ class PostgresServer:
     """One throw-away PostgreSQL on a loopback port, without fsync; it dies with this process.
 
     A new database costs it a third of a second of CPU: `SpareDatabase` gives one to many tests.
+
+    Args:
+        options: further configuration by name; files that it names must be readable by all.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, options: Mapping[str, str] | None = None) -> None:
+        self._options = [word for name, value in (options or {}).items() for word in ("-c", f"{name}={value}")]
         self._home = Path(tempfile.mkdtemp(prefix="eventbus-postgres-", dir=_readable_temp()))
         self._as: dict[str, Any] = {"user": _USER, "group": "nogroup", "extra_groups": []} if os.getuid() == 0 else {}
         self._process: subprocess.Popen[bytes] | None = None
@@ -78,13 +82,16 @@ class PostgresServer:
         data, binaries = self._home / "data", self._binaries()
         log = (self._home / "log").open("ab")
         self._process = subprocess.Popen(
-            [binaries / "postgres", "-D", data, "-h", "127.0.0.1", "-p", str(self._port), "-k", "", "-c", "fsync=off"],
+            [
+                binaries / "postgres", "-D", data, "-h", "127.0.0.1", "-p", str(self._port), "-k", "",
+                "-c", "fsync=off", *self._options,
+            ],
             stdout=log,
             stderr=log,
             cwd="/",
             preexec_fn=_die_with_parent,
             **self._as,
-        )
+        )  # fmt: skip
         self._wait_until_ready()
 
     def stop(self) -> None:

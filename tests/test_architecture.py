@@ -19,9 +19,8 @@ ROOT = Path(__file__).parent.parent
 HOUSES = ("events", "store", "workers", "console")
 
 LANGUAGE = {
-    "errors", "event", "encoding", "types", "settings", "keys", "ports", "records", "context", "subscriber",
-    "cloudevents",
-    "schemas",
+    "errors", "event", "encoding", "types", "settings", "keys", "ports", "records", "context", "subscriber", "shown",
+    "digits", "cloudevents", "schemas",
 }  # fmt: skip
 COMPOSITION = {
     "events.bus", "events.again", "events.asking", "events.factory", "events.backend", "events.default",

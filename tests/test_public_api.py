@@ -318,6 +318,7 @@ def test_a_subscriber_has_these_options() -> None:
 def test_the_settings_are_these() -> None:
     assert {field.name: field.default for field in fields(Settings)} == {
         "redis_url": None,
+        "redis_trust": None,
         "database_url": None,
         "home": ".eventbus",
         "namespace": "eventbus",
@@ -361,13 +362,13 @@ def test_the_error_tree_is_the_one_drawn_in_its_file() -> None:
 
     assert {name: base for name, base in actual.items() if name not in ("Discard", "Retry")} == drawn
     assert sorted(drawn) == [
-        "DropRefused", "EmbeddedServerError", "EventBusError", "EventIdConflict", "EventNotFound",
-        "EventTooLarge", "HandlersFailed", "HistoryReset", "InvalidEvent", "InvalidFilter", "InvalidImport",
-        "InvalidSchedule", "InvalidSchema", "InvalidSettings", "InvalidSubscription", "InvalidValue",
-        "LoginRefused", "MalformedEntry", "NotDurable", "NotIdempotent", "NotIdle", "NotMigrated",
-        "PayloadUnreadable", "PublishRefused", "RedeliveryRefused", "RedisUnavailable", "ScriptFailed",
-        "StoreUnavailable", "TooManyRoutes", "Unavailable", "UnknownSubscriber", "ValueNotFound",
-        "VersionConflict",
+        "CertificateRefused", "DropRefused", "EmbeddedServerError", "EventBusError", "EventIdConflict",
+        "EventNotFound", "EventTooLarge", "HandlersFailed", "HistoryReset", "InvalidEvent", "InvalidFilter",
+        "InvalidImport", "InvalidSchedule", "InvalidSchema", "InvalidSettings", "InvalidSubscription",
+        "InvalidValue", "LoginRefused", "MalformedEntry", "NotDurable", "NotIdempotent", "NotIdle",
+        "NotMigrated", "PayloadUnreadable", "PublishRefused", "RedeliveryRefused", "RedisUnavailable",
+        "ScriptFailed", "StoreUnavailable", "TooManyRoutes", "Unavailable", "UnknownSubscriber",
+        "ValueNotFound", "VersionConflict",
     ]  # fmt: skip
     assert (actual["Discard"], actual["Retry"]) == ("Exception", "Exception")
     assert events.errors.TimeLimitExceeded.__bases__ == (BaseException,)

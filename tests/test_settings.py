@@ -16,6 +16,7 @@ from events.settings import Settings, variable, without_password
 EXAMPLES: dict[str, tuple[str, object]] = {
     "redis_url": ("redis://cache:6379/2", "redis://cache:6379/2"),
     "database_url": ("postgres://u@db/events", "postgres://u@db/events"),
+    "redis_trust": ("/etc/ssl/bus.pem", "/etc/ssl/bus.pem"),
     "home": ("/var/lib/bus", "/var/lib/bus"),
     "namespace": ("studio", "studio"),
     "app": ("pipeline:bus", "pipeline:bus"),
@@ -117,7 +118,15 @@ def test_a_url_of_another_kind_is_named_without_its_password(name: str, url: Any
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://:s3cret@host:port/0", "redis://u:s3c[ret@host/0", "redis://u:s3cret@h/0?db=first"]
+    "url",
+    [
+        "redis://:s3cret@host:port/0",
+        "redis://u:s3c[ret@host/0",
+        "redis://u:s3cret@h/0?db=first",
+        "redis://u:s3cret@h/0?passwort=s3cret",
+        "redis://u:s3cret@h/0?ssl_cert_reqs=none",
+        "rediss://u:s3cret@h/0?ssl_cert_reqs=s3cret",
+    ],
 )
 def test_a_redis_url_that_cannot_be_read_is_a_settings_error_without_the_password(url: str) -> None:
     with pytest.raises(InvalidSettings) as caught:

@@ -18,7 +18,14 @@ import dramatiq
 from dramatiq.broker import Broker, Consumer, MessageProxy
 from dramatiq.middleware import CurrentMessage, Middleware, MiddlewareError
 
-from events.errors import EmbeddedServerError, EventBusError, LoginRefused, ScriptFailed, Unavailable
+from events.errors import (
+    CertificateRefused,
+    EmbeddedServerError,
+    EventBusError,
+    LoginRefused,
+    ScriptFailed,
+    Unavailable,
+)
 from events.subscriptions import Subscription
 from workers.actors import declare_actors
 from workers.attempt import Attempt
@@ -172,7 +179,8 @@ class Lifecycle(Middleware):
                 engine.open()
                 return engine
             except (Unavailable, ScriptFailed) as error:
-                is_final = not error.passes if isinstance(error, ScriptFailed) else isinstance(error, LoginRefused)
+                refused = isinstance(error, LoginRefused | CertificateRefused)
+                is_final = not error.passes if isinstance(error, ScriptFailed) else refused
                 if is_final or not self._keep_waiting():
                     raise
                 log.error("The worker waits: %s", error)

@@ -20,7 +20,15 @@ import threading
 from typing import Any
 
 from events.backend import Backend
-from events.errors import EmbeddedServerError, EventBusError, InvalidSettings, LoginRefused, ScriptFailed, Unavailable
+from events.errors import (
+    CertificateRefused,
+    EmbeddedServerError,
+    EventBusError,
+    InvalidSettings,
+    LoginRefused,
+    ScriptFailed,
+    Unavailable,
+)
 from events.settings import Settings
 from workers.consuming import Consuming
 from workers.exits import RET_CONNECT, RET_IMPORT, RET_KILLED, RET_OK
@@ -105,7 +113,7 @@ def _start(consuming: Consuming) -> int | None:
     """Start handling; return the code to end with when that is not possible."""
     try:
         consuming.start()
-    except (LoginRefused, ScriptFailed, EmbeddedServerError) as error:
+    except (LoginRefused, CertificateRefused, ScriptFailed, EmbeddedServerError) as error:
         log.error("%s", error)
         return RET_CONNECT
     except Unavailable:  # while it is asked to, it waits for servers that are away

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from events.backfill import ENOUGH, UNPUBLISHED
-from events.errors import InvalidFilter, RedeliveryRefused
+from events.errors import InvalidFilter, MalformedEntry, RedeliveryRefused
 from events.namespace import Namespace
 from events.records import END, RecordedEvent
 from events.redelivery import Under, begin, give_up, hand_over, look
@@ -66,7 +66,16 @@ class Question:
     @classmethod
     def read(cls, text: str) -> Question:
         """Return the question that a redelivery under way keeps."""
-        given: dict[str, Any] = json.loads(text)
+        try:
+            return cls._read(json.loads(text))
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+            raise MalformedEntry(
+                "The redelivery under way was asked for in words that this version does not read, or a hand has "
+                "written them: give it up with `eventbus replay --to SUBSCRIBER --abandon`, and ask again."
+            ) from None
+
+    @classmethod
+    def _read(cls, given: dict[str, Any]) -> Question:
         after, until = given.pop("after", 0), given.pop("until", END)
         for name in ("start_time", "end_time"):
             if name in given:

@@ -108,6 +108,6 @@ def _last_position(file: Path, line: bytes) -> int:
         found = json.loads(line)["position"]
         if isinstance(found, int):
             return found
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         pass
     raise Mistake(f"{file} is no export: its last line has no position. Give another name.")

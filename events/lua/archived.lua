@@ -40,7 +40,7 @@ end
 
 local expires = {}
 for i = 6, #ARGV do expires[i] = expires_in(ARGV[i]) end
-local archived = math.max(position, tonumber(redis.call('GET', key('archived')) or '0'))
+local archived = math.max(position, finite(redis.call('GET', key('archived'))) or 0)
 redis.call('XTRIM', key('history'), 'MINID', whole(trim))
 redis.call('SET', key('archived'), whole(archived))
 for i = 6, #ARGV do redis.call('PEXPIRE', key('id', ARGV[i]), expires[i]) end

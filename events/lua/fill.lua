@@ -46,7 +46,7 @@ end
 -- Whether Redis has all of history after the position: SQL may have taken over, and Redis trimmed, what was
 -- published since the caller read.
 local function has_all_after(position)
-  if tonumber(redis.call('GET', key('archived')) or '0') <= position then return true end
+  if (finite(redis.call('GET', key('archived'))) or 0) <= position then return true end
   local first = redis.call('XRANGE', key('history'), '-', '+', 'COUNT', 1)[1]
   return first and tonumber(string.match(first[1], '^%d+')) <= position
 end

@@ -20,10 +20,17 @@ local MAX_MOVED = 8000000 -- bytes of what is read to be moved or ended in one c
 local READ_AT_ONCE = 4 -- of what may be large: nobody knows its size before it is read
 local MAX_RETURNED = 20000 -- deliveries of what one handler returns, which cannot be split
 local READY_BASE = 128 -- of an unlimited window: what may wait for workers beyond what they run
+local DAY = 86400000000 -- microseconds: a join's timeout where a hand has written another word
 local PRIORITY_STEP = 100000000000000 -- above every turn: a turn never outweighs a priority
 
 local function key(name, part) return ns .. suffix[name] .. (part or '') end
 local function whole(number) return string.format('%.0f', number) end
+
+-- The number that a text says; nil of what is none, and of infinities and NaN, with which no window can be counted.
+local function finite(text)
+  local number = tonumber(text or '')
+  return number and number - number == 0 and number or nil
+end
 
 local function server_time()
   local t = redis.call('TIME')
@@ -58,7 +65,12 @@ local function epoch_differs() return redis.call('HGET', KEYS[1], 'epoch') ~= AR
 local clock
 
 local function read_clock()
-  clock = math.max(tonumber(redis.call('GET', key('clock')) or '0'), server_time() - 1)
+  local last = tonumber(redis.call('GET', key('clock')) or '0')
+  if not (last and last < MAX_POSITION) then -- NaN is less than nothing
+    error({ err = 'ERR ' .. key('clock') .. ' holds no position, a hand has written there: delete it, and it begins '
+                  .. 'anew with the time' })
+  end
+  clock = math.max(last, server_time() - 1)
 end
 
 local function keep_clock() redis.call('SET', key('clock'), whole(clock)) end
@@ -126,7 +138,7 @@ end
 local records = {}
 
 -- A limit that an operator set goes before the one in code; the empty text is no limit.
-local function limit_of(set, declared) return tonumber(set or declared or '') end
+local function limit_of(set, declared) return finite(set or declared) end
 
 local function record(S)
   local r = records[S]
@@ -135,17 +147,17 @@ local function record(S)
                        'concurrency', 'set_concurrency', 'rate', 'set_rate', 'join_of', 'join_timeout', 'types',
                        'cursor', 'first_redelivery')
   r = {
-    name = S, ordering = v[1] or '', state = v[2] or 'live', dead_policy = v[3] or 'skip', tat = tonumber(v[6]) or 0,
+    name = S, ordering = v[1] or '', state = v[2] or 'live', dead_policy = v[3] or 'skip', tat = finite(v[6]) or 0,
     limit = limit_of(v[8], v[7]), rate = limit_of(v[10], v[9]),
     queue = key('queue', S), lanes = key('lanes', S), held = key('held', S),
     delayed = key('delayed', S), dead = key('dead', S), suspects = key('suspects', S), checked = {}, listed = {},
   }
   r.ordered = r.ordering ~= ''
-  if v[11] and v[11] ~= '' then r.join_of, r.join_timeout = '\t' .. v[11] .. '\t', tonumber(v[12]) end
+  if v[11] and v[11] ~= '' then r.join_of, r.join_timeout = '\t' .. v[11] .. '\t', finite(v[12]) or DAY end
   r.types, r.cursor, r.first_redelivery = v[13] or '', v[14] or '0', v[15] or '0'
   r.declared = v[13] and true or false
   r.paused = v[4] == '1' or r.state == 'dropping'
-  r.running = tonumber(v[5]) or 0
+  r.running = finite(v[5]) or 0
   r.window = r.paused and 0 or r.limit or READY_BASE + r.running
   r.used = redis.call('XLEN', r.queue)
   r.waiting = redis.call('ZCARD', r.lanes)
@@ -570,8 +582,8 @@ local function scope(token)
     local v = S and redis.call('HMGET', key('join', part), 'open', 'dead', 'left', 'bytes', 'why', 'frame') or {}
     if v[1] then
       local s = { name = S, position = position, hash = key('join', part), list = key('joined', part),
-                  open = tonumber(v[1]), dead = tonumber(v[2]) or 0, left = tonumber(v[3]) or 0,
-                  bytes = tonumber(v[4]) or 0, is_complete = v[5] == 'complete', frame = v[6] }
+                  open = finite(v[1]), dead = finite(v[2]) or 0, left = finite(v[3]) or 0,
+                  bytes = finite(v[4]) or 0, is_complete = v[5] == 'complete', frame = v[6] }
       s.kept = redis.call('LLEN', s.list)
       redis.call('ZCARD', key('joins', S))
       if s.frame then check_lane(record(S), waits_in(s.frame)) else record(S) end

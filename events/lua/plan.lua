@@ -20,7 +20,7 @@ local now, silent, AHEAD, SELDOM = server_time(), tonumber(ARGV[7]), 60000000, 1
 local slots = key('slots', name)
 local before = redis.call('HMGET', slots, 'cursor', 'cron', 'timezone', 'missed', 'former', 'seen')
 redis.call('SCARD', key('schedules'))
-local cursor, seen = tonumber(before[1]), tonumber(before[6]) or 0
+local cursor, seen = finite(before[1]), finite(before[6]) or 0
 local holds = before[2] == cron and before[3] == timezone
 local is_new = begins and before[5] ~= cron .. '\t' .. timezone
 local quiet = math.abs(now - seen)

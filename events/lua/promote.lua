@@ -41,7 +41,7 @@ for _, i in ipairs(tended) do
   local alive = 1
   for f = 1, #before, 2 do
     if before[f] ~= consumer and live[before[f]] then
-      alive, running = alive + 1, running + (tonumber(before[f + 1]) or 0)
+      alive, running = alive + 1, running + (finite(before[f + 1]) or 0)
     end
   end
   workers = math.max(workers, alive)

@@ -36,7 +36,7 @@ end
 for s, S in ipairs(names) do
   local queue = key('queue', S)
   local v = redis.call('HMGET', key('sub', S), 'reaped_at', 'reap_from')
-  local reaped_at, reap_from = tonumber(v[1]) or 0, tonumber(v[2]) or 0
+  local reaped_at, reap_from = finite(v[1]) or 0, finite(v[2]) or 0
   if now - reaped_at > lease_ms * 500 then reap_from = now + lease_ms * 1000 end
   -- The server's clock was set back: wait one lease by the new time, not until the old one returns.
   if reaped_at > now or reap_from > now + lease_ms * 1000 then reap_from = now + lease_ms * 1000 end
@@ -50,7 +50,7 @@ for s, S in ipairs(names) do
     local entry = redis.call('XRANGE', queue, lease[1], lease[1])[1]
     local frame = entry and field_of(entry, 'f') or ''
     size = size + string.len(frame)
-    queued[i] = { frame = frame, starts = tonumber(redis.call('HGET', key('suspects', S), name_of(frame)) or '0') }
+    queued[i] = { frame = frame, starts = finite(redis.call('HGET', key('suspects', S), name_of(frame))) or 0 }
   end
   redis.call('XLEN', queue)
   local consumers = sweep == '1' and redis.call('XINFO', 'CONSUMERS', queue, GROUP)

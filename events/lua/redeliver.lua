@@ -49,7 +49,7 @@ if r.state == 'backfill' then return answer('FILLING') end
 
 if what == 'begin' and not number then
   number, cursor, made, question = ARGV[5], ARGV[6], '0', ARGV[7]
-  upto = whole(tonumber(redis.call('GET', key('clock')) or '0'))
+  upto = whole(finite(redis.call('GET', key('clock'))) or 0)
   keep()
   return answer('BEGUN')
 end

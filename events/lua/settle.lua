@@ -96,7 +96,7 @@ for n, item in ipairs(items) do
     if r.ordered or item.action ~= 'end' then check_lane(r, ARGV[at + 5]) end
     if not said[S] then
       redis.call('ZCARD', r.delayed)
-      said[S] = tonumber(redis.call('HGET', key('running', S), consumer) or '0')
+      said[S] = finite(redis.call('HGET', key('running', S), consumer)) or 0
     end
     if item.action == 'dead' then check_stream(r.dead) end
     if item.scopes then scopes_in(item.scopes) end

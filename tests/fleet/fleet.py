@@ -69,7 +69,12 @@ class World:
         return process
 
     def start_fleet(
-        self, processes: int = 2, app: str = "tests.fleet.app:bus", grace_s: float = 10, **environment: str
+        self,
+        processes: int = 2,
+        app: str = "tests.fleet.app:bus",
+        grace_s: float = 10,
+        timeout_s: float = 20,
+        **environment: str,
     ):
         """Start a supervisor with worker processes, and wait until each of them reads."""
         before = set(self.consumers())
@@ -77,7 +82,9 @@ class World:
             [sys.executable, "-c", SUPERVISE, str(processes), str(grace_s), "--app", app], "worker", **environment
         )
         wait_until(
-            lambda: len(set(self.consumers()) - before) >= processes, 20, f"{processes} workers to read; {self.log()}"
+            lambda: len(set(self.consumers()) - before) >= processes,
+            timeout_s,
+            f"{processes} workers to read; {self.log()}",
         )
         return fleet
 
