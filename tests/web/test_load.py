@@ -71,7 +71,7 @@ async def ask(client: httpx.AsyncClient, seen: Seen, a_second: int, until: float
     )
     while time.monotonic() < until:
         started = time.monotonic()
-        answer = await client.get("/api/v1" + paths[seen.requests % len(paths)])
+        answer = await client.get(paths[seen.requests % len(paths)])
         assert answer.status_code == 200
         seen.requests += 1
         await asyncio.sleep(max(0.0, 1 / a_second - (time.monotonic() - started)))
