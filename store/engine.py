@@ -42,7 +42,7 @@ def open_engine(url: str, *, pool_size: int = 5, timeout_s: float = 5.0, named: 
     """
     try:
         return _opened(_parsed(url, named), pool_size, timeout_s)
-    except exc.ArgumentError:
+    except (exc.ArgumentError, UnicodeError):  # bytes of the environment that are no UTF-8
         raise InvalidSettings(
             f"{named} cannot be used: {without_password(url)!r}. Write postgresql://user:password@host:5432/database, "
             "or sqlite:///FILE, with four slashes where FILE begins at the root."
