@@ -280,7 +280,7 @@ class Engine:
         if attempt.cancelled and attempt.error is None and not attempt.started_at:
             lease = attempt.lease
             at_once = self.draining or lease.subscriber in self.receiver.paused or self._was_only_led(attempt)
-            return hand_back(attempt.lease, delay_us=0 if at_once else PUT_OFF_US)
+            return hand_back(lease, delay_us=0 if at_once else PUT_OFF_US)
         try:
             return conclude(attempt, self._settings.max_event_bytes)
         except BaseException as error:
