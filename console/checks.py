@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from console import wording
 from console.agreement import compare
-from console.archiving import examine_archive, examine_end
+from console.archiving import STUCK_S, examine_archive, examine_end
 from console.gaps import examine_gaps
 from console.outgoing import examine_outbox
 from console.punctuality import examine_time
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from events.roster import Worker
 
 OLDEST_VERSION = {"redis": (7, 0), "valkey": (8, 0)}
-STUCK_S = 60.0
 NEARLY_FULL = 0.9
 Level = Literal["ok", "warning", "wrong"]
 

@@ -156,7 +156,7 @@ class LoopSender:
     def _take(self, publisher: Publisher, call: Call, reply: asyncio.Future[Any], batch: Batch) -> None:
         """Take a reply; what it does not answer is sent again, by the link where it only asked for that."""
         later = None
-        if reply.exception() is None and publisher.is_plain(reply.result()):
+        if reply.exception() is None and isinstance(reply.result(), list):
             self._pause_s = FIRST_PAUSE_S
             later = publisher.read(batch.prepared, call, reply.result())
         if batch.parts:

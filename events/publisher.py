@@ -177,10 +177,6 @@ class Publisher:
         """Whether the namespace is open, as far as this process knows."""
         return self._namespace.is_open
 
-    def is_plain(self, reply: Any) -> bool:
-        """Whether a command's reply is one that `read` takes."""
-        return isinstance(reply, list)
-
     def read(self, prepared: Prepared, call: Call, replies: Sequence[bytes]) -> list[Request]:
         """Note what a call's replies say of its events; return those that are to be sent again."""
         later = []

@@ -81,6 +81,7 @@ MUTATIONS: dict[str, tuple[Edit, ...]] = {
         Edit("if not (lease and lease[2] == ARGV[2] and whole(lease[4]) == ARGV[5]) then", "if not lease then"),
     ),
     "suspicion_never_ends": (Edit("if r.has_suspects then redis.call('HDEL', r.suspects, name) end", ""),),
+    "unstarted_suspect_forgotten": (Edit("elseif item.suspect == 1 then", "elseif false then"),),
     "archive_goes_back": (Edit("math.max(position, finite(redis.call('GET', key('archived'))) or 0)", "position"),),
     "ids_never_expire": (Edit("redis.call('PEXPIRE', key('id', ARGV[i]), expires[i])", ""),),
     "second_body_refused": (Edit("return old.origin == e.origin or (", "return ("),),

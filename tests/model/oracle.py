@@ -273,8 +273,7 @@ class Oracle:
                 (delivery.name, reason_of(item), "trace", str(attempt), delivery.owner, "kept")
             )
         delivery.starts = 0 if state or action != "again" else delivery.starts - delivery.begun
-        delivery.counted = (delivery.counted or delivery.suspect) and not state and action == "again"
-        delivery.suspect = delivery.counted
+        delivery.counted = delivery.suspect = delivery.suspect and not state and action == "again"
         delivery.entry = ""
         if action == "again":
             delivery.attempts = attempt if counts else attempt - 1
