@@ -1,24 +1,23 @@
-"""`python -m benchmarks [NAME ...] [--rounds N] [--json]`: alternate contestants round by round, print medians."""
+"""`python -m benchmarks [NAME ...] [--rounds N] [--json] [--save FILE]`: contestants in turns, and their medians.
+
+With `--save` every turn is written to a file as soon as it is over; a run that finds the file goes on where the last
+one stopped, so a table of many hours can be made in pieces, on a quiet machine.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks import contestant
 from benchmarks.contestant import Absent, Contestant
-from benchmarks.server import Server
-from benchmarks.works import WORKS, Figures, Work
-
-Results = dict[str, list[Figures]]
+from benchmarks.results import Results, Run, machine, table
+from benchmarks.works import WORKS, Work
 
 
 def main() -> None:
@@ -29,57 +28,55 @@ def main() -> None:
         sys.exit(f"There is no work {', '.join(map(repr, unknown))}; there are: {', '.join(sorted(names))}.")
     takers = _contestants(arguments.with_, dict(pair.split("=", 1) for pair in arguments.python))
     chosen = [work for work in WORKS if not arguments.name or work.name in arguments.name]
-    found = {work.name: measure(work, takers, arguments.rounds) for work in chosen}
+    run = _begun(arguments.save)
+    run.contestants |= {
+        taker.name: {
+            "label": taker.module.LABEL, "promise": taker.module.PROMISE, "versions": dict(taker.versions)
+        }
+        for taker in takers
+    }  # fmt: skip
+    for work in chosen:
+        run.titles[work.name] = work.title
+        measure(work, takers, arguments.rounds, run.works.setdefault(work.name, {}), lambda: run.save(arguments.save))
     if arguments.json:
-        print(json.dumps({"machine": machine(), "rounds": arguments.rounds, "works": found}, indent=1))
+        print(json.dumps(run.written(), indent=1))
         return
     out = Console()
-    out.print(machine())
+    out.print(run.machine)
     for taker in takers:
         packages = ", ".join(f"{package} {version}" for package, version in taker.versions.items())
         out.print(f"{taker.module.LABEL}: {packages}; {taker.module.PROMISE}")
     for work in chosen:
-        out.print(table(work, found[work.name], {taker.name: taker.module.LABEL for taker in takers}))
+        out.print(table(run, work.name))
 
 
-def measure(work: Work, contestants: Sequence[Contestant], rounds: int) -> Results:
-    """Let contestants take turns, the order turned round each time, so that a slow moment hits all alike."""
-    found: Results = {}
+def measure(
+    work: Work, contestants: Sequence[Contestant], rounds: int, found: Results, note: Callable[[], None]
+) -> None:
+    """Let contestants take turns, the order turned round each time, so that a slow moment hits all alike.
+
+    A turn that fails is said and left out of the medians.
+
+    Args:
+        found: the turns so far, added to. note: called after each.
+    """
     takers = [taker for taker in contestants if taker.can(work.needs)]
     for number in range(rounds):
         for taker in takers if number % 2 == 0 else reversed(takers):
+            turns = found.setdefault(taker.name, [])
+            if len(turns) > number:
+                continue
             print(f"{work.name} {number + 1}/{rounds} {taker.module.LABEL}", file=sys.stderr, flush=True)
-            found.setdefault(taker.name, []).append(work.run(taker))
-    return found
+            try:
+                turns.append(work.run(taker))
+            except RuntimeError as error:
+                print(f"This turn counts as none: {error}", file=sys.stderr, flush=True)
+            else:
+                note()
 
 
-def table(work: Work, found: Results, labels: dict[str, str]) -> Table:
-    """Return medians, and how much of the first contestant's rate each has."""
-    medians = {
-        name: {figure: statistics.median(turn[figure] for turn in turns) for figure in turns[0]}
-        for name, turns in found.items()
-    }
-    figures = list(dict.fromkeys(figure for row in medians.values() for figure in row))
-    shown = Table(title=work.title, title_justify="left")
-    shown.add_column("")
-    for figure in figures:
-        shown.add_column(figure.replace("_", " "), justify="right")
-    first = next(iter(medians.values()), {})
-    if "per_s" in figures:
-        shown.add_column("of the first", justify="right")
-    for name, row in medians.items():
-        cells = [f"{row[figure]:,.0f}" if row[figure] >= 100 else f"{row[figure]:,.2f}" for figure in figures]
-        ratio = [f"{row['per_s'] / first['per_s']:.2f}"] if "per_s" in figures else []
-        shown.add_row(labels[name], *cells, *ratio)
-    return shown
-
-
-def machine() -> str:
-    """Say on what all of this was measured."""
-    with Server() as server:
-        version = server.client.info("server").get("valkey_version", "?")
-    place = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}"
-    return f"{place}, Python {platform.python_version()}, Valkey {version}"
+def _begun(path: Path | None) -> Run:
+    return Run.read(path) if path and path.exists() else Run(machine())
 
 
 def _contestants(names: Sequence[str] | None, pythons: dict[str, str]) -> list[Contestant]:
@@ -103,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         "--python", action="append", default=[], metavar="NAME=PATH", help="another interpreter for a contestant"
     )
     parser.add_argument("--json", action="store_true", help="print every turn's figures as JSON")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="keep every turn in this file, and go on from it")
     return parser
 
 

@@ -9,12 +9,13 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from benchmarks.contestant import Contestant
+from benchmarks.results import Figures
 from benchmarks.server import Server
 from console.bench import meter
 from console.bench.ledger import VARIABLE, Ledger
@@ -23,14 +24,15 @@ PROCESSES = 2
 WARM = 200
 _WAIT_S = 120.0
 
-Figures = dict[str, float]
 ROOT = Path(__file__).resolve().parents[1]
 
 
 class Round:
     """A server, a ledger and the processes of one turn."""
 
-    def __init__(self, contestant: Contestant, server: Server, home: Path, size: int) -> None:
+    def __init__(
+        self, contestant: Contestant, server: Server, home: Path, size: int, environment: Mapping[str, str]
+    ) -> None:
         self.contestant, self.server, self.home = contestant, server, home
         self.ledger = Ledger(home / "ledger", size)
         self.environment = {
@@ -40,6 +42,7 @@ class Round:
             "EVENTBUS_HOME": str(home),
             "BENCH_REDIS_URL": server.url,
             "PYTHONPATH": str(ROOT),
+            **environment,
         }
         self._workers: list[subprocess.Popen[bytes]] = []
 
@@ -90,7 +93,8 @@ class Round:
         for pid in (pid for root in self.pids for pid in meter.tree(root)):
             os.kill(pid, number)
 
-    def close(self) -> None:
+    def stop_workers(self) -> None:
+        """End them as a deploy does; what is left after ten seconds is killed."""
         everyone = [pid for root in self.pids for pid in meter.tree(root)]
         for process in self._workers:
             process.terminate()
@@ -105,17 +109,21 @@ class Round:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
+        self._workers.clear()
 
 
 @contextmanager
-def turn(contestant: Contestant, size: int) -> Iterator[Round]:
+def turn(contestant: Contestant, size: int, environment: Mapping[str, str] | None = None) -> Iterator[Round]:
     """A round's server and ledger, prepared; everything is ended with it.
+
+    Args:
+        size: events in the ledger. environment: of its processes, beyond what every round's have.
 
     Raises:
         RuntimeError, TimeoutError: naming the contestant, with the end of its workers' log.
     """
     with tempfile.TemporaryDirectory(prefix="eventbus-bench-") as home, Server() as server:
-        found = Round(contestant, server, Path(home), size)
+        found = Round(contestant, server, Path(home), size, environment or {})
         try:
             found.prepare()
             yield found
@@ -124,7 +132,7 @@ def turn(contestant: Contestant, size: int) -> Iterator[Round]:
             said = log.read_text(errors="replace")[-2000:] if log.exists() else ""
             raise RuntimeError(f"{contestant.module.LABEL}: {error}\n{said}") from None
         finally:
-            found.close()
+            found.stop_workers()
 
 
 def go(producer: subprocess.Popen[str]) -> subprocess.Popen[str]:

@@ -10,9 +10,9 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.__main__ import machine
 from benchmarks.limits import questions, rows, starts, waiting
 from benchmarks.limits.limit import Limit, Turns
+from benchmarks.results import machine, number
 
 LIMITS: tuple[Limit, ...] = (*rows.LIMITS, *questions.LIMITS, *waiting.LIMITS, *starts.LIMITS)
 
@@ -52,12 +52,8 @@ def table(limit: Limit, turns: Turns) -> Table:
     for side, figures in turns.items():
         median = statistics.median(figures)
         cells = [median, min(figures), max(figures)]
-        shown.add_row(side, *(_shown(cell) for cell in cells), f"{ours / median:.2f}" if median else "")
+        shown.add_row(side, *(number(cell) for cell in cells), f"{ours / median:.2f}" if median else "")
     return shown
-
-
-def _shown(figure: float) -> str:
-    return f"{figure:,.0f}" if figure >= 100 else f"{figure:,.2f}"
 
 
 if __name__ == "__main__":

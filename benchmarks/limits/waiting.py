@@ -6,7 +6,7 @@ import asyncio
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from benchmarks.server import Server
 from events.bus import EventBus
 from events.encoding import encode
 from events.event import Event
+from events.keys import Keys
 from events.settings import Settings
 
 PAUSE_S = 0.05
@@ -57,6 +58,7 @@ def _memory(size: int) -> Iterator[Sides]:
     yield {
         "bytes of a waiting event, one subscriber": lambda: _bytes(size, 1),
         "two subscribers": lambda: _bytes(size, 2),
+        "handled and archived, its id remembered": lambda: asyncio.run(_left(size)),
         "its JSON": lambda: float(len(encode(event(size)))),
     }
 
@@ -73,6 +75,30 @@ def _bytes(size: int, subscribers: int) -> float:
         used: int = client.info("memory")["used_memory"] - before
         bus.close()
         return used / size
+
+
+async def _left(size: int) -> float:
+    """Handle and archive events in this process; return what is left of each in Redis."""
+    with tempfile.TemporaryDirectory(prefix="eventbus-bench-") as home, Server() as server:
+        client: Any = server.client
+        bus = EventBus(Settings(redis_url=server.url, home=home, history_margin_s=0.0))
+        bus.subscriber("S", ["SHOT_PLANNED"])(lambda event: None)
+        await bus.start_consuming()
+        keys = Keys(bus.settings.namespace)
+        streams = (keys("history"), keys("queue", "S"), keys("outcomes"))
+        await bus.publish(event(0))
+        await _emptied(client, streams)
+        before = client.info("memory")["used_memory"]
+        await bus.publish_many([event(n) for n in range(1, size + 1)])
+        await _emptied(client, streams)
+        used: int = client.info("memory")["used_memory"] - before
+        await bus.disconnect()
+        return used / size
+
+
+async def _emptied(client: Any, streams: Sequence[str]) -> None:
+    while any(client.xlen(stream) for stream in streams):
+        await asyncio.sleep(0.05)
 
 
 LIMITS = (

@@ -13,7 +13,6 @@ from events.settings import Settings
 LABEL = "eventbus, batches"
 PROMISE = eventbus.PROMISE
 PACKAGES = eventbus.PACKAGES
-publish_bulk = eventbus.publish_bulk
 
 
 def make(settings: Settings | None = None) -> EventBus:
@@ -30,6 +29,7 @@ def make(settings: Settings | None = None) -> EventBus:
 
 
 bus = make()
+publish_bulk = eventbus.publish_bulk
 
 
 def prepare(url: str) -> None:
