@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from events.testing_bus import TestBus
+    from events.testing.bus import TestBus
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def event_bus_kit(
     event_bus_app: Any, event_bus_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[TestBus]:
     """A bus for one test, plain or async; see `events.testing`. The environment names its servers meanwhile."""
-    from events.testing_bus import TestBus  # here, because pytest loads this file for everybody
+    from events.testing.bus import TestBus  # here, because pytest loads this file for everybody
 
     with TestBus(event_bus_app, **event_bus_settings) as bus:
         for name, value in bus.environment.items():

@@ -25,10 +25,9 @@ LANGUAGE = {
 COMPOSITION = {
     "events.bus", "events.again", "events.asking", "events.factory", "events.backend", "events.default",
     "events.publishing", "events.typed", "events.webhooks", "workers.app", "workers.process", "events.testing",
-    "events.testing_bus",
-    "events.testing_crash", "events.testing_doors", "events.testing_expecting", "events.testing_lending",
-    "events.testing_pytest", "events.testing_report", "events.testing_results", "events.testing_run",
-    "events.testing_servers", "events.testing_watch",
+    "events.testing.bus", "events.testing.crash", "events.testing.doors", "events.testing.expecting",
+    "events.testing.lending", "events.testing.report", "events.testing.results", "events.testing.run",
+    "events.testing.servers", "events.testing.watch", "events.testing_pytest",
 }  # fmt: skip
 # A factory that reaches above its floor, and only when it is called.
 LAZY = {"store.blackboard": {"events.backend"}}

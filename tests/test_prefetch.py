@@ -8,9 +8,9 @@ import pytest
 
 from events.frame import UNREADABLE, Lease
 from events.subscriptions import SubscriberOptions, Subscription
-from workers.buffer import Buffer
 from workers.credits import MAX_READY, READY_S, Credits
 from workers.prefetch import Prefetch
+from workers.ready import Ready
 
 QUICK_S = READY_S / 25
 THREADS = 4
@@ -24,14 +24,14 @@ class Desk:
             name: Subscription(name, (name.upper(),), print, name == "L", SubscriberOptions()) for name in "ABCL"
         }
         self.credits = Credits(THREADS, 100)
-        self.buffers = {name: Buffer() for name in self.subscriptions}
+        self.here = Ready(self.subscriptions)
         self.now = 0.0
-        self.prefetch = Prefetch(self.subscriptions, self.credits, self.buffers, clock=lambda: self.now)
+        self.prefetch = Prefetch(self.subscriptions, self.credits, self.here, clock=lambda: self.now)
         self.started: list[Lease] = []
 
     def hold(self, name: str, count: int) -> None:
         for _ in range(count):
-            self.buffers[name].add(Lease(name, "1-0", 1, UNREADABLE))
+            self.here.add(Lease(name, "1-0", 1, UNREADABLE))
 
     def start(self, name: str) -> Lease:
         lease = Lease(name, "1-0", 1, UNREADABLE)

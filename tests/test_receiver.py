@@ -19,6 +19,7 @@ from events.steering import steer
 from events.subscriptions import SubscriberOptions, Subscription
 from tests.valkey_servers import ValkeyServer
 from tests.waiting import wait_until
+from workers.attention import FEW
 from workers.credits import Credits
 from workers.held import Held
 from workers.prefetch import QUIET_BLOCK_MS, SATURATED_BLOCK_MS
@@ -183,3 +184,28 @@ def test_a_damaged_key_of_one_subscriber_does_not_keep_deliveries_from_the_other
 
         namespace.client.delete(damaged)
         wait_until(lambda: "Painter are sound again" in caplog.text, PATIENCE_S, "the damage to be mended")
+
+
+def test_a_process_of_many_subscribers_looks_mostly_where_deliveries_come_from_and_soon_everywhere(
+    namespace: Namespace,
+) -> None:
+    subscriptions = declared(namespace, *(f"S{number}" for number in range(3 * FEW)))
+    deliveries = Noting(namespace)
+    publish(namespace, *["S0"] * 120)
+    with receiving(deliveries, subscriptions) as receiver:
+
+        def handle(name: str) -> None:
+            lease = receiver.take(name, PATIENCE_S)
+            assert lease is not None
+            assert lease.subscriber == name
+            receiver.finished([lease], 0.0001)
+
+        for _ in range(60):
+            handle("S0")
+        publish(namespace, "S7")
+        handle("S7")  # long before the other's are through: nobody takes those meanwhile
+        for _ in range(60):
+            handle("S0")
+    looked_at = {len(names) for names, block_ms in deliveries.reads if block_ms is not None}
+    assert 3 * FEW in looked_at
+    assert 1 in looked_at

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 import time
 from collections.abc import Iterator, Sequence
 
@@ -18,7 +19,7 @@ from events.routes import declare
 from events.subscriptions import SubscriberOptions
 from tests.valkey_servers import ValkeyServer
 from tests.waiting import wait_until
-from workers.settler import Settler
+from workers.settler import WORTH_WAKING, Settler
 
 
 class Refusing(Deliveries):
@@ -68,3 +69,31 @@ def test_what_was_refused_is_sent_again_at_once_at_the_end(deliveries: Refusing,
 def test_what_is_refused_to_the_end_is_not_called_settled(deliveries: Refusing, settler: Settler) -> None:
     assert not settler.flush(time.monotonic() + 1)
     assert 3 <= deliveries.refused <= 6, "it was sent again, and not all the time"
+
+
+def test_a_group_that_is_complete_waits_no_longer_for_others(
+    deliveries: Refusing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.settler.GATHER_S", 600.0)
+    deliveries.refuses = False
+    size = WORTH_WAKING + 1
+    events = [Event(type="SHOT", project_id="p", actor="a") for _ in range(size - 1)]
+    Publisher(deliveries.namespace, 1 << 20, 100).publish_many(events)
+    gathers = threading.Event()
+
+    def running() -> int:
+        gathers.set()
+        return size
+
+    settler = Settler(deliveries, lambda lease: None, running)
+    settler.start()
+    first, *others = deliveries.read(["Painter"], size, None)
+
+    settler.put(Settlement(first, "end", AttemptState.DONE))
+    assert gathers.wait(20)
+    for lease in others:
+        settler.put(Settlement(lease, "end", AttemptState.DONE))
+
+    queue = deliveries.namespace.keys("queue", "Painter")
+    wait_until(lambda: deliveries.namespace.client.xlen(queue) == 0, 20, "all of them to be settled")
+    settler.stop(time.monotonic() + 5)

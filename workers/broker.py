@@ -34,6 +34,7 @@ from workers.messages import message_of
 
 OPEN_RETRY_S = 1.0
 REPEATED_SIGNAL_S = 2.0
+MAX_WAKES_PER_S = 32.0  # of all consumers, for nothing: Dramatiq has a thread for each
 
 log = logging.getLogger("eventbus.worker")
 
@@ -86,7 +87,7 @@ class StreamsBroker(Broker):
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
         """Return the consumer of a subscriber's deliveries; how many to hold ready is our choice."""
         self.engine.receiver.attend(queue_name)
-        return DeliveryConsumer(self.engine, queue_name, timeout / 1000)
+        return DeliveryConsumer(self.engine, queue_name, max(timeout / 1000, len(self.subscriptions) / MAX_WAKES_PER_S))
 
     def enqueue(self, message: dramatiq.Message[Any], *, delay: int | None = None) -> dramatiq.Message[Any]:
         """Refuse: actors here are reached by publishing events.

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from events.deliveries import Deliveries
+from events.deliveries import Deliveries, Settlement
 from events.errors import EventBusError
 from events.frame import Lease
 from events.namespace import Namespace
@@ -181,14 +181,16 @@ class Engine:
                 return None
             attempt.finished = True
         elapsed_s = time.monotonic() - attempt.started_at if attempt.started_at else 0.0
+        settlements: list[Settlement] = []
         try:
             share_out(attempt)
             for one in attempt.batch:
-                self._end(one)
+                self._end(one, settlements)
         except BaseException:
             goes_on = False  # nobody would run what follows
             raise
         finally:
+            self._settler.put(*settlements)
             leases = [one.lease for one in attempt.batch]
             following = self.receiver.finished(leases, elapsed_s, goes_on=goes_on)
             with self._idle:
@@ -199,8 +201,8 @@ class Engine:
                     self._idle.notify_all()
         return None if following is None else self._attempt(following)
 
-    def _end(self, attempt: Attempt) -> None:
-        """Settle an attempt; one that cannot be is renewed no longer, and does not keep its neighbours from theirs."""
+    def _end(self, attempt: Attempt, settlements: list[Settlement]) -> None:
+        """Add how to settle it; one that cannot be is renewed no longer, and keeps nobody from theirs."""
         attempt.finished = True
         try:
             if attempt.abandoned:
@@ -209,7 +211,7 @@ class Engine:
                 size = self._settings.max_event_bytes
                 settlement = conclusion(attempt, size, at_once=self._may_start_elsewhere(attempt))
                 spans.end(attempt, settlement)
-                self._settler.put(settlement)
+                settlements.append(settlement)
                 say(attempt, settlement)
         except BaseException:
             say_that("The end of %r failed; what is not settled of it goes to another worker.", attempt, failed=True)

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from events.frame import Lease
 from events.subscriptions import Subscription
-from workers.buffer import Buffer
 from workers.credits import MAX_READY, Credits
 from workers.quick import Quick
+from workers.ready import Ready
 
 LOW_READY = MAX_READY * 3 // 4
 MAX_BLOCK_MS = 900
@@ -60,7 +60,7 @@ class Prefetch:
     """How much of each subscriber of one process to hold.
 
     Args:
-        buffers: what was read of each and not taken; only looked at.
+        here: what was read and not taken; only looked at.
         clock: monotonic seconds.
 
     Attributes:
@@ -71,14 +71,19 @@ class Prefetch:
         self,
         subscriptions: Mapping[str, Subscription],
         credits: Credits,
-        buffers: Mapping[str, Buffer],
+        here: Ready,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._subscriptions = subscriptions
         self._credits = credits
-        self._buffers = buffers
+        self._here, self._buffers = here, here.buffers
         self._clock = clock
+        self._kinds_of = {
+            is_async: frozenset(name for name, one in subscriptions.items() if one.is_async == is_async)
+            for is_async in {one.is_async for one in subscriptions.values()}
+        }
         self._running: dict[str, dict[int, float]] = {name: {} for name in subscriptions}
+        self._busy: set[str] = set()  # those of whom something runs
         self._led: dict[str, int] = dict.fromkeys(subscriptions, 0)
         self._served: dict[str, int] = dict.fromkeys(subscriptions, 0)
         self._turn = 0
@@ -89,6 +94,7 @@ class Prefetch:
         self._turn += 1
         self._served[lease.subscriber] = self._turn
         self._running[lease.subscriber][id(lease)] = self._clock()
+        self._busy.add(lease.subscriber)
 
     def leads(self, name: str, count: int) -> None:
         """Note that a delivery which has a credit leads so many others that need none."""
@@ -100,7 +106,10 @@ class Prefetch:
         Args:
             led: how many others it led.
         """
-        self._running[lease.subscriber].pop(id(lease), None)
+        running = self._running[lease.subscriber]
+        running.pop(id(lease), None)
+        if not running:
+            self._busy.discard(lease.subscriber)
         self._led[lease.subscriber] -= led
         self.quick.ended(lease.subscriber, elapsed_s)
 
@@ -156,7 +165,8 @@ class Prefetch:
         kinds = self._kinds(closed)
         left = {is_async: kind.free for is_async, kind in kinds.items()}
         surplus = {}
-        for name in sorted((name for name, buffer in self._buffers.items() if buffer), key=self._served.__getitem__):
+        held_of = [name for name in self._here.present if self._buffers[name]]
+        for name in sorted(held_of, key=lambda name: (self._served[name], name)):
             is_async, held = self._subscriptions[name].is_async, len(self._buffers[name])
             start = left[is_async] * self._batch(name)
             keep = 0 if name in closed else max(start, self._soon(name), self._next_one(name, kinds[is_async]))
@@ -167,17 +177,18 @@ class Prefetch:
 
     def _kinds(self, closed: Collection[str]) -> dict[bool, _Kind]:
         kinds = {}
-        for is_async in {subscription.is_async for subscription in self._subscriptions.values()}:
-            names = [name for name, one in self._subscriptions.items() if one.is_async == is_async]
-            active = [name for name in names if self._running[name] or self._buffers[name]]
-            sharing = max(1, sum(name not in closed for name in names))
-            free = self._credits.free(self._subscriptions[names[0]])
+        moving = [name for name in self._busy | self._here.present if self._running[name] or self._buffers[name]]
+        for is_async, names in self._kinds_of.items():
+            one = self._subscriptions[next(iter(names))]
+            active = [name for name in moving if name in names]
+            sharing = max(1, len(names) - len(names.intersection(closed)))
+            free = self._credits.free(one)
             spare = free - sum(self._calls(name) for name in active)
             kinds[is_async] = _Kind(
                 free=free,
                 spare=spare,
                 share=max(1, spare // sharing) if spare > 0 else 0,
-                fair=max(1, self._credits.total(self._subscriptions[names[0]]) // sharing),
+                fair=max(1, self._credits.total(one) // sharing),
                 active=max(1, len(active)),
                 turns_over=free > 0 or any(self._soon(name) for name in active),
             )

@@ -18,13 +18,14 @@ class Ready:
     """Of each subscriber a buffer, and what is to run alone. Not thread-safe; the receiver's lock guards it.
 
     Attributes:
-        buffers: by subscriber.
+        buffers: by subscriber. present: the subscribers of whom something is here; only looked at.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
         self.buffers = {name: Buffer() for name in names}
         self._alone: dict[str, deque[Lease]] = {name: deque() for name in self.buffers}
         self._runs_alone: Lease | None = None
+        self.present: set[str] = set()
 
     def add(self, lease: Lease) -> None:
         """Put a delivery behind those of its subscriber."""
@@ -32,10 +33,7 @@ class Ready:
             self._alone[lease.subscriber].append(lease)
         else:
             self.buffers[lease.subscriber].add(lease)
-
-    def has(self, name: str) -> bool:
-        """Whether anything of the subscriber is here."""
-        return bool(self.buffers[name] or self._alone[name])
+        self.present.add(lease.subscriber)
 
     def next(self, name: str) -> Lease | None:
         """Return the subscriber's delivery whose turn it is; None when none is here, or another one runs alone."""
@@ -54,6 +52,7 @@ class Ready:
             self._runs_alone = self._alone[name].popleft()
         else:
             self.buffers[name].take()
+        self._took(name)
 
     def take_while(self, name: str, count: int, candidate: Callable[[], Lease | None]) -> list[Lease]:
         """Remove and return at most so many, as long as a candidate is there that is no suspect."""
@@ -75,11 +74,15 @@ class Ready:
         self.buffers[lease.subscriber].drop(lease)
         if lease in self._alone[lease.subscriber]:
             self._alone[lease.subscriber].remove(lease)
+        self._took(lease.subscriber)
 
     def take_back(self, surplus: Mapping[str, int], closed: Iterable[str]) -> list[Lease]:
         """Remove and return so many of each subscriber, and what is to run alone of the closed ones; the last first."""
         taken = [self.buffers[name].take_last() for name, count in surplus.items() for _ in range(count)]
-        return taken + [self._alone[name].pop() for name in closed for _ in range(len(self._alone[name]))]
+        taken += [self._alone[name].pop() for name in closed for _ in range(len(self._alone[name]))]
+        for name in {lease.subscriber for lease in taken}:
+            self._took(name)
+        return taken
 
     def empty(self) -> list[Lease]:
         """Remove and return all, of each subscriber the last first."""
@@ -94,3 +97,7 @@ class Ready:
     def alone(self) -> int:
         """How many wait to run alone."""
         return sum(map(len, self._alone.values()))
+
+    def _took(self, name: str) -> None:
+        if not (self.buffers[name] or self._alone[name]):
+            self.present.discard(name)

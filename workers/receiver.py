@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from events.deliveries import Deliveries, Tended
 from events.frame import Lease
 from events.subscriptions import Subscription
+from workers.attention import Attention
 from workers.credits import READY_S, Credits
 from workers.damage import Damage
 from workers.held import Held
@@ -90,9 +91,10 @@ class Receiver:
         self.announce: Callable[[float | None], None] = lambda due_s: None  # when the next scheduled event is due
         self._names: list[str] = []
         self._here = Ready(subscriptions)
-        self._prefetch = Prefetch(subscriptions, credits, self._here.buffers)
+        self._prefetch = Prefetch(subscriptions, credits, self._here)
         self.quick = self._prefetch.quick
         self._starting = Starting()
+        self._attention = Attention()
         self._on_the_loop = frozenset(name for name, one in subscriptions.items() if one.is_async)
         self._lock = threading.Lock()
         self._ready = {name: threading.Condition(self._lock) for name in subscriptions}
@@ -298,45 +300,48 @@ class Receiver:
 
     def _read(self) -> None:
         with self._lock:
-            sound = [name for name in self._names if name not in self._untended]
+            now = time.monotonic()
+            sound = [name for name in self._attention.names(self._names, now) if name not in self._untended]
             rooms = self._prefetch.rooms(sound, self._closed())
             open_names = [name for name, room in rooms.items() if room > 0]
-            now = time.monotonic()
             held_back = [name for name in open_names if self._telling.is_held_back(name, self._prefetch.at_hand(name))]
             if held_back:
                 self._next_due = min(self._next_due, self._telling.again_at)
             if self._prefetch.surplus(self._closed()):
                 self._next_due = min(self._next_due, now + READY_S)
             self._next_due = min(self._next_due, self._starting.overdue_at)
-            wait_s = max(0.0, min(self._next_tick, self._next_due) - now)
+            wait_s = max(0.0, min(self._next_tick, self._next_due, self._attention.until) - now)
             owed = self._prefetch.owed(rooms, self._closed())
             if not open_names and (not owed or now < self._owed_at):
                 self._room.wait(min(wait_s, self._tick_s, OWED_S if owed else math.inf) or 0.001)
                 return
         if owed and now >= self._owed_at:
-            leases = self._deliveries.read(owed, 1, None)
-            self._accept(leases)
-            self._owed_at = 0.0 if leases else now + OWED_S
+            self._owed_at = 0.0 if self._fetch(owed, 1, None) else now + OWED_S
         if not open_names:
             return
         many = [name for name in open_names if rooms[name] >= MANY]
         if many and len(many) < len(open_names):
-            self._accept(self._deliveries.read(many, min(rooms[name] for name in many), None))
+            self._fetch(many, min(rooms[name] for name in many), None)
         count = min(rooms[name] for name in open_names)
         may_open = any(room <= 0 and name not in self.paused for name, room in rooms.items())
         block_ms = longest_block_ms(may_open, time.monotonic() - self._changed_at)
         if held_back == open_names and wait_s < 2 * TELL_S:  # nothing comes before more is told, and that is due soon
             self._look(open_names, count, wait_s)
         else:
-            self._accept(self._deliveries.read(open_names, count, max(1, min(block_ms, int(wait_s * 1000)))))
+            self._fetch(open_names, count, max(1, min(block_ms, int(wait_s * 1000))))
 
     def _look(self, names: list[str], count: int, wait_s: float) -> None:
         """Read what is there, or wait: an idle Redis ends a read that has waited enough up to 0.1 s late."""
-        leases = self._deliveries.read(names, count, None)
-        self._accept(leases)
-        if not leases:
+        if not self._fetch(names, count, None):
             with self._lock:
                 self._room.wait(wait_s)
+
+    def _fetch(self, names: Sequence[str], count: int, block_ms: int | None) -> bool:
+        """Read, and return whether that brought something."""
+        leases = self._deliveries.read(names, count, block_ms)
+        self._attention.came(leases, time.monotonic())
+        self._accept(leases)
+        return bool(leases)
 
     def _accept(self, leases: list[Lease]) -> None:
         if leases:
@@ -382,14 +387,14 @@ class Receiver:
     def _is_turn(self, name: str) -> bool:
         if self._credits.free(self._subscriptions[name]) >= len(self._waiting):
             return True
-        rivals = [rival for rival in self._waiting if rival != name and self._candidate(rival)]
-        return self._prefetch.is_turn(name, rivals)
+        others = (self._here.present & self._waiting.keys()) - {name}
+        return self._prefetch.is_turn(name, [rival for rival in others if self._candidate(rival)])
 
     def _closed(self) -> frozenset[str]:
         """Subscribers of whom nothing is to be started now: they are paused, or the loop stands still."""
         return self.paused | self._on_the_loop if self._starting.stands_still else self.paused
 
     def _wake_consumers(self) -> None:
-        for name, ready in self._ready.items():
-            if self._here.has(name) and not (self._waiting.get(name) and self._prefetch.is_enough(name)):
-                ready.notify()
+        for name in self._here.present:
+            if not (self._waiting.get(name) and self._prefetch.is_enough(name)):
+                self._ready[name].notify()

@@ -8,6 +8,7 @@ an earlier send of the same settlement arrived and only its reply was lost.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -24,6 +25,7 @@ MAX_BYTES = 1_000_000
 MAX_EVENTS = 500
 POSTPONE_S = 5.0
 GATHER_S = 0.003
+WORTH_WAKING = 32
 
 log = logging.getLogger("eventbus.settler")
 
@@ -53,17 +55,19 @@ class Settler:
         self._postponed: deque[tuple[float, Settlement]] = deque()
         self._wake = threading.Condition()
         self._in_hand = 0
+        self._enough = math.inf  # so many, and it gathers no more
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="eventbus-settler", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def put(self, settlement: Settlement) -> None:
-        """Take a settlement; never blocks on Redis and never raises."""
+    def put(self, *settlements: Settlement) -> None:
+        """Take settlements; never blocks on Redis and never raises."""
         with self._wake:
-            self._queue.append(settlement)
-            if len(self._queue) == 1:
+            was_empty = not self._queue
+            self._queue.extend(settlements)
+            if was_empty or len(self._queue) >= self._enough:
                 self._wake.notify_all()
 
     def flush(self, deadline: float) -> bool:
@@ -116,11 +120,13 @@ class Settler:
         too, so that reads do. Settling and reading one by one is five times slower.
         """
         until = time.monotonic() + GATHER_S
-        while not self._stopping and len(self._queue) < min(MAX_ITEMS, self._running()):
+        while not self._stopping and len(self._queue) < (others := min(MAX_ITEMS, self._running())):
             left = until - time.monotonic()
             if left <= 0:
-                return
+                break
+            self._enough = max(others, WORTH_WAKING)
             self._wake.wait(left)
+        self._enough = math.inf
 
     def _is_due(self) -> bool:
         """Put back what was postponed and is due; tell whether there is something to settle."""

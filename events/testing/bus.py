@@ -22,12 +22,12 @@ from events.event import Event
 from events.records import DeadLetter
 from events.settings import Settings, variable
 from events.subscriptions import Subscription
-from events.testing_expecting import Expected, Types, check
-from events.testing_lending import Lent, lent_of
-from events.testing_results import Delivered, Results
-from events.testing_run import Runner
-from events.testing_servers import remove_database, remove_namespace, shared, url_of
-from events.testing_watch import Watch
+from events.testing.expecting import Expected, Types, check
+from events.testing.lending import Lent, lent_of
+from events.testing.results import Delivered, Results
+from events.testing.run import Runner
+from events.testing.servers import remove_database, remove_namespace, shared, url_of
+from events.testing.watch import Watch
 from store.deliveries import DeliveryFilter
 from store.tree import CausationTree
 from workers.consuming import Consuming

@@ -9,15 +9,15 @@
 It delivers by the engine that `start_consuming` runs. With pytest, the fixture `event_bus_kit` is such a bus.
 `crash_test` tells whether a handler is idempotent, by killing it. docs/testing_agents.md says what this promises.
 
-Composition: the public door of the modules `events.testing_*`; nothing else of them is to be built on.
+Composition: the public door of this package; nothing else of it is to be built on.
 """
 
 from __future__ import annotations
 
-from events.testing_bus import TestBus
-from events.testing_crash import crash_test, crash_test_async
-from events.testing_doors import Killed, Point
-from events.testing_report import CrashReport, Tried
-from events.testing_results import Delivered
+from events.testing.bus import TestBus
+from events.testing.crash import crash_test, crash_test_async
+from events.testing.doors import Killed, Point
+from events.testing.report import CrashReport, Tried
+from events.testing.results import Delivered
 
 __all__ = ["CrashReport", "Delivered", "Killed", "Point", "TestBus", "Tried", "crash_test", "crash_test_async"]

@@ -21,7 +21,7 @@ from events.errors import NotIdle
 from events.inspection import Inspection, Queue
 from events.resting import Rest, hasten, look
 from events.scheduled import ScheduledEvents
-from events.testing_watch import Watch
+from events.testing.watch import Watch
 from workers.archiver import STREAMS, Archiver
 from workers.scheduler import MAX_RELEASED, report
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from events.event import Event
 from events.subscriptions import Subscription
-from events.testing_doors import Attempt, Doors
+from events.testing.doors import Attempt, Doors
 from workers.attempt import materialized
 from workers.loop import collected
 

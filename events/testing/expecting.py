@@ -8,8 +8,8 @@ from typing import Self, TypeAlias
 
 from events.errors import HandlersFailed
 from events.records import DeadLetter
-from events.testing_doors import OWN
-from events.testing_watch import Watch
+from events.testing.doors import OWN
+from events.testing.watch import Watch
 
 Types: TypeAlias = "type[BaseException] | tuple[type[BaseException], ...]"
 

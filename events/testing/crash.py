@@ -8,7 +8,7 @@
 A kill is settled as a failed attempt that is tried again at once: the same delivery, the next attempt, as after a
 worker's death. Each run has a namespace of its own; the test's SQLite database is put back to what it held.
 
-Composition: it drives `events.testing_bus`.
+Composition: it drives `events.testing.bus`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from events.event import Event
 from events.mending import ground, mend
 from events.subscriber import runs_on_a_loop
 from events.subscriptions import Subscription, check_name, check_types, read_options
-from events.testing_bus import TestBus
-from events.testing_doors import Doors
-from events.testing_lending import Lent
-from events.testing_report import CrashReport, Differences, Left, Tried, differences, shown
-from events.testing_servers import Snapshot
-from events.testing_watch import Watch
+from events.testing.bus import TestBus
+from events.testing.doors import Doors
+from events.testing.lending import Lent
+from events.testing.report import CrashReport, Differences, Left, Tried, differences, shown
+from events.testing.servers import Snapshot
+from events.testing.watch import Watch
 
 ATTEMPTS = 3
 THREADS = 2
