@@ -43,7 +43,8 @@ class ValkeyServer:
     """One `valkey-server`; as a context manager it is started and stopped.
 
     Args:
-        aof: append every write, fsync every second; what `kill` and `restart` need to keep data.
+        aof: append every write; what `kill` and `restart` need to keep data. Nothing is synced to the disk: while it
+            is, every second, a slow disk puts off writes, and a kill loses them.
         options: further configuration by name, e.g. `{"maxmemory": "20mb"}`.
 
     Attributes:
@@ -133,7 +134,7 @@ class ValkeyServer:
             "dir": str(self.directory),
             "save": "",
             "appendonly": "yes" if self.aof else "no",
-            "appendfsync": "everysec",
+            "appendfsync": "no",
             "maxmemory-policy": "noeviction",
             "enable-debug-command": "yes",
             **self.options,
