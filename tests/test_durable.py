@@ -38,7 +38,7 @@ def published(bus: EventBus) -> list[str]:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ValkeyServer]:
-    with ValkeyServer(aof=True) as found:
+    with ValkeyServer(aof=True, options={"appendfsync": "everysec"}) as found:
         yield found
 
 
@@ -196,7 +196,7 @@ def test_a_wait_that_is_interrupted_promises_nothing_to_those_who_share_it() -> 
 
 
 def test_a_server_that_was_restarted_between_promises_nothing(tmp_path: Path) -> None:
-    with ValkeyServer(aof=True) as server:
+    with ValkeyServer(aof=True, options={"appendfsync": "everysec"}) as server:
         bus = bus_on(server.url, tmp_path)
         try:
             bus.publish_sync(make(), durable=True)

@@ -14,7 +14,7 @@ from tests.web.site import Site, start
 
 @pytest.fixture(scope="module")
 def served_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with ValkeyServer(aof=True) as server:
+    with ValkeyServer(aof=True, options={"appendfsync": "everysec"}) as server:
         world = make_world(server.url, tmp_path_factory.mktemp("web"))
         try:
             world.start_fleet(1, "tests.web.app:bus")
