@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from console import wording
-from console.asking import agreed
+from console.confirming import agreed
 
 if TYPE_CHECKING:
     from console.checks import Report

@@ -108,7 +108,7 @@ Grace = Annotated[
         show_default="EVENTBUS_GRACE_S, else 25",
     ),
 ]
-LogLevel = Annotated[str, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")]
+LogLevel = Annotated[str, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning, error or critical.")]
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from console import wording
-from console.asking import agreed
+from console.confirming import agreed
 from console.deciding import who
 from console.printing import EventLines, console, event_object, print_json
 
@@ -46,7 +46,7 @@ def carry_out(backend: Backend, order: Order) -> None:
     driver = _driver(backend, order)
     under = driver.look()
     if order.question is None and not under.is_there:
-        print(f"No redelivery to {order.to} is under way.", file=sys.stderr)
+        _tell_of_none(order.to, order.as_json)
         return
     if order.question is not None:
         _warn_of_types(order.question, under)
@@ -75,16 +75,18 @@ def _rehearse(driver: Redelivery, order: Order) -> bool:
     return agreed(f"Deliver {count} to {order.to} again?", order.yes)
 
 
-def abandon(backend: Backend, to: str) -> None:
+def abandon(backend: Backend, to: str, *, as_json: bool) -> None:
     """Give up what is under way."""
     from workers.redelivery import Redelivery
 
     under = Redelivery(backend.namespace, backend.registry, backend.replay, to).abandon()
-    if under.verdict == "given":
+    if under.verdict != "given":
+        _tell_of_none(to, as_json)
+    elif as_json:
+        print_json({"to": to, "made": under.made, "position": under.cursor, "verdict": under.verdict})
+    else:
         made = wording.plural(under.made, "delivery", "deliveries")
         print(f"Given up at position {under.cursor}; {made} made so far, which stay.")
-    else:
-        print(f"No redelivery to {to} is under way.", file=sys.stderr)
 
 
 def _driver(backend: Backend, order: Order) -> Redelivery:
@@ -116,6 +118,13 @@ def _run(driver: Redelivery, question: Question | None, order: Order) -> None:
     else:
         made = wording.plural(under.made, "event")
         print(f"Delivered {made} to {order.to} again, as redelivery {under.number}.")
+
+
+def _tell_of_none(to: str, as_json: bool) -> None:
+    if as_json:
+        print_json({"to": to, "under_way": None})
+    else:
+        print(f"No redelivery to {to} is under way.", file=sys.stderr)
 
 
 def _tell_of(under: Under, order: Order) -> None:

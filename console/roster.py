@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +71,7 @@ def lag_object(lag: Lag) -> dict[str, Any]:
 def print_workers(out: Console, workers: Sequence[Worker]) -> None:
     """Print a table of worker processes."""
     if not workers:
-        out.print("There are no workers. Start one with `eventbus worker --app ...` or `eventbus dev`.", soft_wrap=True)
+        print("There are no workers. Start one with `eventbus worker --app ...` or `eventbus dev`.", file=sys.stderr)
         return
     print_fitting(out, _workers_table(workers), _workers_table(workers, narrow=True))
 
@@ -78,7 +79,7 @@ def print_workers(out: Console, workers: Sequence[Worker]) -> None:
 def print_lags(out: Console, lags: Sequence[Lag]) -> None:
     """Print a table of subscribers."""
     if not lags:
-        out.print("Nobody has subscribed yet.", soft_wrap=True)
+        print("Nobody is subscribed.", file=sys.stderr)
         return
     print_fitting(out, _lags_table(lags))
 

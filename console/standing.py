@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -76,7 +77,7 @@ def remarks(found: Standing, idle_s: float) -> list[str]:
 def print_list(out: Console, found: Sequence[Standing], idle_s: float) -> None:
     """Print a table of subscribers; on a narrow terminal without their limits."""
     if not found:
-        print("Nobody is subscribed.")
+        print("Nobody is subscribed.", file=sys.stderr)
         return
     print_fitting(out, _table(found, idle_s, with_limits=True), _table(found, idle_s, with_limits=False))
 

@@ -265,6 +265,8 @@ class EventBus(Publishing, Again, Typed):
         """Send what was submitted and close every connection; for code without an event loop."""
         self._here.close()
         self._sender.close()
+        if self._tracing is not None:
+            self._tracing.close()
         self.backend.close()
 
     # inside

@@ -19,6 +19,10 @@ from events.event import Event, in_utc
 from events.types import is_well_formed, named
 
 
+class IfRoom(str):
+    """A value of an event's metadata that is left out where the event would be too large with it."""
+
+
 def encode(event: Event) -> bytes:
     """Return the event as UTF-8 JSON, without fields that are null or empty."""
     body: dict[str, Any] = {
@@ -36,12 +40,14 @@ def encode(event: Event) -> bytes:
 
 
 def encoded(event: Event, max_event_bytes: int) -> bytes:
-    """Return the event as `encode` does, if it is not too large.
+    """Return the event as `encode` does, if it is not too large; where it is, without what is `IfRoom`.
 
     Raises:
-        EventTooLarge: naming the event's size and the limit, in bytes.
+        EventTooLarge: naming the event's size, without what is `IfRoom`, and the limit, in bytes.
     """
     body = encode(event)
+    if len(body) > max_event_bytes:
+        body = encode(_without_if_room(event))
     if len(body) > max_event_bytes:
         raise EventTooLarge(
             [
@@ -142,6 +148,11 @@ def digest(event: Event) -> str:
     ]
     bits = hashlib.blake2b(_CANONICAL.encode(said).encode(), digest_size=16).digest()
     return b2a_base64(bits, newline=False)[:22].decode()
+
+
+def _without_if_room(event: Event) -> Event:
+    kept = {name: value for name, value in event.metadata.items() if not isinstance(value, IfRoom)}
+    return event.model_copy(update={"metadata": kept})
 
 
 def _slowly(body: bytes | str) -> Any:

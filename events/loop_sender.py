@@ -199,7 +199,8 @@ class LoopSender:
         """Whether there is a link; begins to make one where there is none and the pause is over."""
         if self._link is not None and self._link.is_open:
             return True
-        if self._opening is None and not self._is_closed and self._loop.time() >= self._not_before:
+        opens = self._opening is not None and not self._opening.done()  # an eager task may be done when it is made
+        if not (opens or self._is_closed) and self._loop.time() >= self._not_before:
             self._not_before = self._loop.time() + self._pause_s
             self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)  # until a link has answered
             self._opening = self._loop.create_task(self._connect())
@@ -216,8 +217,6 @@ class LoopSender:
             pass  # the thread says what is wrong
         except Exception:
             log.warning("An event loop could not connect to publish by itself; a thread does it.", exc_info=True)
-        finally:
-            self._opening = None
 
     async def _end_with_the_loop(self) -> AsyncIterator[None]:
         """Close the link when the loop ends: `asyncio.run` closes every asynchronous generator then."""

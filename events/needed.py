@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from events.dead_letters import DeadLetters
+from events.digits import whole
 from events.inspection import Inspection
 from events.mending import ground, unsettled
 from events.namespace import Namespace
-from events.records import END, LetterFilter, Outcome
+from events.records import END, Outcome
 from events.redelivery import under_way
 from events.stream import HistoryStream
 
@@ -38,13 +39,19 @@ def needed_from(namespace: Namespace, stored: int) -> int:
 def open_letters(namespace: Namespace) -> Iterator[dict[int, int]]:
     """Iterate over the dead letters that nobody has decided about, a page at a time: their events' positions by theirs.
 
-    One whose event nobody can tell is left out.
+    One whose event nobody can tell is left out. Their bodies stay in Redis.
 
     Raises:
         RedisUnavailable, ScriptFailed.
     """
-    for page in DeadLetters(namespace).pages(LetterFilter(), _PAGE):
-        yield {letter.position: letter.event_position for letter in page if letter.event_position > 0}
+    for name in DeadLetters(namespace).subscribers():
+        at, is_whole = b"", False
+        while not is_whole:
+            at, pairs = namespace.scripts.call("names", ["", name, "letters", "", at, _PAGE])
+            is_whole = not at
+            positions = [[whole(part) for part in pair.split(b":")] for pair in pairs]
+            if found := {letter: event for letter, event in positions if letter and event}:
+                yield found
 
 
 def _delivered_later(namespace: Namespace) -> Iterator[int]:

@@ -6,10 +6,9 @@ Composition: the half of `events.bus.EventBus` that hands events to its senders.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import Future
 from datetime import datetime, timedelta
-from typing import Any
 
 from events.asking import Asking
 from events.due import read_due
@@ -133,20 +132,14 @@ class Publishing(Asking):
 
     def _submit(self, events: list[Event], delay: Delay, at: datetime | None) -> Future[list[Answer]]:
         origin, due = noted(events), read_due(delay, at)
-        events, end_span = self._traced(events)
         self._here.give_way()
-        answers = self._sender.submit(events, origin, due)
-        if end_span is not None:
-            answers.add_done_callback(end_span)
-        return answers
+        if self._tracing is None or not events:
+            return self._sender.submit(events, origin, due)
+        return self._tracing.publishing(events, lambda carrying: self._sender.submit(carrying, origin, due))
 
     def _submit_here(self, events: list[Event], delay: Delay, at: datetime | None) -> asyncio.Future[list[Answer]]:
         origin, due = noted(events), read_due(delay, at)
-        events, end_span = self._traced(events)
-        answers = self._here.sender().submit(events, origin, due)
-        if end_span is not None:
-            answers.add_done_callback(end_span)
-        return answers
-
-    def _traced(self, events: list[Event]) -> tuple[list[Event], Callable[[Any], None] | None]:
-        return (events, None) if self._tracing is None or not events else self._tracing.publishing(events)
+        sender = self._here.sender()
+        if self._tracing is None or not events:
+            return sender.submit(events, origin, due)
+        return self._tracing.publishing(events, lambda carrying: sender.submit(carrying, origin, due))

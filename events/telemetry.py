@@ -1,4 +1,4 @@
-"""OpenTelemetry spans for publishing, processing and settling; off unless `EVENTBUS_TRACING` asks for it.
+"""OpenTelemetry spans; off unless `EVENTBUS_TRACING` asks for it. Those of publishing are made here.
 
     publish SCENE_WRITTEN          a call of publish; its context travels in the event, `metadata.traceparent` (W3C)
       └ process SCENE_WRITTEN      one attempt of one subscriber, in whatever process; what its handler does is below
@@ -6,32 +6,42 @@
           ├ settle SCENE_WRITTEN   from the handler's end to Redis's answer; events that it returned go with it
           └ process ...            the attempts at these
 
-So one trace tells a whole story. Without a provider of the application's own, one is made that exports by OTLP, as the
-`OTEL_` variables say. Source: OpenTelemetry's semantic conventions for messaging; W3C Trace Context.
+    handle SCENE_WRITTEN           one call of a handler of batches, in a trace of its own; what it does is below
+      ~ process SCENE_WRITTEN      linked, both ways: the attempt at each of its events, each in that event's trace
+
+So one trace tells a whole story, through batches too. A span that was begun ends once: with its work, or else in
+`Tracing.close`. What goes wrong with a span is logged, and keeps nothing from being published, handled or settled.
+Without a provider of the application's own, one is made that exports by OTLP, as the `OTEL_` variables say. Workers'
+spans are made in `workers.spans`. Source: OpenTelemetry's semantic conventions for messaging; W3C Trace Context.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from events.context import Handling
+from events.encoding import IfRoom
 from events.errors import EventBusError, InvalidSettings
 from events.event import Event
-from events.frame import Lease
 from events.settings import Settings
 
 if TYPE_CHECKING:
-    from asyncio import Future as LoopFuture
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Link, Span, SpanKind, Tracer
 
-    from opentelemetry.trace import Span, SpanKind, Tracer
-
-OPENTELEMETRY = "opentelemetry"
 PARENT, STATE = "traceparent", "tracestate"
-FLUSH_MS = 3000
+FLUSH_S = 3.0
 SYSTEM = "eventbus"
+
+Answered = TypeVar("Answered", Future[Any], asyncio.Future[Any])
+
+log = logging.getLogger("eventbus.tracing")
 
 
 def tracing_of(settings: Settings) -> Tracing | None:
@@ -55,7 +65,9 @@ def tracing_of(settings: Settings) -> Tracing | None:
 
 
 class Tracing:
-    """Makes the spans of one process. Threads may share it."""
+    """Makes the spans of one bus or one engine. Threads may share it."""
+
+    _flushing: ClassVar[threading.Thread | None] = None  # exports what is kept, for whoever closes
 
     def __init__(self, tracer: Tracer, namespace: str) -> None:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -63,130 +75,145 @@ class Tracing:
         self._tracer = tracer
         self._namespace = namespace
         self._propagator = TraceContextTextMapPropagator()
-        self._settling: dict[int, Span] = {}
+        self._open: dict[int, tuple[Span, Mapping[str, str]]] = {}  # by the id of the span; what to say in `close`
 
-    def publishing(self, events: Sequence[Event]) -> tuple[list[Event], Callable[[Any], None]]:
-        """Begin the span of a publish.
+    def publishing(self, events: Sequence[Event], submit: Callable[[list[Event]], Answered]) -> Answered:
+        """Submit events in a span, which ends with their answers.
 
-        Returns:
-            The events with its context, unless they have one; and what ends it, to be called with the done future of
-            their answers.
+        Args:
+            submit: called once, with the events that carry the span's context.
         """
-        from opentelemetry.trace import SpanKind
+        span, carrying = None, list(events)
+        with harmless("begin"):
+            span = self._publish_span(events)
+            carrying = self.carried(events, span)
+        if span is None:
+            return submit(carrying)
+        try:
+            answered = submit(carrying)
+        except BaseException as error:
+            self._refused(span, error)
+            raise
+        answered.add_done_callback(partial(self._published, span))
+        return answered
 
-        kinds = {event.type.value for event in events}
-        kind = kinds.pop() if len(kinds) == 1 else None
-        span = self._span("publish", "send", kind, SpanKind.PRODUCER, events[0] if len(events) == 1 else None)
-        if len(events) > 1:
-            span.set_attribute("messaging.batch.message_count", len(events))
-        return self._with_context(events, span), lambda answered: _published(span, answered)
-
-    def processing(self, handling: Handling, lease: Lease) -> Processing:
-        """Begin the span of an attempt, below the one in whose context its event was made."""
-        from opentelemetry.trace import SpanKind
-
-        event = handling.event
-        carrier = {name: str(event.metadata[name]) for name in (PARENT, STATE) if name in event.metadata}
-        parent = self._propagator.extract(carrier)
-        span = self._span("process", "process", event.type.value, SpanKind.CONSUMER, event, parent)
-        span.set_attribute("messaging.consumer.group.name", handling.subscriber)
-        span.set_attribute("eventbus.attempt", handling.attempt)
-        span.set_attribute("eventbus.delivery", handling.delivery)
-        return Processing(self, span, event, lease)
-
-    def settled(self, lease: Lease, verdict: str) -> None:
-        """End the span of a settlement that Redis has answered."""
-        span = self._settling.pop(id(lease), None)
-        if span is not None:
-            span.set_attribute("eventbus.verdict", verdict)
-            span.end()
-
-    def flush(self) -> None:
-        """Export what is kept, for a process that ends."""
-        from opentelemetry import trace
-
-        with suppress(AttributeError):  # a provider without a queue has nothing to flush
-            trace.get_tracer_provider().force_flush(FLUSH_MS)
-
-    def settling(self, lease: Lease, event: Event, parent: Any) -> None:
-        """Begin the span of a settlement."""
-        from opentelemetry.trace import SpanKind
-
-        self._settling[id(lease)] = self._span("settle", "settle", event.type.value, SpanKind.CLIENT, event, parent)
-
-    def _span(
-        self, name: str, operation: str, kind: str | None, span_kind: SpanKind, event: Event | None, parent: Any = None
-    ) -> Span:
-        attributes = {
-            "messaging.system": SYSTEM,
-            "messaging.operation.name": name,
-            "messaging.operation.type": operation,
-            "eventbus.namespace": self._namespace,
-        }
-        if kind is not None:
-            attributes["messaging.destination.name"] = kind
-        if event is not None:
-            attributes |= _about(event)
-        return self._tracer.start_span(f"{name} {kind}" if kind else name, parent, span_kind, attributes)
-
-    def _with_context(self, events: Sequence[Event], span: Span) -> list[Event]:
+    def carried(self, events: Sequence[Event], span: Span) -> list[Event]:
+        """Return events with a span's context; one that brought a context keeps it, one that has no room gets none."""
         from opentelemetry.trace import set_span_in_context
 
         carrier: dict[str, str] = {}
         self._propagator.inject(carrier, set_span_in_context(span))
         if not carrier:
             return list(events)
+        given = {name: IfRoom(value) for name, value in carrier.items()}
         return [
-            event if PARENT in event.metadata else event.model_copy(update={"metadata": {**event.metadata, **carrier}})
+            event if PARENT in event.metadata else event.model_copy(update={"metadata": {**event.metadata, **given}})
             for event in events
         ]
 
+    def origin(self, event: Event) -> Context:
+        """Return the context in which an event was made; an empty one where it carries none."""
+        carrier = {name: str(event.metadata[name]) for name in (PARENT, STATE) if name in event.metadata}
+        return self._propagator.extract(carrier)
 
-class Processing:
-    """The span of one attempt."""
+    def begin(
+        self,
+        operation: str,
+        of: Sequence[Event],
+        kind: SpanKind,
+        told: Mapping[str, Any],
+        *,
+        unended: Mapping[str, str],
+        parent: Context | None = None,
+        links: Sequence[Link] = (),
+    ) -> Span:
+        """Begin a span, named after the operation and the type of its events, if they have one type.
 
-    def __init__(self, tracing: Tracing, span: Span, event: Event, lease: Lease) -> None:
-        from opentelemetry.trace import set_span_in_context
+        Args:
+            of: the events, one at least. told: attributes besides those that say what it is about.
+            unended: the attributes that it gets where nobody ends it. parent: the current context unless given.
+        """
+        types = {event.type.value for event in of}
+        attributes: dict[str, Any] = {
+            "messaging.system": SYSTEM,
+            "messaging.operation.name": operation,
+            "eventbus.namespace": self._namespace,
+            **(_about(of[0]) if len(of) == 1 else {"messaging.batch.message_count": len(of)}),
+            **told,
+        }
+        name = operation
+        if len(types) == 1:
+            (attributes["messaging.destination.name"],) = types
+            name = f"{operation} {attributes['messaging.destination.name']}"
+        span = self._tracer.start_span(name, parent, kind, attributes, links)
+        self._open[id(span)] = span, unended
+        return span
 
-        self._tracing = tracing
-        self._span = span
-        self._event = event
-        self._lease = lease
-        self._context = set_span_in_context(span)
+    def end(
+        self, span: Span, told: Mapping[str, Any], *, problem: str | None = None, error: BaseException | None = None
+    ) -> bool:
+        """End a span, unless it has ended; return whether this call did.
 
-    def enter(self) -> Any:
-        """Make it the current span of the running context; a context of its own needs no `leave`."""
-        from opentelemetry import context
-
-        return context.attach(self._context)
-
-    @contextmanager
-    def inside(self) -> Iterator[None]:
-        """Enter it, and leave it."""
-        from opentelemetry import context
-
-        token = self.enter()
-        try:
-            yield
-        finally:
-            context.detach(token)
-
-    def carried(self, events: Sequence[Event]) -> list[Event]:
-        """Return events that the attempt returned with its context, unless they have one."""
-        return self._tracing._with_context(events, self._span)
-
-    def ended(self, state: str, reason: str, error: BaseException | None) -> None:
-        """End it, and begin the span of its settlement."""
+        Args:
+            told: attributes that say how. problem: why it failed, if it did. error: an exception to record.
+        """
         from opentelemetry.trace import Status, StatusCode
 
-        self._span.set_attribute("eventbus.outcome", state)
-        if error is not None:
-            self._span.record_exception(error)
-            self._span.set_attribute("error.type", type(error).__qualname__)
-        if state in ("retried", "dead", "lost"):
-            self._span.set_status(Status(StatusCode.ERROR, reason))
-        self._span.end()
-        self._tracing.settling(self._lease, self._event, self._context)
+        if self._open.pop(id(span), None) is None:
+            return False
+        with harmless("describe"):
+            span.set_attributes(told)
+            if problem is not None:
+                span.set_status(Status(StatusCode.ERROR, problem))
+            if error is not None:
+                span.record_exception(error)
+        with harmless("end"):
+            span.end()
+        return True
+
+    def close(self) -> None:
+        """End what nobody has ended, and export what is kept; an exporter is waited for `FLUSH_S` seconds at most."""
+        for span, unended in list(self._open.values()):
+            self.end(span, unended, problem="The process let go of it before its end.")
+        if Tracing._flushing is None or not Tracing._flushing.is_alive():  # else an exporter hangs, waited for before
+            Tracing._flushing = threading.Thread(target=_flush, name="eventbus-tracing", daemon=True)
+            Tracing._flushing.start()
+            Tracing._flushing.join(FLUSH_S)
+
+    def _publish_span(self, events: Sequence[Event]) -> Span:
+        from opentelemetry.trace import SpanKind
+
+        told = {"messaging.operation.type": "send"}
+        return self.begin("publish", events, SpanKind.PRODUCER, told, unended={"error.type": "unanswered"})
+
+    def _published(self, span: Span, answered: Future[Any] | asyncio.Future[Any]) -> None:
+        """End the span of a publish with what came of it."""
+        if answered.cancelled():
+            self.end(span, {"error.type": "CancelledError"})
+            return
+        error = answered.exception()
+        answers = () if error else answered.result()
+        refused = next((answer for answer in answers if isinstance(answer, EventBusError)), error)
+        if refused is None:
+            self.end(span, {})
+        else:
+            self._refused(span, refused)
+
+    def _refused(self, span: Span, error: BaseException) -> None:
+        self.end(span, {"error.type": type(error).__qualname__}, problem=str(error))
+
+
+@contextmanager
+def harmless(verb: str) -> Iterator[None]:
+    """Log what goes wrong with a span, and go on: it must not keep the work that it is about from being done.
+
+    Args:
+        verb: what was to be done with the span.
+    """
+    try:
+        yield
+    except Exception:
+        log.exception("Tracing could not %s a span; what the span is about goes on.", verb)
 
 
 def _about(event: Event) -> dict[str, Any]:
@@ -200,22 +227,6 @@ def _about(event: Event) -> dict[str, Any]:
     return found
 
 
-def _published(span: Span, answered: Future[Any] | LoopFuture[Any]) -> None:
-    """End the span of a publish with what came of it."""
-    from opentelemetry.trace import Status, StatusCode
-
-    if answered.cancelled():
-        span.set_attribute("error.type", "CancelledError")
-    else:
-        error = answered.exception()
-        answers = () if error else answered.result()
-        refused = next((answer for answer in answers if isinstance(answer, EventBusError)), error)
-        if refused is not None:
-            span.set_status(Status(StatusCode.ERROR, str(refused)))
-            span.set_attribute("error.type", type(refused).__qualname__)
-    span.end()
-
-
 def _exporting() -> Any:
     """Return a provider that exports by OTLP, as the `OTEL_` variables say."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -226,3 +237,13 @@ def _exporting() -> Any:
     provider = TracerProvider(resource=Resource.create())
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return provider
+
+
+def _flush() -> None:
+    """Export what the provider keeps. Its own time limit is not kept (opentelemetry-python #4568)."""
+    from opentelemetry import trace
+
+    flush = getattr(trace.get_tracer_provider(), "force_flush", None)  # a provider without a queue has none
+    with harmless("export"):
+        if flush is not None:
+            flush(int(FLUSH_S * 1000))

@@ -107,7 +107,7 @@ class Seam:
     def letters_needed_from(self) -> int:
         """Return the first position of an event whose dead letter is open in Redis and not in SQL; `END` when none is.
 
-        It reads every letter that is open in Redis, a page at a time.
+        It asks Redis for every letter that is open, a page at a time; their bodies stay there.
 
         Raises:
             RedisUnavailable, ScriptFailed, StoreUnavailable.

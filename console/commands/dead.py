@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from console.confirming import DryRun
 from console.exits import Mistake, reporting
 from console.options import JsonLines, Project, Types, event_filter, moment, no_more
 from console.printing import Lines, console, print_json
@@ -53,7 +54,6 @@ Limit = Annotated[
     int | None, typer.Option("--limit", "-n", callback=no_more, min=1, metavar="N", help="At most so many letters.")
 ]
 Everything = Annotated[bool, typer.Option("--all", help="Act on all of them, without a name or a filter.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept with the decision.")]
 
 

@@ -12,7 +12,7 @@ from console.options import JsonLines, Project, no_more
 
 def command(
     event: Annotated[
-        str | None, typer.Argument(metavar="[EVENT]", help="An event's id, or its position: all about its deliveries.")
+        str | None, typer.Argument(metavar="EVENT", help="An event's id, or its position: all about its deliveries.")
     ] = None,
     subscriber: Annotated[
         str | None, typer.Option("--subscriber", "-s", metavar="NAME", help="Only of this subscriber.")

@@ -32,7 +32,9 @@ def command(
     processes: Annotated[int, typer.Option("--processes", min=1, metavar="N", help="Worker processes.")] = 1,
     threads: Threads = None,
     subscribers: Subscribers = None,
-    grace: Annotated[float, typer.Option("--grace", min=0, metavar="S", help="Seconds for running handlers.")] = 5.0,
+    grace: Annotated[
+        float, typer.Option("--grace", min=0, metavar="S", help="Seconds for running handlers at the end.")
+    ] = 5.0,
     level: LogLevel = "info",
 ) -> None:
     """Run servers, workers and archiver on this machine.

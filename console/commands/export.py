@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -57,10 +57,6 @@ def command(
       eventbus export history.jsonl.gz --resume
       eventbus export film.jsonl --project P-1 --since 30d
     """
-    from console.opening import reading
-    from events.errors import Unavailable
-    from store.line_files import LineWriter
-
     if not file.name.endswith((".jsonl", ".jsonl.gz")):
         raise Mistake(
             f"{str(file)!r} must end in .jsonl, or .jsonl.gz for gzip; `eventbus replay --json` writes to stdout."
@@ -68,28 +64,44 @@ def command(
     wanted = event_filter(project, types, actor, correlation, since, until)
     if resume and after is not None:
         raise Mistake("--resume goes on after the file's last event, so --after cannot be given with it.")
+    done = _export(file, wanted, after or 0, resume)
+    if as_json:
+        print_json({"file": str(file), **done._asdict()})
+        return
+    print(f"Wrote {plural(done.events, 'event')} to {file}; it reaches to position {done.last_position}.")
+    if done.left_out:
+        print(f"Left out {plural(done.left_out, 'event')} that no database can keep.", file=sys.stderr)
+
+
+class _Exported(NamedTuple):
+    """How many events were written, how many no database can keep, and how far in history that reaches."""
+
+    events: int
+    left_out: int
+    last_position: int
+
+
+def _export(file: Path, wanted: EventFilter, after: int, resume: bool) -> _Exported:
+    from console.opening import reading
+    from events.errors import Unavailable
+    from store.line_files import LineWriter
+
     with reading(undone="nothing was exported") as backend, going_on("--resume goes on with it."):
         horizon = backend.blackboard.direct.horizon()  # asks both servers: without them no file is made
         try:
             with LineWriter(file, resume=resume) as writer:
-                start = _last_position(file, writer.last) if writer.last is not None else after or 0
-                written, left_out = _export(backend, writer, wanted, start, horizon)
+                start = after if writer.last is None else _last_position(file, writer.last)
+                return _write(backend, writer, wanted, start, horizon)
         except FileExistsError:
             raise Mistake(f"{file} is there already: give --resume to go on with it, or another name.") from None
         except Unavailable:  # an OSError too
             raise
         except OSError as error:
             raise Mistake(f"{file} cannot be written: {error.strerror or error}.") from None
-    if as_json:
-        print_json({"file": str(file), "events": written, "left_out": left_out, "last_position": horizon})
-        return
-    print(f"Wrote {plural(written, 'event')} to {file}; it reaches to position {horizon}.")
-    if left_out:
-        print(f"Left out {plural(left_out, 'event')} that no database can keep.", file=sys.stderr)
 
 
-def _export(backend: Backend, writer: LineWriter, wanted: EventFilter, after: int, horizon: int) -> tuple[int, int]:
-    """Write what follows a position up to another; return how many were written and left out."""
+def _write(backend: Backend, writer: LineWriter, wanted: EventFilter, after: int, horizon: int) -> _Exported:
+    """Write what follows a position up to another."""
     from store.exporting import lines
 
     board, written, left_out = backend.blackboard, 0, 0
@@ -100,7 +112,7 @@ def _export(backend: Backend, writer: LineWriter, wanted: EventFilter, after: in
             step(len(page))
             written += len(page)
             left_out += unkept
-    return written, left_out
+    return _Exported(written, left_out, horizon)
 
 
 def _last_position(file: Path, line: bytes) -> int:

@@ -18,7 +18,8 @@ from console.progress import phases
 from console.wording import plural
 
 if TYPE_CHECKING:
-    from store.importing import Refused
+    from events.backend import Backend
+    from store.importing import Imported, Refused, SourceRow
 
 
 def command(
@@ -55,24 +56,22 @@ def command(
     """
     from console.opening import opened
     from events.settings import Settings
-    from store.sources import count_lines, count_rows, from_file, from_table
 
     if (file is None) == (table is None):
         raise Mistake("Say what to import: `eventbus import FILE`, or `eventbus import --table NAME`.")
     if database is not None and table is None:
         raise Mistake("--database says where --table is; a file needs none.")
-    total = None
+    aside = rejected or Path(f"{file or str(table).replace('/', '_')}.rejected.jsonl")
     with opened(Settings.from_env()) as backend, going_on("the same command goes on with it."):
-        if file is not None:
-            _require_file(file)
-            total = count_lines(file) if sys.stderr.isatty() else None
-            source, aside = from_file(file), rejected or Path(f"{file}.rejected.jsonl")
-        else:
-            where = (backend.database_url(), str(table)) if database is None else (database, str(table), "--database")
-            total, name = count_rows(*where), str(table)
-            source, aside = from_table(*where), rejected or Path(f"{name.replace('/', '_')}.rejected.jsonl")
+        rows, total = _from_table(backend, str(table), database) if file is None else _from_file(file)
         with _set_aside(aside) as refuse, phases(("rows read", "rows stored, or there already"), total) as steps:
-            done = backend.blackboard.importer.run(source, refuse, *steps)
+            done = backend.blackboard.importer.run(rows, refuse, *steps)
+    _tell(done, aside, as_json)
+    if done.refused:
+        raise typer.Exit(FAILED)
+
+
+def _tell(done: Imported, aside: Path, as_json: bool) -> None:
     if as_json:
         told = {"stored": done.stored, "known": done.known, "rejected": done.refused}
         print_json(told | {"rejected_file": str(aside) if done.refused else None})
@@ -81,7 +80,23 @@ def command(
         print(f"Stored {plural(done.stored, 'event')}{known}.")
     if done.refused:
         print(f"{plural(done.refused, 'row')} could not be imported: see {aside}.", file=sys.stderr)
-        raise typer.Exit(FAILED)
+
+
+def _from_file(file: Path) -> tuple[Iterator[SourceRow], int | None]:
+    """Return a file's rows, and their number where a bar shows it."""
+    from store.sources import count_lines, from_file
+
+    _require_file(file)
+    return from_file(file), count_lines(file) if sys.stderr.isatty() else None
+
+
+def _from_table(backend: Backend, table: str, database: str | None) -> tuple[Iterator[SourceRow], int | None]:
+    """Return a table's rows, and their number."""
+    from store.sources import count_rows, from_table
+
+    where = (backend.database_url(), table) if database is None else (database, table, "--database")
+    total = count_rows(*where)
+    return from_table(*where), total
 
 
 def _require_file(file: Path) -> None:

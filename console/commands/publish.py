@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +15,11 @@ from console import wording
 from console.exits import Mistake
 from console.options import JsonLines, moment, span
 from console.printing import print_json
+
+if TYPE_CHECKING:
+    from events.due import Scheduled
+    from events.event import Event
+    from events.publisher import Receipt
 
 
 def command(
@@ -28,7 +34,9 @@ def command(
         str | None, typer.Option("--cause", metavar="EVENT_ID", help="The event that directly caused this one.")
     ] = None,
     cost: Annotated[float | None, typer.Option("--cost", metavar="N", help="What it cost, in US dollars.")] = None,
-    latency_ms: Annotated[float | None, typer.Option("--latency-ms", metavar="N", help="How long it took.")] = None,
+    latency_ms: Annotated[
+        float | None, typer.Option("--latency-ms", metavar="MS", help="How long it took, in milliseconds.")
+    ] = None,
     event_id: Annotated[
         str | None,
         typer.Option("--id", metavar="EVENT_ID", help="An id of your own: repeating the command is harmless."),
@@ -77,29 +85,42 @@ def command(
 
         publish_file(file, as_json, durable)
         return
+    event = _event(single)
+    _tell(_published(event, span("--delay", delay), moment("--at", at, spans=False), durable), as_json)
+
+
+def _event(given: Mapping[str, Any]) -> Event:
+    """Make the event of which the options tell.
+
+    Raises:
+        Mistake: one is missing, or cannot be read.
+        InvalidEvent: naming what is wrong.
+    """
+    from events.event import Event
+
     for name in ("TYPE", "--project", "--actor"):
-        if not single[name]:
-            fault = "missing" if single[name] is None else "empty"
+        if not given[name]:
+            fault = "missing" if given[name] is None else "empty"
             raise Mistake(
                 f"{name} is {fault}: write `eventbus publish TYPE --project ID --actor NAME`, or `--file FILE`."
             )
-    metadata = {name: value for name, value in (("cost", cost), ("latency_ms", latency_ms)) if value is not None}
-    fields: dict[str, Any] = {"type": kind, "project_id": project, "actor": actor, "causation_id": cause}
-    fields |= {"payload": _payload(payload), "metadata": metadata}
-    if event_id is not None:
-        fields["event_id"] = event_id
-    _publish(fields, span("--delay", delay), moment("--at", at, spans=False), durable, as_json)
+    measured = {"cost": given["--cost"], "latency_ms": given["--latency-ms"]}
+    own_id = {} if given["--id"] is None else {"event_id": given["--id"]}
+    return Event(
+        type=given["TYPE"],
+        project_id=given["--project"],
+        actor=given["--actor"],
+        causation_id=given["--cause"],
+        payload=_payload(given["--payload"]),
+        metadata={name: value for name, value in measured.items() if value is not None},
+        **own_id,
+    )
 
 
-def _publish(
-    fields: dict[str, Any], delay: timedelta | None, at: datetime | None, durable: bool, as_json: bool
-) -> None:
+def _published(event: Event, delay: timedelta | None, at: datetime | None, durable: bool) -> Receipt | Scheduled:
     from events.bus import EventBus
-    from events.due import Scheduled
     from events.errors import EventBusError
-    from events.event import Event
 
-    event = Event(**fields)
     bus = EventBus()
     try:
         answer = bus.publish_many_sync([event], delay=delay, at=at, durable=durable)[0]
@@ -107,6 +128,12 @@ def _publish(
         bus.close()
     if isinstance(answer, EventBusError):
         raise answer
+    return answer
+
+
+def _tell(answer: Receipt | Scheduled, as_json: bool) -> None:
+    from events.due import Scheduled
+
     if isinstance(answer, Scheduled):
         if as_json:
             print_json({"event_id": answer.event_id, "due": answer.due, "is_new": answer.is_new})

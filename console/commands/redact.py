@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def command(
-    event_ids: Annotated[list[str] | None, typer.Argument(metavar="EVENT_ID...", help="The events.")] = None,
+    event_ids: Annotated[list[str] | None, typer.Argument(metavar="EVENT_ID", help="The events.")] = None,
     project: Annotated[
         str | None,
         typer.Option("--project", "-p", callback=named, metavar="ID", help="Every event of this project instead."),
@@ -51,34 +52,45 @@ def command(
       eventbus redact --project P-1 --yes
       eventbus redact --project P-1 --path payload.author.name --path metadata.prompt
     """
-    from console.opening import reading
-
     if event_ids and project is not None:
         raise Mistake("Name events, or a --project: one or the other.")
     if not event_ids and project is None:
         raise Mistake("Say what to redact: `eventbus redact EVENT_ID...`, or `eventbus redact --project ID`.")
-    with reading() as backend, going_on("the same command does the rest."):
-        redact = backend.blackboard.redaction.redact
-        found = redact(event_ids or (), project, paths or (), dry_run=True)
-        if not (found.events or found.unchanged or found.unarchived):
-            raise Mistake(f"There are no events of project {project!r}; nothing was redacted.")
-        if not dry_run:
-            which = f" of {project}" if project is not None else ""
-            if found.events:
-                confirm(f"Redact {plural(found.events, 'event')}{which} for good?", yes)
-            with progress("events looked at", found.events + found.unchanged) as step:
-                found = redact(event_ids or (), project, paths or (), on_batch=step)
-    if as_json:
-        print_json(
-            {
-                "dry_run": dry_run, "events": found.events, "unchanged": found.unchanged, "rows": found.rows,
-                "waiting": found.waiting, "open_dead_letters": found.open_letters, "unarchived": found.unarchived,
-            }
-        )  # fmt: skip
-    else:
-        _tell(found, dry_run)
+    found = _redact(event_ids or (), project, paths or (), dry_run=dry_run, yes=yes)
+    (_tell_json if as_json else _tell)(found, dry_run)
     if found.unarchived:
         raise typer.Exit(FAILED)
+
+
+def _redact(
+    event_ids: Sequence[str], project: str | None, paths: Sequence[str], *, dry_run: bool, yes: bool
+) -> Redacted:
+    """Redact what is named, when somebody has agreed; in a dry run only say what that would be."""
+    from console.opening import reading
+
+    with reading() as backend, going_on("the same command does the rest."):
+        redact = backend.blackboard.redaction.redact
+        found = redact(event_ids, project, paths, dry_run=True)
+        if not (found.events or found.unchanged or found.unarchived):
+            raise Mistake(f"There are no events of project {project!r}; nothing was redacted.")
+        if dry_run:
+            return found
+        which = f" of {project}" if project is not None else ""
+        if found.events:
+            confirm(f"Redact {plural(found.events, 'event')}{which} for good?", yes)
+        with progress("events looked at", found.events + found.unchanged) as step:
+            return redact(event_ids, project, paths, on_batch=step)
+
+
+def _tell_json(found: Redacted, dry_run: bool) -> None:
+    told: dict[str, Any] = {
+        "dry_run": dry_run,
+        "events": found.events,
+        "unchanged": found.unchanged,
+        "rows": found.rows,
+    }
+    told |= {"waiting": found.waiting, "open_dead_letters": found.open_letters, "unarchived": found.unarchived}
+    print_json(told)
 
 
 def _tell(found: Redacted, dry_run: bool) -> None:

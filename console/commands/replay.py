@@ -122,7 +122,7 @@ def _deliver(asked: Delivering, wanted: EventFilter, after: int, limit: int | No
         raise Mistake("--resume and --abandon stand alone: what was interrupted knows what it was asked.")
     with reading(undone=f"nothing was delivered to {asked.to} again") as backend:
         if asked.abandon:
-            abandon(backend, asked.to)
+            abandon(backend, asked.to, as_json=as_json)
             return
         question = None if asked.resume else Question(wanted, after)
         order = Order(asked.to, question, asked.rate, asked.reason, asked.dry_run, asked.yes, as_json)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from console import wording
+from console.confirming import DryRun
 from console.exits import FAILED, Mistake, complain, reporting
 from console.options import Json, JsonLines, Project, Types, event_filter, no_more
 from console.printing import print_json
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
 BATCH = 500
 MAX_NAMED = 10
 
-group = typer.Typer(no_args_is_help=True, help="List and cancel events that are to be published later.")
+group = typer.Typer(
+    no_args_is_help=True,
+    help="List and cancel events that are to be published later.\n\n"
+    "\b\nExamples:\n  eventbus scheduled list\n  eventbus scheduled cancel --help\n",
+)
 
 
 @group.command("list")
@@ -68,13 +73,13 @@ def cancel(
     project: Project = None,
     types: Types = None,
     everything: Annotated[bool, typer.Option("--all", help="Cancel everything that is scheduled.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be cancelled.")] = False,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Cancel scheduled events: those named, or all of a project or a type.
+    """Cancel scheduled events.
 
-    What is cancelled is gone; what is in history already cannot be cancelled. The exit code is 1 when
-    an event that is named was not scheduled.
+    Those named, or all of a project or a type. What is cancelled is gone; what is in history already cannot be
+    cancelled. The exit code is 1 when an event that is named was not scheduled.
 
     \b
     Examples:

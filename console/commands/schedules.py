@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,7 +53,7 @@ def command(
     if as_json:
         print_json([_object(planned, following) for planned, following in shown])
     elif not shown:
-        print("No worker has run a schedule; `bus.every` makes one.")
+        print("No worker has run a schedule; `bus.every` makes one.", file=sys.stderr)
     else:
         _print(shown)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -54,9 +55,9 @@ def command(
     since: Since = None,
     until: Until = None,
     limit: Limit = None,
-    as_json: Json = False,
     recount: Recount = False,
     forget_pruned: ForgetPruned = False,
+    as_json: Json = False,
 ) -> None:
     """Show counts, costs and latencies, and states of deliveries.
 
@@ -214,6 +215,7 @@ def _recount(backend: Backend, forget_pruned: bool, as_json: bool) -> None:
             f"The statistics still count {plural(pruned, 'event')} that prune removed, which nobody can add up again: "
             "ask with --forget-pruned too, if the statistics may lose them."
         )
+    print("Adding up all that is stored: of millions of events that takes minutes.", file=sys.stderr, flush=True)
     wrong = len(differences(engine, namespace))
     if wrong:
         recount(engine, namespace)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from console.confirming import DryRun
 from console.exits import Mistake, code_of, complain, reporting
 from console.options import Json, JsonLines, span
 from console.printing import console, print_json
@@ -14,14 +15,17 @@ from console.printing import console, print_json
 if TYPE_CHECKING:
     from events.backend import Backend
 
-group = typer.Typer(no_args_is_help=True, help="Show, pause, limit and drop subscribers.")
+group = typer.Typer(
+    no_args_is_help=True,
+    help="Show, pause, limit and drop subscribers.\n\n"
+    "\b\nExamples:\n  eventbus subscriptions list\n  eventbus subscriptions pause --help\n",
+)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The subscriber.")]
-Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="Subscribers.")]
+Names = Annotated[list[str], typer.Argument(metavar="NAME", help="Subscribers.")]
 Idle = Annotated[
     str, typer.Option("--idle", metavar="SPAN", help="Call one idle that has had nothing for that long, e.g. 15m, 7d.")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 
 
 @group.command("list")
@@ -181,7 +185,7 @@ def drop(
 @reporting
 def remove_types(
     name: Name,
-    types: Annotated[list[str], typer.Argument(metavar="TYPE...", help="Event types.")],
+    types: Annotated[list[str], typer.Argument(metavar="TYPE", help="Event types.")],
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:

@@ -37,6 +37,7 @@ def command(
     count: Annotated[
         int | None,
         typer.Option(
+            "--limit",
             "-n",
             callback=no_more,
             min=0,

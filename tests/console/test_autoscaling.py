@@ -235,7 +235,7 @@ def test_beats_that_are_damaged_or_of_another_version_break_no_list(world: World
 
 
 def test_a_fleet_without_workers_and_subscribers_says_so(place: Place) -> None:
-    assert "There are no workers." in place.run("workers", "list").out
+    assert "There are no workers." in place.run("workers", "list").err
     assert place.run("workers", "list", "--json").json() == []
-    assert "Nobody has subscribed yet." in place.run("lag").out
+    assert "Nobody is subscribed." in place.run("lag").err
     assert place.run("lag", "--json").json() == {}

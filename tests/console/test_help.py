@@ -1,13 +1,17 @@
-"""Every command explains itself, quickly."""
+"""Every command explains itself, quickly, and all in one manner."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
+from typing import Any
 
 import pytest
+import typer.main
 
+from console.main import app
 from tests.console.command import Place
 
 COMMANDS = (
@@ -71,3 +75,63 @@ def test_loading_the_command_loads_no_driver(place: Place) -> None:
     )
 
     assert loaded.stdout.strip() == "[]"
+
+
+# in one manner
+
+
+def leaves(command: Any = None, path: str = "eventbus") -> Iterator[tuple[str, Any]]:
+    """Every command that does something, with the words by which it is called."""
+    command = command or typer.main.get_command(app)
+    for name, one in getattr(command, "commands", {}).items():
+        yield from leaves(one, f"{path} {name}")
+    if not hasattr(command, "commands"):
+        yield path, command
+
+
+LEAVES = dict(leaves())
+EACH = pytest.mark.parametrize("path", LEAVES)
+# Options that have a short form have it everywhere; those that are not here have none.
+SHORT = {
+    "--project": "-p", "--type": "-t", "--subscriber": "-s", "--limit": "-n", "--yes": "-y", "--follow": "-f",
+    "--file": "-f", "--depth": "-d",
+}  # fmt: skip
+# They run until they are stopped, write a script, or write JSON anyway.
+WITHOUT_JSON = {"eventbus dev", "eventbus worker", "eventbus web", "eventbus completion", "eventbus asyncapi"}
+
+
+def options(command: Any) -> list[Any]:
+    return [one for one in command.params if one.param_type_name == "option" and "--help" not in one.opts]
+
+
+@EACH
+def test_a_help_begins_with_a_short_sentence_and_ends_with_examples_of_the_command(path: str) -> None:
+    text = LEAVES[path].help
+    first = text.partition("\n\n")[0]
+
+    assert first.endswith(".") and "\n" not in first and len(first) < 68, "it is shown whole in the list of commands"
+    assert path in text.partition("Examples:")[2] and "`" not in first
+
+
+@EACH
+def test_a_usage_repeats_no_brackets_and_dots(path: str) -> None:
+    command = LEAVES[path]
+    usage = command.get_usage(command.make_context(path, ["--help"], resilient_parsing=True))
+
+    assert "[[" not in usage and "...]..." not in usage and "...}..." not in usage
+
+
+@EACH
+def test_an_option_is_spelt_as_elsewhere(path: str) -> None:
+    for option in options(LEAVES[path]):
+        long, *short = sorted(option.opts, key=len, reverse=True)
+        # The actor has a short form where it is what one filters or publishes by.
+        assert short == ([SHORT[long]] if long in SHORT else ["-a"] if long == "--actor" else []), option.opts
+        assert option.help and option.help.endswith(".") and (option.is_flag or option.metavar), option.opts
+
+
+@EACH
+def test_what_prints_prints_json_too_and_says_so_last(path: str) -> None:
+    names = [max(option.opts, key=len) for option in options(LEAVES[path])]
+
+    assert path in WITHOUT_JSON or names[-1] == "--json"

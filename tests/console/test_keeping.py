@@ -27,6 +27,7 @@ from store.engine import reading, writing
 from store.filter import EventFilter
 from store.tables import dead_letters, metadata
 from tests.console.command import Ended, Place
+from tests.console.terminal import on_a_terminal
 from tests.fault_proxy import FaultProxy
 from tests.valkey_servers import free_port
 from tests.waiting import wait_until
@@ -116,9 +117,20 @@ def test_pruning_is_rehearsed_asked_about_and_done(full: House) -> None:
     assert rehearsed.code == 0 and rehearsed.err == "Nothing was changed.\n"
     assert rehearsed.out.startswith("Would remove 4 events from before ")
     assert "1 event stays: a delivery waits.\n1 event stays: not archived yet.\n" in rehearsed.out
-    assert asked.code == 2 and "for good? Add --yes to do it, or --dry-run to see more." in asked.sentence()
+    assert asked.code == 2 and "for good? There is no terminal to ask on: say --yes, or --dry-run" in asked.sentence()
     assert done.code == 0 and done.out.startswith("Removed 4 events from before ") and "4 from event_index" in done.out
     assert full.ids() == ["EV-3", "EV-6"]
+
+
+def test_on_a_terminal_no_is_an_answer_and_changes_nothing(full: House) -> None:
+    before = full.database()
+
+    with on_a_terminal(full.place, "prune", "--older-than", "0s") as terminal:
+        wait_until(lambda: "[y/N]" in terminal.shown, 60, "the question")
+        terminal.press("n\n")
+        assert terminal.end() == 0, terminal.shown
+
+    assert "Nothing was changed." in terminal.shown and full.database() == before
 
 
 def test_pruning_takes_a_project_and_an_age_and_tells_json(full: House) -> None:
@@ -251,7 +263,7 @@ def test_redacting_is_rehearsed_asked_about_and_done(full: House) -> None:
     done = full.run("redact", "EV-1", "EV-3", "--yes")
 
     assert rehearsed.out == "Would redact 2 events.\n1 delivery waits with the body in Redis, until they end.\n"
-    assert asked.code == 2 and "Redact 2 events for good? Add --yes" in asked.sentence()
+    assert asked.code == 2 and "Redact 2 events for good? There is no terminal to ask on: say --yes" in asked.sentence()
     assert done.code == 0 and done.out.startswith("Redacted 2 events.\n")
     told = {event["event_id"]: event["payload"] for event in full.run("replay", "--json").json_lines()}
     assert told["EV-1"] == told["EV-3"] == {"redacted": True} and told["EV-2"] == {"text": SECRET}

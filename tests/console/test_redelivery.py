@@ -99,6 +99,10 @@ def test_what_was_interrupted_is_named_gone_on_with_and_given_up(told: Desk) -> 
     assert "Delivered 2 events to Painter again, as redelivery 70000." in resumed.out
     begin(told.namespace, "Painter", 80_000, 0, "{}")
     assert "Given up at position 0" in told.run("replay", "--to", "Painter", "--abandon").out
+    assert told.run("replay", "--to", "Painter", "--abandon", "--json").json() == {"to": "Painter", "under_way": None}
+    begin(told.namespace, "Painter", 90_000, 0, "{}")
+    given_up = told.run("replay", "--to", "Painter", "--abandon", "--json").json()
+    assert given_up == {"to": "Painter", "made": 0, "position": 0, "verdict": "given"}
     assert "No redelivery to Painter is under way." in told.run("replay", "--to", "Painter", "--resume").err
 
 

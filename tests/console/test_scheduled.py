@@ -93,7 +93,7 @@ def test_a_mistake_is_one_sentence(place: Place, arguments: tuple[str, ...], sen
 
 
 def test_schedules_shows_what_workers_run_and_which_slot_nobody_fires(kept: Place, slots: Slots) -> None:
-    assert kept.run("schedules").out.startswith("No worker has run a schedule")
+    assert kept.run("schedules").err.startswith("No worker has run a schedule")
     assert kept.run("schedules", "--forget", "nightly").sentence().startswith("There is no schedule 'nightly'")
     slots.plan("nightly", "0 3 * * *", "Europe/Riga", "last", begins=True)
     slots.plan("late", "* * * * *", "UTC", "all", begins=True)

@@ -90,7 +90,7 @@ def test_a_list_names_who_is_orphaned_paused_and_idle_and_what_waits(place: Plac
 def test_nobody_is_said_to_be_subscribed_where_nobody_is(place: Place) -> None:
     assert place.run("publish", "QA_REPORT", "-p", "P", "-a", "x").code == 0
 
-    assert place.run("subscriptions", "list").out == "Nobody is subscribed.\n"
+    assert place.run("subscriptions", "list").err == "Nobody is subscribed.\n"
     assert place.run("subscriptions", "list", "--json").json() == []
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,10 +19,9 @@ from events.bus import EventBus
 from events.errors import InvalidSettings
 from events.event import Event
 from events.settings import Settings
-from events.telemetry import Processing, Tracing
+from events.telemetry import Tracing
 from tests.fleet.fleet import World
 from tests.waiting import wait_until
-from workers import spans
 
 PUBLISHER = """
 import asyncio
@@ -195,13 +194,27 @@ def test_a_failed_publish_ends_its_span_with_the_error(world: World) -> None:
     assert span.attributes["error.type"] == "EventIdConflict" and span.attributes["messaging.batch.message_count"] == 2
 
 
-def test_an_error_whose_text_cannot_be_made_keeps_no_delivery_from_its_settlement() -> None:
-    class Unspeakable(Exception):
-        def __str__(self) -> str:
-            raise RuntimeError("no words")
+def test_a_worker_that_stops_exports_the_span_of_what_it_leaves_behind(world: World, collector: Collector) -> None:
+    environment = {"EVENTBUS_TRACING": "opentelemetry", "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
+    fleet = world.start_fleet(1, "tests.fleet.traced:bus", grace_s=0.2, **environment)
+    world.bus.publish_sync(Event(type="TRACED_STUCK", project_id="film", actor="t"))
+    wait_until(lambda: world.redis.llen("ran:Stuck"), 30, f"the handler to start; {world.log()}")
 
-    tracer, event = TracerProvider().get_tracer("test"), Event(type="QA_REPORT", project_id="film", actor="t")
-    trace = Processing(Tracing(tracer, "eventbus"), tracer.start_span("process"), event, SimpleNamespace())  # type: ignore[arg-type]
-    attempt: Any = SimpleNamespace(trace=trace, error=Unspeakable())
+    fleet.terminate()
 
-    spans.end(attempt, SimpleNamespace(state="retried", reason="Unspeakable"))  # type: ignore[arg-type]
+    (left,) = wait_until(lambda: collector.named("process TRACED_STUCK"), 30, f"its span; {world.log()}")
+    assert attributes(left)["eventbus.outcome"] == "lost" and left.status.code == 2
+
+
+def test_a_worker_does_not_wait_for_long_for_a_collector_that_does_not_answer(world: World) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        environment = {"EVENTBUS_TRACING": "opentelemetry", "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
+        environment["OTEL_EXPORTER_OTLP_TIMEOUT"] = "600"
+        fleet = world.start_fleet(1, "tests.fleet.traced:bus", **environment)
+        world.bus.publish_sync(Event(type="TRACED_AGAIN", project_id="film", actor="t"))
+        world.until_settled("Second", "Failing")
+
+        fleet.terminate()
+
+        assert fleet.wait(30) == 0, world.log()

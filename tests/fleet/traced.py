@@ -1,6 +1,9 @@
-"""Agents for the tests of traces: a plain and an async one in a row, one that publishes itself, one that fails."""
+"""Agents for the tests of traces: some in a row, one that publishes itself, one that fails, one that does not stop."""
 
 from __future__ import annotations
+
+import time
+from contextlib import suppress
 
 from events.bus import EventBus
 from events.event import Event
@@ -23,3 +26,11 @@ async def second(event: Event) -> None:
 async def failing(event: Event) -> None:
     if not event.payload.get("fine"):
         raise ValueError("it does not work")
+
+
+@bus.subscriber("Stuck", ["TRACED_STUCK"])
+def stuck(event: Event) -> None:
+    bus.backend.client.rpush("ran:Stuck", event.event_id)
+    while True:
+        with suppress(BaseException):
+            time.sleep(0.05)
