@@ -93,7 +93,7 @@ PAGES = {
         {
             "store.persistence": ["EventPersistence"],
             "store.blackboard": ["BlackboardFactory", "Blackboard"],
-            "store.state": ["Entry"],
+            "store.state": ["State", "Entry"],
             "store.pointers": ["Pointer"],
             "store.statistics": ["Statistics"],
             "store.outbox": ["add"],

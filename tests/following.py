@@ -12,8 +12,8 @@
     <!-- exits: N -->           the command ends with this code
     <!-- not run: REASON -->    only its form is checked
 
-All of it happens in one empty directory, with no server configured. `EV-...` in a command is the last event id that was
-printed, as a reader would copy it.
+All of it happens in one empty directory, with no server configured, on any free port. `EV-...` in a command is the last
+event id that was printed, as a reader would copy it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -29,10 +30,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from tests.console.command import prefork
 from tests.documents import ONLY_COMPILED, ROOT, Block
 from tests.waiting import wait_until
 
-DEADLINE_S = 120
+DEADLINE_S = 180
 STOP_S = 60
 COMMANDS = {
     "eventbus": "import sys; from console.main import main; sys.exit(main())",
@@ -62,9 +64,9 @@ with asyncio.Runner() as runner:
 
 
 def clean_environ() -> dict[str, str]:
-    """Return the environment without what configures a bus."""
+    """Return the environment without what configures a bus or a run of tests."""
     return {
-        name: value for name, value in os.environ.items() if not name.startswith(("EVENTBUS_", "REDIS_", "DATABASE_"))
+        name: value for name, value in os.environ.items() if not name.startswith(("EVENTBUS_", "REDIS_", "DATABASE_", "PYTEST_"))
     }
 
 
@@ -123,6 +125,7 @@ class Reader:
             "NO_COLOR": "1",
             "COLUMNS": "100",
             "TZ": "UTC",
+            "PORT": "0",
         }  # fmt: skip
 
     def follow(self, block: Block) -> None:
@@ -202,13 +205,10 @@ class Reader:
         answers: list[str] = []
 
         def answered() -> bool:
-            done = subprocess.run(
-                ["bash", "-c", command], cwd=self.folder, env=self._environ, stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=DEADLINE_S,
-            )  # fmt: skip
-            answers.append(f"{done.stdout}(exit code {done.returncode})")
-            self._see(done.stdout)
-            return done.returncode == code and (not any(shown) or is_as_shown(shown, done.stdout))
+            ended, printed = self._answer(command)
+            answers.append(f"{printed}(exit code {ended})")
+            self._see(printed)
+            return ended == code and (not any(shown) or is_as_shown(shown, printed))
 
         try:
             is_right = wait_until(answered, DEADLINE_S) if is_repeated else answered()
@@ -217,6 +217,18 @@ class Reader:
         if not is_right:
             raise AssertionError(f"{block.where}: $ {command}\nprinted\n{answers[-1]}\nand not\n{chr(10).join(shown)}")
         return None
+
+    def _answer(self, command: str) -> tuple[int, str]:
+        """Return a command's exit code, and what it prints on a terminal."""
+        words = _words_of(command)
+        if words:  # forked: importing everything again for each command would take most of the time
+            code, out, err = prefork().run(words, cwd=self.folder, env=self._environ, stdin=b"", timeout_s=DEADLINE_S)
+            return code, (out + err).decode()
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=self.folder, env=self._environ, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=DEADLINE_S,
+        )  # fmt: skip
+        return done.returncode, done.stdout
 
     def _start(self, block: Block, command: str, waits_for: str) -> None:
         log = self.folder.parent / f"{self.folder.name}-{block.line}.log"
@@ -233,6 +245,15 @@ class Reader:
     def _see(self, printed: str) -> None:
         if ids := re.findall(r"\bEV-[\w-]+", printed):
             self._last_id = ids[-1]
+
+
+def _words_of(command: str) -> list[str]:
+    """Return the arguments of a command that is `eventbus` with words and nothing of a shell; else nothing."""
+    lexer = shlex.shlex(command.replace("\\\n", " "), posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    words = list(lexer)
+    is_plain = words[:1] == ["eventbus"] and not any(set(word) <= set("();<>|&") for word in words)
+    return words[1:] if is_plain and "$" not in command else []
 
 
 def _closed(stream: IO[str] | None) -> None:
