@@ -25,7 +25,11 @@ MAX_LINE = 100
 _SECTION = re.compile(rf"({'|'.join(SECTIONS)}):(?: +(.*))?\Z")
 _ITEM = re.compile(r"([A-Za-z_*][\w*, ]*): +(.*)\Z")
 _TWO = re.compile(r"(?<=[.;]) (?=[a-z_]{2,}: )")
-_ERRORS = {name for name, value in vars(events.errors).items() if getattr(value, "__module__", "") == "events.errors"}
+_ERRORS = {
+    name
+    for name, value in vars(events.errors).items()
+    if inspect.isclass(value) and issubclass(value, events.errors.EventBusError)
+}
 
 
 class Thin(Exception):
@@ -116,11 +120,7 @@ def errors_page() -> tuple[str, str, str]:
     """Return title, introduction and text of the error tree."""
     drawn = inspect.getdoc(events.errors) or ""
     tree = "\n".join(line[4:] for line in drawn.splitlines() if line.startswith("    "))
-    classes = [
-        value
-        for name, value in vars(events.errors).items()
-        if name in _ERRORS and inspect.isclass(value) and issubclass(value, events.errors.EventBusError)
-    ]
+    classes = [vars(events.errors)[name] for name in vars(events.errors) if name in _ERRORS]
     about = (
         "Every exception that leaves this project: `from events.errors import ...`. Each message is a sentence that "
         "says what was wrong, with which value, and what to do. `Retry`, `Discard` and `TimeLimitExceeded` are a "
