@@ -66,7 +66,9 @@ with asyncio.Runner() as runner:
 def clean_environ() -> dict[str, str]:
     """Return the environment without what configures a bus or a run of tests."""
     return {
-        name: value for name, value in os.environ.items() if not name.startswith(("EVENTBUS_", "REDIS_", "DATABASE_", "PYTEST_"))
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("EVENTBUS_", "REDIS_", "DATABASE_", "PYTEST_"))
     }
 
 
