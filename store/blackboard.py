@@ -149,16 +149,30 @@ class Blackboard:
     def offload(self, event: Event, over_bytes: int | None = None) -> Event:
         """Move an event's payload here if the event is too large; return the event that points to it.
 
-        For events that a handler returns; `EventBus.publish_large` does it by itself. See `store.payloads.offload`.
+        For events that a handler returns; `EventBus.publish_large` does it by itself.
 
         Args:
             over_bytes: the settings' `max_event_bytes` unless given.
+
+        Returns:
+            The event with an empty payload and the pointer; the event itself when it is small enough.
+
+        Raises:
+            InvalidEvent: it is too large, and points to something else already.
+            EventIdConflict: another payload lies there under its id.
+            InvalidValue: over 64 MiB, or the project's and event's names are too long for a pointer.
+            StoreUnavailable, NotMigrated: it may or may not have been put; repeating is safe.
         """
         settings = self.settings or Settings()
         return offload(self.state, event, settings.max_event_bytes if over_bytes is None else over_bytes)
 
     def payload_of(self, event: Event) -> dict[str, Any]:
-        """Return an event's payload, wherever it is. See `store.payloads.payload_of`."""
+        """Return an event's payload, from the blackboard if that is where it went.
+
+        Raises:
+            ValueNotFound: it was pruned, redacted or deleted.
+            StoreUnavailable, NotMigrated.
+        """
         return payload_of(self.state, event)
 
     # all of it

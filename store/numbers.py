@@ -68,35 +68,55 @@ class DeliveryNumbers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandledNumbers(EventNumbers):
-    """What some events amount to, and `deliveries`: what those came to that were made of them."""
+    """What some events amount to, and what became of their deliveries.
+
+    Attributes:
+        deliveries: what the deliveries of these events came to.
+    """
 
     deliveries: DeliveryNumbers = DeliveryNumbers()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TypeStatistics(HandledNumbers):
-    """What one event type amounts to; `type` is its name, `*` for all types together."""
+    """What one event type amounts to.
+
+    Attributes:
+        type: its name; `*` for all types together.
+    """
 
     type: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActorStatistics(HandledNumbers):
-    """What the events of one actor amount to."""
+    """What the events of one actor amount to.
+
+    Attributes:
+        actor: its name.
+    """
 
     actor: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectNumbers(HandledNumbers):
-    """What one project amounts to, among others."""
+    """What one project amounts to, among others.
+
+    Attributes:
+        project_id: the project.
+    """
 
     project_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BucketStatistics(EventNumbers):
-    """What the events of one day or hour amount to: those with a timestamp from `start` (UTC) to its end."""
+    """What the events of one day or hour amount to: those with a timestamp in it.
+
+    Attributes:
+        start: when the day or hour begins, aware, UTC.
+    """
 
     start: datetime
 
@@ -123,6 +143,7 @@ class DeliveryStatistics(DeliveryNumbers):
     """What deliveries to one subscriber came to.
 
     Attributes:
+        subscriber: its name.
         start: of the day or hour in which their events were published; None for all of them.
     """
 

@@ -40,6 +40,8 @@ class Entry:
     """One version of a value.
 
     Attributes:
+        project_id: whose value it is. key: its name in the project.
+        version: 1 for the first, and one more each time.
         kind: `json`, `bytes`; `deleted` or `redacted`, which have no value.
         size_bytes: of the JSON in UTF-8, or of the bytes.
         written_at: by the writer's clock, UTC.

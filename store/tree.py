@@ -18,6 +18,7 @@ class TreeEvent:
 
     Attributes:
         position: its place in history.
+        event_id: its id. project_id: whose it is. actor: who did it.
         type: its type's name.
         causation_id: its direct cause; None for a root.
         timestamp: when it happened, aware, UTC.
@@ -59,7 +60,12 @@ class TreeEvent:
 
 @dataclass(frozen=True, slots=True)
 class MissingLink:
-    """An event that names a cause which is not there: named wrongly, of another system, set aside, or lost."""
+    """An event that names a cause which is not there: named wrongly, of another system, set aside, or lost.
+
+    Attributes:
+        event_id: the event's. position: its place in history.
+        causation_id: the cause that neither history nor the store has.
+    """
 
     event_id: str
     position: int

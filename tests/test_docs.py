@@ -1,100 +1,39 @@
-"""Every code block of README.md and docs/ is true: Python runs, commands exist with the options shown.
+"""Every code block of the READMEs and of docs/ is true: Python runs, commands exist with the options shown.
 
-In each file the ```python blocks run in order, in one namespace and one process, against embedded servers in
-an empty directory; `await` works at the top level. A block whose first line is `# not run: REASON` is only
-compiled. ```bash and ```console blocks are checked, not run: their syntax, and every `eventbus` in them.
+In each file the ```python blocks run in order, in one namespace and one process, against embedded servers in an empty
+directory; `await` works at the top level. A block whose first line is `# not run: REASON` is only compiled. ```bash and
+```console blocks are checked: their syntax, and every `eventbus` in them. In the documents that a reader follows from
+top to bottom (`documents.FOLLOWED`) commands run too, and have to print what is shown: `following.py` says how.
 """
 
 from __future__ import annotations
 
 import ast
-import json
-import os
 import re
 import shlex
 import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.documents import BLOCKS, FILES, FOLLOWED, ONLY_COMPILED, READMES, ROOT, Block, blocks_of, links_of
+from tests.following import Reader, file_of, is_as_shown
 from tests.model.mutations import MUTATIONS
 
-ROOT = Path(__file__).parent.parent
-FILES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if path.exists()]
-ONLY_COMPILED = "# not run:"
-
-RUN = """
-import asyncio, inspect, json, sys, warnings
-from ast import PyCF_ALLOW_TOP_LEVEL_AWAIT
-
-warnings.filterwarnings("ignore", "datetime.datetime.utcnow", DeprecationWarning)
-namespace = {"__name__": "__documentation__"}
-with asyncio.Runner() as runner:
-    for where, code in json.load(sys.stdin):
-        compiled = compile(code, where, "exec", PyCF_ALLOW_TOP_LEVEL_AWAIT)
-        print("---", where, flush=True)
-        if compiled.co_flags & inspect.CO_COROUTINE:
-            async def run(compiled=compiled):
-                await eval(compiled, namespace)
-            runner.run(run())
-        else:
-            exec(compiled, namespace)
-"""
-
-
-@dataclass(frozen=True)
-class Block:
-    """A fenced block, its language in lower case."""
-
-    file: str
-    line: int
-    language: str
-    code: str
-
-    @property
-    def where(self) -> str:
-        return f"{self.file}:{self.line}"
-
-
-def blocks_of(text: str, file: str) -> list[Block]:
-    found: list[Block] = []
-    start, fence, language, indent = 0, "", "", 0
-    lines = text.splitlines()
-    for number, line in enumerate(lines, 1):
-        opening = re.match(r"( *)(```+|~~~+) *([\w+-]*)", line)
-        if not fence and opening:
-            start, fence, language, indent = number, opening[2], opening[3].lower(), len(opening[1])
-        elif fence and line.strip().startswith(fence) and not line.strip().strip(fence[0]):
-            code = "\n".join(inner[indent:] for inner in lines[start : number - 1]) + "\n"
-            found.append(Block(file, start, language, code))
-            fence = ""
-    assert not fence, f"{file}:{start}: the block is not closed"
-    return found
-
-
-BLOCKS = [block for path in FILES for block in blocks_of(path.read_text(), str(path.relative_to(ROOT)))]
 PYTHON = [block for block in BLOCKS if block.language in ("python", "py")]
 SHELL = [block for block in BLOCKS if block.language in ("bash", "sh", "shell", "console")]
+FOLLOWED_NAMES = [str(path.relative_to(ROOT)) for path in FOLLOWED]
+DEMO = "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/eventbus demo"
+TESTS = "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/pytest"
 
 
-def run_blocks(blocks: list[Block], folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run blocks in order in one process, in an empty directory, with no server configured."""
-    runnable = [(block.where, block.code) for block in blocks if not block.code.lstrip().startswith(ONLY_COMPILED)]
-    clean = {
-        name: value for name, value in os.environ.items() if not name.startswith(("EVENTBUS_", "REDIS_", "DATABASE_"))
-    }
-    return subprocess.run(
-        [sys.executable, "-c", RUN],
-        cwd=folder,
-        env=clean | {"PYTHONPATH": f"{ROOT}{os.pathsep}{folder}", "EVENTBUS_HOME": str(folder / "home")},
-        input=json.dumps(runnable),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+def follow(blocks: list[Block], folder: Path) -> None:
+    """Do what the blocks of one document say, in order."""
+    folder.mkdir(exist_ok=True)
+    with Reader(folder) as reader:
+        for block in blocks:
+            reader.follow(block)
 
 
 def commands_of(block: Block) -> list[list[str]]:
@@ -153,6 +92,39 @@ def test_the_readme_has_code() -> None:
     assert any(block.file == "README.md" for block in BLOCKS)
 
 
+def test_the_readme_opens_with_the_two_commands_and_a_submission_runs_them() -> None:
+    judged = (ROOT / ".ci" / "run").read_text().replace(" --quiet", "")
+
+    for path in READMES:
+        first, second = [block.code.strip() for block in blocks_of(path.read_text(), path.name)][:2]
+        assert (first, second) == (DEMO, TESTS)
+    assert DEMO in judged and TESTS in judged
+
+
+def test_both_readmes_have_the_same_headings_blocks_and_links() -> None:
+    english, chinese = (path.read_text() for path in READMES)
+
+    levels = [
+        re.findall(r"^(#+) ", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M) for text in (english, chinese)
+    ]
+    blocks = [[(block.language, block.code) for block in blocks_of(text, "")] for text in (english, chinese)]
+    swapped = [
+        link.replace("README.md", "README.zh-CN.md") if link == "README.md" else link for link in links_of(chinese)
+    ]
+
+    assert levels[0] == levels[1]
+    assert blocks[0] == blocks[1]
+    assert sorted(links_of(english)) == sorted(swapped)
+    assert len(english.splitlines()) < 200, "a front page is read in one sitting"
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = ROOT / "docs" / "README.md"
+    linked = {(index.parent / link.partition("#")[0]).resolve() for link in links_of(index.read_text())}
+
+    assert [str(path) for path in FILES if path.is_relative_to(index.parent) and path not in linked | {index}] == []
+
+
 @pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.where)
 def test_a_python_block_compiles(block: Block) -> None:
     compile(block.code, block.where, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
@@ -162,12 +134,14 @@ def test_a_python_block_compiles(block: Block) -> None:
         )
 
 
-@pytest.mark.parametrize("file", sorted({block.file for block in PYTHON}))
+@pytest.mark.parametrize("file", sorted({block.file for block in PYTHON} - {*FOLLOWED_NAMES}))
 def test_the_python_blocks_of_a_document_run_in_order(file: str, tmp_path: Path) -> None:
-    done = run_blocks([block for block in PYTHON if block.file == file], tmp_path)
+    follow([block for block in PYTHON if block.file == file], tmp_path / "reader")
 
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr, done.stderr
+
+@pytest.mark.parametrize("file", FOLLOWED_NAMES)
+def test_whoever_follows_a_document_sees_what_it_says(file: str, tmp_path: Path) -> None:
+    follow([block for block in BLOCKS if block.file == file], tmp_path / "reader")
 
 
 @pytest.mark.parametrize("block", SHELL, ids=lambda block: block.where)
@@ -178,12 +152,23 @@ def test_a_shell_block_is_well_formed_and_its_commands_exist(block: Block) -> No
     assert [wrong for words in commands_of(block) if (wrong := complaint(words))] == []
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_links_to_files_lead_somewhere(path: Path) -> None:
-    prose = re.sub(r"^( *)(```+).*?^\1\2", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
-    targets = [target.partition("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", prose)]
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_to_files_and_headings_lead_somewhere(path: Path) -> None:
+    lost = []
+    for link in links_of(path.read_text()):
+        name, _, fragment = link.partition("#")
+        target = path.parent / name if name else path
+        if ":" in name:
+            continue
+        if not target.exists() or (fragment and fragment not in anchors_of(target)):
+            lost.append(link)
+    assert lost == []
 
-    assert [t for t in targets if t and ":" not in t and not (path.parent / t).exists()] == []
+
+def anchors_of(path: Path) -> set[str]:
+    """Return the fragments that GitHub gives the headings of a document."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", path.read_text(), flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 TEST_NAMES = {
@@ -208,7 +193,7 @@ def unknown_tests(text: str) -> list[str]:
     return unknown
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_test_that_a_document_names_exists(path: Path) -> None:
     assert unknown_tests(path.read_text()) == []
 
@@ -259,15 +244,66 @@ def test_blocks_are_found_with_their_lines_and_run_in_one_namespace(tmp_path: Pa
         (14, "python"),
         (19, "console"),
     ]
-    done = run_blocks([block for block in blocks if block.language == "python"], tmp_path)
-    assert (done.returncode, done.stdout) == (0, "--- sample.md:4\n--- sample.md:8\n"), done.stderr
+    follow([block for block in blocks if block.language == "python"], tmp_path / "reader")
 
 
 def test_a_block_that_fails_is_named(tmp_path: Path) -> None:
-    done = run_blocks([Block("sample.md", 7, "python", "1 / 0\n")], tmp_path)
+    with pytest.raises(AssertionError, match=r'File "sample.md:7", line 1'):
+        follow([Block("sample.md", 7, "python", "1 / 0\n")], tmp_path / "reader")
 
-    assert done.returncode == 1
-    assert 'File "sample.md:7", line 1' in done.stderr
+
+FOLLOWABLE = """
+```python
+# told.py
+print("EV-1 of", 3)
+```
+
+<!-- file: notes/Procfile -->
+```text
+worker: eventbus worker
+```
+
+<!-- background: ready -->
+```console
+$ python -c 'import signal; print("ready", flush=True); signal.pause()'
+```
+
+```console
+$ python told.py
+EV-1 ...
+$ echo EV-... && ls notes
+EV-1
+Procfile
+```
+
+<!-- stop -->
+<!-- exits: 3 -->
+```console
+$ exit 3
+```
+
+<!-- not run: it would not end -->
+```console
+$ yes
+```
+"""
+
+
+def test_a_document_is_followed_as_its_notes_say(tmp_path: Path) -> None:
+    blocks = blocks_of(FOLLOWABLE, "sample.md")
+
+    follow(blocks, tmp_path / "reader")
+
+    assert [file_of(block) for block in blocks[:3]] == ["told.py", "notes/Procfile", None]
+    assert blocks[4].notes == ("stop", "exits: 3")
+    with pytest.raises(AssertionError, match=r"(?s)\$ echo 2\nprinted\n2.*and not\n1"):
+        follow(blocks_of("```console\n$ echo 2\n1\n```\n", "sample.md"), tmp_path / "second")
+
+
+def test_what_is_shown_is_compared_but_for_gaps_and_dots() -> None:
+    assert is_as_shown(["a b ... d", "...", "end"], "a    b c d\nx\ny\nend\n")
+    assert is_as_shown(["a", "..."], "a\n") and is_as_shown(["..."], "")
+    assert not is_as_shown(["a"], "a\nb\n") and not is_as_shown(["a", "b"], "a\n")
 
 
 def test_commands_are_found_in_pipes_and_checked() -> None:

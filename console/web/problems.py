@@ -40,7 +40,7 @@ class Problem(BaseModel):
 
     Attributes:
         title: of the status. status: the HTTP status. detail: a sentence: what was wrong, with what value, what to do.
-        code: the error's name in docs/errors, e.g. `EventIdConflict`.
+        code: the error's name in docs/reference/errors.md, e.g. `EventIdConflict`.
         problems: of an event that is not valid: a sentence for each field.
     """
 

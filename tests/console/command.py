@@ -24,7 +24,8 @@ TIMEOUT_S = 60
 
 
 @cache
-def _prefork() -> Prefork:
+def prefork() -> Prefork:
+    """Return this process's: every test of it shares one."""
     return Prefork()
 
 
@@ -69,7 +70,7 @@ class Place:
                 timeout=TIMEOUT_S,
             )  # fmt: skip
             return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
-        code, out, err = _prefork().run(words, cwd=self.directory, env=environment, stdin=given, timeout_s=TIMEOUT_S)
+        code, out, err = prefork().run(words, cwd=self.directory, env=environment, stdin=given, timeout_s=TIMEOUT_S)
         return Ended(code, out.decode(), err.decode())
 
     def start(self, *arguments: object, **variables: str) -> subprocess.Popen[str]:

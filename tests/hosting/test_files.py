@@ -16,7 +16,7 @@ import yaml
 
 from events.settings import Settings, variable
 from tests.console.command import Place
-from tests.test_docs import blocks_of
+from tests.documents import blocks_of
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = {variable(field.name) for field in fields(Settings)}
