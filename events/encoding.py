@@ -15,7 +15,7 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from events.errors import EventTooLarge, MalformedEntry
-from events.event import Event, in_utc
+from events.event import MAX_DEPTH, Event, depth_of, in_utc
 from events.types import is_well_formed, named
 
 
@@ -166,8 +166,11 @@ def _slowly(body: bytes | str) -> Any:
         fields = _STRICT.decode(text)
         if "\\ud" in text or "\\uD" in text:  # encode writes no such escapes; half a pair cannot be written again
             json.dumps(fields, ensure_ascii=False).encode()
+        depth = depth_of(fields)
     except (ValueError, RecursionError) as error:
         raise MalformedEntry(f"The body is not JSON ({_shown(error)}).") from None
+    if depth > MAX_DEPTH + 1:  # no publisher may send it, and what holds it could not be written again
+        raise MalformedEntry(f"The body is JSON nested {depth} levels deep; an event has at most {MAX_DEPTH + 1}.")
     return fields
 
 

@@ -140,7 +140,7 @@ class Event(BaseModel):
             raise ValueError(f"must be JSON that every reader accepts (finite numbers): {error}") from None
         if "\\u0000" in text and _has_nul(value):
             raise ValueError("must not contain the character U+0000, which PostgreSQL cannot store")
-        if _depth(value) > MAX_DEPTH:
+        if depth_of(value) > MAX_DEPTH:
             raise ValueError(f"is nested deeper than {MAX_DEPTH} levels; put deep structures behind blackboard_pointer")
         return value
 
@@ -256,11 +256,16 @@ def _has_nul(value: JsonValue) -> bool:
     return False
 
 
-def _depth(value: JsonValue) -> int:
+def depth_of(value: JsonValue) -> int:
+    """Return how many objects and arrays are within each other; 0 of anything else.
+
+    Raises:
+        RecursionError: many more than an event may have.
+    """
     if isinstance(value, dict):
-        return 1 + max(map(_depth, value.values()), default=0)
+        return 1 + max(map(depth_of, value.values()), default=0)
     if isinstance(value, list):
-        return 1 + max(map(_depth, value), default=0)
+        return 1 + max(map(depth_of, value), default=0)
     return 0
 
 

@@ -2,7 +2,7 @@
 
     2xx                               done
     410                               given up: a dead letter at once, whoever listened there does no more
-    429, 503 with `Retry-After`       tried again then
+    429, 503 with `Retry-After`       tried again then, within a day
     anything else, or no answer       tried again by the subscriber's own backoff, in the end a dead letter
 
 The body is a CloudEvent in the JSON format. Source of the headers and the signature: Standard Webhooks 1.0
@@ -21,6 +21,7 @@ import hashlib
 import hmac
 import ipaddress
 import json
+import logging
 import time
 import weakref
 from collections.abc import Mapping
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 TIMEOUT_S = 15.0
 MIN_SECRET_BYTES = 24
 TOLERANCE_S = 300.0
+MOST_RETRY_AFTER_S = 86_400.0
 _PREFIX = "whsec_"
 _SHOWN_CHARS = 300
 _SHOWN_BYTES = 4 * _SHOWN_CHARS
@@ -102,7 +104,7 @@ class Webhook:
         try:
             async with asyncio.timeout(self._timeout_s), request as answer:  # httpx's own is for each step, not for all
                 said = await _beginning(answer)
-        except (httpx.HTTPError, TimeoutError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
             raise WebhookFailed(
                 f"{without_password(self._url)} did not answer: {type(error).__name__} {error}".rstrip()
             ) from None
@@ -126,8 +128,30 @@ class Webhook:
         if found is None:
             import httpx
 
+            _unsaid.hide(str(httpx.URL(self._url)))
             found = self._clients[loop] = httpx.AsyncClient(timeout=self._timeout_s, follow_redirects=False)
         return found
+
+
+class _Unsaid(logging.Filter):
+    """Keeps httpx, which logs the URL of each request, from showing what a webhook's has: passwords, keys."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._urls: set[str] = set()
+
+    def hide(self, url: str) -> None:
+        """Hide a URL, as httpx writes it, from now on."""
+        self._urls.add(url)
+        logging.getLogger("httpx").addFilter(self)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(without_password(str(arg)) if str(arg) in self._urls else arg for arg in record.args)
+        return True
+
+
+_unsaid = _Unsaid()
 
 
 def sign(key: bytes, message_id: str, body: bytes, *, timestamp: int | None = None) -> dict[str, str]:
@@ -175,14 +199,20 @@ async def _beginning(answer: httpx.Response) -> bytes:
 
 
 def _signature(key: bytes, message_id: str, at: str, body: bytes) -> str:
-    signed = b".".join((message_id.encode(), at.encode(), body))
+    signed = b".".join((message_id.encode(errors="surrogatepass"), at.encode(), body))
     return base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
 
 
 def _checked(url: str) -> str:
-    parts = urlsplit(url)
-    is_local = parts.hostname == "localhost" or _is_loopback(parts.hostname or "")
-    if not parts.hostname or parts.scheme not in ("https", "http") or (parts.scheme == "http" and not is_local):
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        raise InvalidSubscription(
+            f"A webhook's URL has no host and port that can be read: {without_password(url)!r:.200}."
+        ) from None
+    is_local = host == "localhost" or _is_loopback(host)
+    if not host or parts.scheme not in ("https", "http") or (parts.scheme == "http" and not is_local):
         raise InvalidSubscription(
             f"A webhook's URL must begin with https:// (http:// on this machine), not {without_password(url)!r:.200}."
         )
@@ -210,10 +240,13 @@ def _key(secret: str) -> bytes:
 
 
 def _retry_after_s(text: str) -> float | None:
-    """Return the seconds that a `Retry-After` header asks for: a number, or a moment. Source: RFC 9110, 10.2.3."""
+    """Return the seconds that a `Retry-After` header asks for, a day at most: a number, or a moment.
+
+    Source: RFC 9110, section 10.2.3.
+    """
     if text.isdecimal() and len(text) < 10:
-        return float(text)
+        return min(MOST_RETRY_AFTER_S, float(text))
     try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+        return min(MOST_RETRY_AFTER_S, max(0.0, parsedate_to_datetime(text).timestamp() - time.time()))
     except (TypeError, ValueError, OverflowError):
         return None

@@ -33,7 +33,7 @@ from tests.chaos import pulse
 from tests.chaos.journal import note
 from tests.chaos.levers import obey, positions
 from tests.chaos.mutations import VARIABLE, plant
-from tests.chaos.plan import fails_first, is_doomed, is_long
+from tests.chaos.plan import fails_first, fails_midway, is_doomed, is_long, is_slow
 
 plant(os.environ.get(VARIABLE, ""))
 obey()
@@ -43,6 +43,7 @@ bus = EventBus()
 # A run kills often: what is lost with a worker counts as an attempt, and must not use them up.
 PATIENT: dict[str, Any] = {"max_attempts": 50, "min_backoff": 0.05, "max_backoff": 0.5}
 LONG_S = 5.0  # more than two leases of a run
+SLOW_S = 0.4
 EFFECTS = "CREATE TABLE IF NOT EXISTS chaos_effects (event_id text, attempt integer)"
 
 
@@ -70,7 +71,8 @@ def fail_first(event: Event) -> None:
 
 @bus.subscriber("Director", ["BRIEF"], **PATIENT)
 async def direct(event: Event) -> list[Event]:
-    await asyncio.sleep(LONG_S if is_long(int(event.payload["number"])) else 0.002)
+    number = int(event.payload["number"])
+    await asyncio.sleep(LONG_S if is_long(number) else SLOW_S if is_slow(number) else 0.002)
     return [event.caused("SHOT", payload={"n": n}, cost=0.02) for n in range(int(event.payload["shots"]))]
 
 
@@ -95,6 +97,8 @@ def bill(event: Event) -> None:
             session.execute(
                 text("INSERT INTO chaos_effects VALUES (:e, :a)"), {"e": event.event_id, "a": now().attempt}
             )
+            if now().attempt == 1 and fails_midway(event.event_id):
+                raise ValueError("fails in the middle of its transaction, on purpose")
             outbox.add(session, event.caused("CHARGED", payload={}))
     fail_first(event)
 

@@ -11,14 +11,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.chaos.journal import read
 from tests.fleet.fleet import ROOT, SUPERVISE, alive, children
 
-APP = "tests.chaos.app:bus"
 PYTHON = sys.executable
 GRACE_S = 5
 COMMAND = (
@@ -28,7 +26,7 @@ COMMAND = (
 """`eventbus`, as the run has it."""
 CONSUME = """
 import asyncio, signal
-from tests.chaos.app import bus
+from {module} import bus
 async def main():
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
@@ -44,6 +42,7 @@ async def main():
     await bus.disconnect()
 asyncio.run(main())
 """
+"""An application that consumes on its own loop; `{module}` has its bus."""
 
 
 @dataclass
@@ -67,22 +66,23 @@ class Cast:
 
     Args:
         folder: for logs and journals. environment: of the processes.
+        app: `module:attribute` of the bus. publisher: returns the publisher's command, at each of its starts.
     """
 
     folder: Path
     environment: Mapping[str, str]
-    seed: int
-    per_second: float
+    app: str
+    publisher: Callable[[], list[str]]
     roles: dict[str, Role] = field(default_factory=dict)
 
     def raise_curtain(self, workers: int) -> None:
         """Start everything."""
-        supervise = [PYTHON, "-c", SUPERVISE, str(workers), str(GRACE_S), "--app", APP]
+        supervise = [PYTHON, "-c", SUPERVISE, str(workers), str(GRACE_S), "--app", self.app]
         commands = {
             "fleet": supervise,
             "archiver-1": self.eventbus("archive"),
             "archiver-2": self.eventbus("archive"),
-            "application": [PYTHON, "-c", CONSUME],
+            "application": [PYTHON, "-c", CONSUME.replace("{module}", self.app.partition(":")[0])],
             "publisher": [],
         }
         self.roles = {name: Role(name, command) for name, command in commands.items()}
@@ -149,12 +149,6 @@ class Cast:
 
     def _start(self, role: Role) -> None:
         if role.name == "publisher":
-            role.command = [
-                PYTHON, "-m", "tests.chaos.publisher", str(self.seed), str(self._published()), str(self.per_second)
-            ]  # fmt: skip
+            role.command = self.publisher()
         role.starts += 1
         role.process = self.start(role.command, f"{role.name}.log")
-
-    def _published(self) -> int:
-        """The first brief of the plan that was not acknowledged."""
-        return max((line["number"] for line in read(self.journal) if line["word"] == "acknowledged"), default=-1) + 1

@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from sqlalchemy import Engine, Select, select
+
 from store.recount import recount
 from store.tables import delivery_statistics, event_statistics
 from tests.chaos.evidence import Evidence, Row
 from tests.chaos.faults import FAULTS
+from tests.chaos.piece import AGENTS, OF_RELEASES
 from tests.chaos.plan import is_doomed
-from tests.chaos.stage import AGENTS, NAMESPACE, OF_RELEASES
+from tests.chaos.stage import NAMESPACE, Stage
 
 HEARS = {
     "Director": ("BRIEF",), "Painter": ("SHOT",), "Keeper": ("SHOT",), "Biller": ("IMAGE",), "Doomed": ("BRIEF",),
@@ -62,10 +65,12 @@ def _stored_once(evidence: Evidence) -> Iterator[str]:
 def _undisturbed(evidence: Evidence) -> Iterator[str]:
     """Where neither a fault nor a machine that had no time for it silences anybody, no lease runs out."""
     stage = evidence.stage
-    silenced = any(FAULTS[one.name].silences for one in stage.suffered) or evidence.held_up_s > stage.lease_s / 4
-    lost = sum(outcome["state"] == "lost" for outcome in evidence.outcomes)
-    if lost and not silenced:
-        yield f"{lost} deliveries were taken from workers that nothing had silenced."
+    if any(FAULTS[one.name].silences for one in stage.suffered):
+        return
+    owners = Counter(outcome["worker"] for outcome in evidence.outcomes if outcome["state"] == "lost")
+    for owner, lost in owners.items():
+        if evidence.kept_from_running_s(owner) <= stage.lease_s / 4:
+            yield f"{lost} deliveries were taken from {owner}, which nothing had silenced."
 
 
 def _ended_once(evidence: Evidence) -> Iterator[str]:
@@ -120,7 +125,7 @@ def _returned_once(evidence: Evidence) -> Iterator[str]:
         if brief.event_id not in evidence.acknowledged or brief.event_id in evidence.lost:
             continue
         shots = sum(event["type"] == "SHOT" for event in evidence.caused[brief.event_id])
-        if not shots and evidence.is_blamed(evidence.of[brief.event_id], "Director"):
+        if not shots and evidence.is_blamed(evidence.of.get(brief.event_id), "Director"):
             continue
         if shots + evidence.lost_of(brief.event_id, "SHOT") != brief.shots:
             yield f"{brief.event_id} should have caused {brief.shots} shots; it caused {shots}."
@@ -138,7 +143,7 @@ def _joined_once(evidence: Evidence) -> Iterator[str]:
         if brief.event_id not in evidence.acknowledged or brief.event_id in evidence.lost:
             continue
         cuts = [event for event in evidence.caused[brief.event_id] if event["type"] == "CUT"]
-        if not cuts and evidence.is_blamed(evidence.of[brief.event_id], "Editor"):
+        if not cuts and evidence.is_blamed(evidence.of.get(brief.event_id), "Editor"):
             continue
         if len(cuts) + evidence.lost_of(brief.event_id, "CUT") != 1:
             yield f"{brief.event_id} should have one CUT; it has {len(cuts)}."
@@ -153,7 +158,7 @@ def _joined_all(evidence: Evidence, brief: str, shots: int, cut: Row) -> Iterato
     lost = evidence.lost_of(brief, "SHOT") + sum(
         evidence.lost_of(shot["event_id"], "IMAGE") + evidence.is_blamed(shot, "Painter") for shot in of_it
     )
-    if (joined["why"] == "lost" and evidence.stage.losses) or evidence.is_blamed(evidence.of[brief], "Director"):
+    if (joined["why"] == "lost" and evidence.stage.losses) or evidence.is_blamed(evidence.of.get(brief), "Director"):
         lost = shots
     seen = joined["shots"]
     if len(set(seen)) != len(seen) or not set(seen) <= set(range(shots)) or len(seen) + lost < shots:
@@ -212,24 +217,41 @@ def _effects_once(evidence: Evidence) -> Iterator[str]:
 
 
 def _statistics(evidence: Evidence) -> Iterator[str]:
+    yield from statistics_differ(evidence.stage.engine)
+
+
+def statistics_differ(engine: Engine) -> Iterator[str]:
+    """Iterate over what the statistics say otherwise than adding up again; afterwards they say the same."""
     for table in (event_statistics, delivery_statistics):
-        query = f"SELECT * FROM {table.name} WHERE namespace = :n"
-        before = sorted(map(str, evidence.rows(query)))
-        recount(evidence.stage.engine, NAMESPACE)
-        if before != (after := sorted(map(str, evidence.rows(query)))):
+        mine = select(table).where(table.c.namespace == NAMESPACE)
+        before = _sorted_rows(engine, mine)
+        recount(engine, NAMESPACE)
+        if before != (after := _sorted_rows(engine, mine)):
             differ = sum(one != other for one, other in zip(before, after, strict=False))
             yield f"{table.name} differs from adding up again ({differ + abs(len(before) - len(after))} rows)."
 
 
+def _sorted_rows(engine: Engine, query: Select[Any]) -> list[str]:
+    with engine.connect() as connection:
+        return sorted(str(dict(row)) for row in connection.execute(query).mappings())
+
+
 def _nothing_left(evidence: Evidence) -> Iterator[str]:
-    stage = evidence.stage
-    for name in AGENTS:
+    yield from left_in_redis(evidence.stage, max((event["position"] for event in evidence.events), default=0))
+
+
+def left_in_redis(stage: Stage, last: int) -> Iterator[str]:
+    """Iterate over what Redis has of deliveries, though all have ended.
+
+    Args:
+        last: position of the last event.
+    """
+    for name in stage.piece.agents:
         for what in ("held", "suspects"):
             if count := stage.redis.hlen(stage.keys(what, name)):
                 yield f"{count} entries are left in {what} of {name}."
         if lanes := list(stage.redis.scan_iter(f"{stage.keys('lane', name)}:*", count=1000)):
             yield f"{len(lanes)} lanes of {name} are left."
-    last = max((event["position"] for event in evidence.events), default=0)
     clock = int(stage.redis.get(stage.keys("clock")) or 0)
     if clock < last:
         yield f"The clock stands at {clock}, before the last event's position {last}."

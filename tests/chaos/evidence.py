@@ -66,6 +66,18 @@ class Evidence:
         felt = [float(line["seconds"]) for line in self.journal if line["word"] == "held up"]
         return max([self.stage.held_up_s, *felt])
 
+    def kept_from_running_s(self, worker: str) -> float:
+        """The longest that a worker, named as consumers are, was kept from running since its application worked.
+
+        What was felt while it was still starting says nothing of leases: it had none. The driver counts as well,
+        because all that a worker says to Redis goes by way of its proxy.
+        """
+        pid = int(worker.rsplit("-", 2)[1])
+        mine = [line for line in self.journal if line["pid"] == pid]
+        began = min((line["at"] for line in mine if line["word"] != "held up"), default=0.0)
+        felt = [float(line["seconds"]) for line in mine if line["word"] == "held up" and line["at"] > began]
+        return max([self.stage.held_up_s, *felt])
+
     def lost_of(self, cause: str, kind: str) -> int:
         """How many events of a type, caused by an event, were lost as they may be."""
         return sum(one.type == kind for one in self._lost_of[cause])
@@ -78,9 +90,12 @@ class Evidence:
         """Whether what was at a position may have been put back after something later was published."""
         return any(position <= loss.clock < by for loss in self.stage.losses)
 
-    def is_blamed(self, event: Row, subscriber: str) -> bool:
-        """Whether a subscriber has given an event up because three workers died of it, or beside it."""
-        return (event["position"], subscriber) in self.blamed
+    def is_blamed(self, event: Row | None, subscriber: str) -> bool:
+        """Whether a subscriber has given an event up because three workers died of it, or beside it.
+
+        Nobody has given up what is not in the store.
+        """
+        return event is not None and (event["position"], subscriber) in self.blamed
 
     def _blamed(self) -> set[tuple[int, str]]:
         deaths: Counter[tuple[int, str]] = Counter()

@@ -7,6 +7,7 @@ import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import psycopg2
@@ -25,7 +26,7 @@ class Fault:
     """One kind.
 
     Attributes:
-        weight: how often, compared with others. harm: what it does, and undoes.
+        weight: how often, compared with others; 0: only where it is asked for by name. harm: what it does, and undoes.
         silences: whether a lease may run out of it. loses: whether Redis forgets what it has acknowledged.
         databases: where it can be done.
     """
@@ -62,6 +63,8 @@ FAULTS: dict[str, Fault] = {
     "terminate": Fault(1, database.terminate, databases=("postgres",)),
     "deadlock": Fault(1, database.deadlock, databases=("postgres",)),
     "disk full": Fault(1, database.fill_disk, databases=("sqlite",)),
+    "kill worker": Fault(0, partial(processes.kill, kinds=("worker",)), silences=True),
+    "kill archiver": Fault(0, partial(processes.kill, kinds=("archiver",)), silences=True),
 }
 
 
@@ -85,7 +88,7 @@ def script(seed: int, database: str, only: Sequence[str] = ()) -> Iterator[Step]
     names = [name for name in only or FAULTS if database in FAULTS[name].databases]
     if not names:
         raise ValueError(f"None of {', '.join(only)} can be done to {database}: choose another database, or fault.")
-    weights = [FAULTS[name].weight for name in names]
+    weights = [FAULTS[name].weight or bool(only) for name in names]
     for number in itertools.count():
         name = rng.choices(names, weights)[0]
         own = random.Random(f"{seed}:{number}")

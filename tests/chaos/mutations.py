@@ -44,9 +44,9 @@ def _ack_before_handling() -> None:
     def reading(self: Any, *arguments: Any, **named: Any) -> Any:
         leases = read(self, *arguments, **named)
         for lease in leases:
-            queue = self._namespace.keys("queue", lease.subscriber)
-            self._namespace.client.xack(queue, "fleet", lease.entry)
-            self._namespace.client.xdel(queue, lease.entry)
+            queue = self.namespace.keys("queue", lease.subscriber)
+            self.namespace.client.xack(queue, "fleet", lease.entry_id)
+            self.namespace.client.xdel(queue, lease.entry_id)
         return leases
 
     Deliveries.read = reading  # type: ignore[method-assign]

@@ -70,6 +70,16 @@ def is_long(number: int) -> bool:
     return number % 40 == 7 and has("long")
 
 
+def is_slow(number: int) -> bool:
+    """Whether an agent handles this brief so slowly that a few of them always run, though for far less than a lease."""
+    return number % 10 == 3 and has("long")
+
+
 def fails_first(event_id: str) -> bool:
-    """Whether agents fail on the first attempt at an event."""
+    """Whether agents fail on the first attempt at an event, when they have done all that they do."""
     return sum(event_id.encode()) % 4 == 0 and has("failing")
+
+
+def fails_midway(event_id: str) -> bool:
+    """Whether who writes to the database fails on the first attempt, in the middle of its transaction."""
+    return sum(event_id.encode()) % 4 == 2 and has("failing")

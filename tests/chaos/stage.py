@@ -21,19 +21,16 @@ from events.keys import Keys
 from events.settings import Settings, variable
 from store.engine import open_engine
 from tests.chaos import journal, levers, mutations
-from tests.chaos.app import EFFECTS
 from tests.chaos.cast import Cast
 from tests.chaos.faults import Step, suffer
 from tests.chaos.levers import AHEAD, Levers
 from tests.chaos.losses import Loss
+from tests.chaos.piece import CHAOS, Piece
 from tests.fault_proxy import FaultProxy
 from tests.servers import PostgresServer, migrate
 from tests.valkey_servers import ValkeyServer
 
 NAMESPACE = "chaos"
-AGENTS = ("Director", "Painter", "Keeper", "Biller", "Doomed", "Editor", "Listener", "Herald", "Victim")
-OF_RELEASES = (("Herald", "IMAGE"), ("Herald", "CUT"), ("Doomed", "BRIEF"), ("Listener", "CUT"))
-"""Subscriptions that not every release has."""
 READERS = 3
 QUIET_WITHIN_S = 90.0
 """Without anything having ended."""
@@ -66,7 +63,7 @@ class Stage:
     """What faults and the checker work on.
 
     Attributes:
-        redis, engine: straight to the servers, not by way of the proxy.
+        redis, engine: straight to the servers, not by way of the proxy. piece: what is played.
         patience: how many times as long as usual it waits for quiet.
         poisoned: entries written by hand into queues that Redis still has. deadly: ids of events that kill.
         losses: what Redis was allowed to forget. repairs: runs of `doctor --repair`.
@@ -84,6 +81,7 @@ class Stage:
     levers: Levers
     engine: Engine
     redis: redis.Redis
+    piece: Piece = CHAOS
     postgres: PostgresServer | None = None
     patience: float = 1.0
     poisoned: int = 0
@@ -107,11 +105,12 @@ class Stage:
     def play(self, seconds: float) -> None:
         """Let things go on for a while."""
         until = time.monotonic() + seconds
-        while (left := until - (looked := time.monotonic())) > 0:
+        while (left := until - time.monotonic()) > 0:
             self.cast.tend()
             self._look_for_routes()
+            asleep = time.monotonic()
             time.sleep(min(left, TICK_S))
-            self.held_up_s = max(self.held_up_s, time.monotonic() - looked - TICK_S)
+            self.held_up_s = max(self.held_up_s, time.monotonic() - asleep - TICK_S)
 
     def wait_for_curtain(self) -> None:
         """Wait until all worker processes and the application have read, and something is published."""
@@ -209,7 +208,7 @@ class Stage:
 
     def _look_for_routes(self) -> None:
         with contextlib.suppress(redis.RedisError):
-            for route in set(OF_RELEASES) - self.known_since.keys():
+            for route in set(self.piece.of_releases) - self.known_since.keys():
                 if self.redis.sismember(self.keys("routes", route[1]), route[0]):
                     self.known_since[route] = int(self.redis.get(self.keys("clock")) or 0)
 
@@ -224,7 +223,7 @@ class Stage:
             return f"{waiting} events are in the outbox"
         if scheduled := self.redis.zcard(self.keys("scheduled")):
             return f"{scheduled} events are scheduled"
-        for name in AGENTS:
+        for name in self.piece.agents:
             queue, delayed, lanes, joins = (
                 self.redis.xlen(self.keys("queue", name)),
                 self.redis.zcard(self.keys("delayed", name)),
@@ -250,15 +249,15 @@ def stage(
     seed: int,
     *,
     database: str,
+    piece: Piece = CHAOS,
     mutation: str = "",
     patience: float = 1.0,
     workers: int = 2,
-    per_second: float = 60.0,
 ) -> Iterator[Stage]:
     """Build a stage and raise the curtain; end everything afterwards.
 
     Args:
-        database: `sqlite` or `postgres`. patience: see `Stage`.
+        database: `sqlite` or `postgres`. piece, patience: see `Stage`.
     """
     (folder / "journal").mkdir(parents=True)
     with ExitStack() as stack:
@@ -266,17 +265,18 @@ def stage(
         engine = open_engine(url, timeout_s=30.0)
         stack.callback(engine.dispose)
         with engine.begin() as connection:
-            connection.execute(text(EFFECTS))
+            connection.execute(text(piece.tables))
         valkey = stack.enter_context(ValkeyServer(aof=True))
         proxy = stack.enter_context(FaultProxy("127.0.0.1", valkey.port))
+        redis_url = proxy.url if piece.is_proxied else valkey.url
         settings = Settings(
-            redis_url=proxy.url, database_url=url, namespace=NAMESPACE, home=str(folder), lease_s=2.0, timeout_s=3.0,
-            history_margin_s=0.0,
-        )  # fmt: skip
+            redis_url=redis_url, database_url=url, namespace=NAMESPACE, home=str(folder), **piece.settings
+        )
         hand = Levers(folder / "levers")
-        cast = Cast(folder, _environment(folder, settings, mutation), seed, per_second)
+        environment = _environment(folder, settings, mutation)
+        cast = Cast(folder, environment, piece.app, lambda: piece.publisher(folder, seed))
         now = Stage(
-            folder, seed, settings, valkey, proxy, cast, hand, engine, valkey.client(), postgres, patience=patience
+            folder, seed, settings, valkey, proxy, cast, hand, engine, valkey.client(), piece, postgres, patience
         )
         stack.callback(lambda: (now.redis.close(), now.valkey.stop()))
         stack.callback(cast.drop_curtain)

@@ -50,7 +50,7 @@ def runs_for(seeds: Sequence[int], minutes: float, databases: Sequence[str]) -> 
     """Iterate over the rows' runs: of the row for all faults eight times as long as of the others."""
     for name, fault in FAULTS.items():
         for database in fault.databases:
-            if database in databases:
+            if fault.weight and database in databases:
                 yield from ((name, Run(seed, minutes, database, (name,))) for seed in seeds)
     for database in databases:
         yield from ((ALL, Run(seed, minutes * 8, database)) for seed in seeds)

@@ -150,9 +150,9 @@ def line_to_publish(data: bytes) -> None:
 
 def fields_of_an_event(data: bytes) -> None:
     """Values that JSON does not have come from Python code."""
-    given = json_of(data)
+    given = given_by_code(json_of(data))
     if isinstance(given, dict):
-        use(Event(**{str(name): given_by_code(value) for name, value in given.items()}))
+        use(Event(**given))
 
 
 def story(data: bytes) -> None:
@@ -228,8 +228,15 @@ def json_of(data: bytes) -> object:
 
 def given_by_code(value: object) -> object:
     """Return what code may give where JSON has this: numbers beyond all limits, and what is no JSON."""
+    try:
+        return _given_by_code(value)
+    except RecursionError:
+        raise NotJson("It is nested deeper than this goes.") from None
+
+
+def _given_by_code(value: object) -> object:
     if isinstance(value, dict):
-        return {name: given_by_code(inner) for name, inner in value.items()}
+        return {name: _given_by_code(inner) for name, inner in value.items()}
     others = {
         "huge": 10**5000,
         "nan": float("nan"),

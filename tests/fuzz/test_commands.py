@@ -19,7 +19,9 @@ from tests.fuzz.damage import TOKENS
 from tests.servers import migrate
 from tests.valkey_servers import ValkeyServer
 
-RUN_UNTIL_STOPPED = {"dev", "worker", "demo", "bench", "archive"}
+RUN_UNTIL_STOPPED = {"dev", "worker", "demo", "bench", "archive", "web"}
+ALWAYS = {"top": ["--once"]}
+"""Without which a command runs until it is stopped."""
 # Nothing that names a file elsewhere, and nothing that an argument cannot hold.
 WORDS = [
     token.decode("utf-8", "surrogateescape") for token in TOKENS if not {0, ord("/")} & set(token) and len(token) < 7000
@@ -96,7 +98,7 @@ def test_a_command_ends_with_a_code_of_its_own_whatever_its_arguments(place: Pla
     random, commands, broken = Random(SEED), every_command(), []
     for number in range(share(2)):
         words, parameters = commands[number % len(commands)]
-        line = [*words, *arguments(random, parameters)]
+        line = [*words, *ALWAYS.get(" ".join(words), []), *arguments(random, parameters)]
         ended = place.run(*line, stdin=random.choice((b"", b"{", b'{"a": 1}\n\xff', b"[" * 50_000)))
         if ended.code not in (0, 1, 2) or "Traceback" in ended.err or (ended.code and not ended.err + ended.out):
             broken.append(f"{[word[:60] for word in line]} ended with {ended.code}: {ended.err[-600:]}")

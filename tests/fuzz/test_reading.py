@@ -11,11 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz import targets, web_targets
 from tests.fuzz.budget import EXAMPLES
 from tests.fuzz.damage import damaged, each_value_replaced, packed
 from tests.fuzz.deadline import no_hang
-from tests.fuzz.targets import TARGETS, Target
+from tests.fuzz.targets import Target
 
+TARGETS = targets.TARGETS | web_targets.TARGETS
 CORPUS = Path(__file__).parent / "corpus"
 KEPT = sorted(path.relative_to(CORPUS).as_posix() for path in CORPUS.glob("*/*"))
 

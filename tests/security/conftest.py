@@ -11,8 +11,20 @@ import pytest
 
 from tests.fleet.conftest import fleet  # noqa: F401 - the fixture
 from tests.security.authority import OPENSSL, Authority, Certificate
+from tests.security.planted import Servers, servers
 from tests.servers import DebianPostgres
 from tests.valkey_servers import DebianRedis, free_port
+
+
+@pytest.fixture(scope="module")
+def planted() -> Iterator[Servers]:
+    """Servers that want the planted passwords."""
+    made = servers()
+    try:
+        yield made
+    finally:
+        made.valkey.stop()
+        made.postgres.stop()
 
 
 class TlsRedis(DebianRedis):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from tests.fleet.fleet import children
 from tests.servers import PostgresServer
 from tests.valkey_servers import ValkeyServer, free_port
 
@@ -16,6 +18,10 @@ WORD = "SESAME"
 REDIS_PASSWORD = f"{WORD}/r:e@d %é?#{WORD}"
 SQL_PASSWORD = f"{WORD}/s:q@l %é?#{WORD}"
 KEY_PASSWORD = f"{WORD}-of-a-key-{WORD}"
+WEB_TOKEN, READ_TOKEN = f"{WORD}-of-an-operator-{WORD}", f"{WORD}-of-a-reader-{WORD}"
+TOKENS = {"EVENTBUS_WEB_TOKEN": WEB_TOKEN, "EVENTBUS_WEB_READ_TOKEN": READ_TOKEN}
+HOOK_SECRET, HOOK_PASSWORD, HOOK_KEY = (f"{WORD}-of-a-{what}-{WORD}" for what in ("webhook", "receiver", "gateway"))
+COLLECTOR_KEY = f"{WORD}-of-a-collector-{WORD}"
 PAYLOAD = "TREASURE-in-a-payload"
 
 _ONLY_WITH_A_PASSWORD = "host postgres postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
@@ -52,13 +58,13 @@ class Servers:
     def ways_in(self) -> dict[str, dict[str, str]]:
         """Return the variables of those who get in, by how the passwords are written."""
         return {
-            "in the user's place": {"REDIS_URL": self.redis(), "DATABASE_URL": self.sql()},
-            "in the query": {"REDIS_URL": self.redis_by_query(), "DATABASE_URL": self.sql_by_query()},
+            "in the user's place": {"REDIS_URL": self.redis(), "DATABASE_URL": self.sql(), **TOKENS},
+            "in the query": {"REDIS_URL": self.redis_by_query(), "DATABASE_URL": self.sql_by_query(), **TOKENS},
         }
 
     def ways_to_fail(self) -> dict[str, dict[str, str]]:
         """Return the variables of those who do not get in, by why."""
-        good, away = {"REDIS_URL": self.redis(), "DATABASE_URL": self.sql()}, free_port()
+        good, away = {"REDIS_URL": self.redis(), "DATABASE_URL": self.sql(), **TOKENS}, free_port()
         raw, wrong = f"{WORD}[/?#@:%{WORD}", f"{WORD}-wrong-{WORD}"
         bad = {
             "redis is away": {"REDIS_URL": self.redis(port=away)},
@@ -101,6 +107,26 @@ def servers() -> Servers:
 def assert_hidden(said: str, *, payloads_too: bool = False) -> None:
     """Fail when a planted text is in what was said, in whatever encoding."""
     for word in (WORD, PAYLOAD) if payloads_too else (WORD,):
-        for form in (word, word.encode().hex(), quote(word)):
+        for form in (word, word.encode().hex(), quote(word), *_in_base64(word)):
             place = said.find(form)
             assert place < 0, f"{form} is said: ...{said[max(0, place - 300) : place + 100]}"
+
+
+def _in_base64(word: str) -> list[str]:
+    """What of a word is the same in base64, whatever stands before and after it; one for each of three places."""
+    found = []
+    for before in range(3):
+        encoded = base64.b64encode(b"\0" * before + word.encode()).decode().rstrip("=")
+        found.append(encoded[-(-before * 8 // 6) : (before + len(word)) * 8 // 6])
+    return found
+
+
+def title_of(pid: int) -> str:
+    """Return a process's title, as `ps` shows it."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the pids of a process's living children, and of theirs."""
+    found = children(pid)
+    return found + [below for child in found for below in descendants(child)]

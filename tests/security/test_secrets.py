@@ -6,6 +6,7 @@ What is said: output and errors of every command, good and failing, with and wit
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 import signal
@@ -13,7 +14,6 @@ import subprocess
 import traceback
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -27,8 +27,7 @@ from events.event import Event
 from events.settings import Settings
 from store.engine import open_engine, reading
 from tests.console.command import COMMAND, Ended, Place
-from tests.fleet.fleet import children
-from tests.security.planted import PAYLOAD, REDIS_PASSWORD, WORD, Servers, assert_hidden, servers
+from tests.security.planted import PAYLOAD, REDIS_PASSWORD, WORD, Servers, assert_hidden, descendants, title_of
 from tests.waiting import wait_until
 
 # Every command that ends by itself, with arguments that work where something is there to work on.
@@ -65,21 +64,13 @@ COMMANDS = {
     "subscriptions remove-types": ["Painter", "OTHER", "--dry-run"],
     "subscriptions drop": ["Painter", "--dry-run"],
     "workers list": [],
+    "top": ["--once"],
+    "completion": ["bash"],
+    "asyncapi": ["--app", "tests.security.agents:bus", "--observed"],
 }
-RUN_UNTIL_STOPPED = {"dev", "worker", "demo"}
+RUN_UNTIL_STOPPED = {"dev", "worker", "demo", "web"}
 SHOW_PAYLOADS = {"replay", "tail", "chain", "tree", "dead show"}
 FAILURES_EACH = 3  # of the ways to fail, for each command in the suite; with --nightly all
-
-
-@pytest.fixture(scope="module")
-def planted() -> Iterator[Servers]:
-    """Servers that want the planted passwords."""
-    made = servers()
-    try:
-        yield made
-    finally:
-        made.valkey.stop()
-        made.postgres.stop()
 
 
 @pytest.fixture(scope="module")
@@ -119,15 +110,6 @@ def used(planted: Servers, tmp_path_factory: pytest.TempPathFactory) -> Place:
     return place
 
 
-def descendants(pid: int) -> list[int]:
-    found = children(pid)
-    return found + [below for child in found for below in descendants(child)]
-
-
-def title_of(pid: int) -> str:
-    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-
-
 def every_command() -> set[str]:
     def below(command: object, path: tuple[str, ...] = ()) -> Iterator[str]:
         for name, inner in getattr(command, "commands", {}).items():
@@ -154,7 +136,8 @@ def test_the_search_finds_what_was_planted(used: Place) -> None:
 
     with pytest.raises(AssertionError, match="TREASURE-in-a-payload is said"):
         assert_hidden(shown.out, payloads_too=True)
-    for form in (quote(WORD), WORD.encode().hex(), f"a{WORD}b"):
+    basic = [base64.b64encode(f"{name}:{WORD}-x".encode()).decode() for name in ("a", "ab", "abc")]
+    for form in (quote(WORD), WORD.encode().hex(), f"a{WORD}b", *basic):
         with pytest.raises(AssertionError, match="is said"):
             assert_hidden(form)
 

@@ -21,9 +21,9 @@ FURTHEST_S = 15.0
 """How far clocks jump: a retry that was put off by a clock that was ahead comes that much later."""
 
 
-def kill(stage: Stage, rng: random.Random) -> None:
-    """SIGKILL a process of any kind."""
-    _signal(_some_pid(stage, rng), signal.SIGKILL)
+def kill(stage: Stage, rng: random.Random, kinds: tuple[str, ...] = KINDS) -> None:
+    """SIGKILL a process of any of these kinds."""
+    _signal(_some_pid(stage, rng, kinds), signal.SIGKILL)
 
 
 def freeze(stage: Stage, rng: random.Random) -> None:
