@@ -205,12 +205,11 @@ class Engine:
             if attempt.abandoned:
                 self._gone(attempt.lease)
             elif not self.receiver.has_let_go(attempt.lease):
-                at_once = self._may_start_elsewhere(attempt)
-                settlement = conclusion(attempt, self._settings.max_event_bytes, at_once=at_once)
+                end = conclusion(attempt, self._settings.max_event_bytes, at_once=self._may_start_elsewhere(attempt))
                 if self._spans is not None:
-                    self._spans.end(attempt, settlement)
-                settlements.append(settlement)
-                say(attempt, settlement)
+                    self._spans.end(attempt, end)
+                settlements.append(end)
+                say(attempt, end)
         except BaseException:
             say_that("The end of %r failed; what is not settled of it goes to another worker.", attempt, failed=True)
             self._gone(attempt.lease)
@@ -267,8 +266,7 @@ class Engine:
             return list(self._running.values())
 
     def _awaited(self) -> list[Attempt]:
-        with self._idle:
-            return [a for a in self._running.values() if not a.abandoned]
+        return [attempt for attempt in self._attempts() if not attempt.abandoned]
 
     def _start_no_more(self) -> None:
         """Begin to drain: hand back what was read, and what waits for the loop to come to it."""
