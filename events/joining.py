@@ -93,6 +93,7 @@ class Joined:
             return f"its time was over, with {len(self.events)} events there"
         if self.why == "lost":
             return "Redis had lost what it had seen"
-        parts = [f"{self.dead} deliveries of what was set off are dead letters"] if self.dead else []
+        dead = "1 delivery" if self.dead == 1 else f"{self.dead} deliveries"
+        parts = [f"{dead} of what was set off ended dead"] if self.dead else []
         parts += [f"{self.left_out} events were more than it keeps, or cannot be read"] if self.left_out else []
         return " and ".join(parts)

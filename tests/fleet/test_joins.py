@@ -42,5 +42,5 @@ def test_a_shot_that_cannot_be_painted_is_told_to_one_join_and_makes_a_dead_lett
     (letter,) = wait_until(lambda: world.dead("Strict", script), 30, f"the dead letter; {world.log()}")
 
     assert [film.payload for film in films(world)] == [{"images": [0, 1, 3], "why": "dead", "dead": 1}]
-    assert letter["r"] == "The join is not complete: 1 deliveries of what was set off are dead letters."
+    assert letter["r"] == "The join is not complete: 1 delivery of what was set off ended dead."
     assert films(world, "STRICT_FILM") == []

@@ -168,7 +168,7 @@ def test_a_dead_letter_ends_what_was_under_way_and_the_join_is_told(bench: Bench
     (joining,) = bench.read("Editor")
     joined = bench.deliveries.joined(joining)
     assert (joined.why, joined.dead, joined.complete) == ("dead", 1, False)
-    assert joined.lack == "1 deliveries of what was set off are dead letters"
+    assert joined.lack == "1 delivery of what was set off ended dead"
 
 
 def test_a_join_whose_time_is_over_goes_once_with_what_there_is(bench: Bench) -> None:
