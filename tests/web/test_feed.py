@@ -174,3 +174,27 @@ def test_a_filter_by_path_looks_into_what_the_ring_keeps_as_text_alone(monkeypat
         return [position]
 
     assert asyncio.run(run())
+
+
+def test_who_follows_from_now_on_waits_for_no_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feeds, "POLL_S", 0.01)
+    past = Past()
+
+    async def vital(ask: Callable[[], Any]) -> Any:
+        return ask()
+
+    async def never(ask: Callable[[], Any]) -> Any:
+        await asyncio.Event().wait()
+
+    feed = Feed(lambda: past, past.clock, vital, never)  # type: ignore[arg-type, return-value]
+
+    async def run() -> tuple[int, list[int]]:
+        async with asyncio.timeout(WAIT_S):
+            after = await feed.now()
+            position = past.publish()
+            async for _, items in feed.follow(after, EventFilter()):
+                return position, [item.position for item in items]
+        raise AssertionError("the feed has ended")
+
+    position, got = asyncio.run(run())
+    assert got == [position]

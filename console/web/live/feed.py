@@ -96,7 +96,7 @@ class Feed:
         self._now: Shared[int] = Shared(lambda: vital(clock))
         self._ring: list[Item] = []
         self._size_bytes = 0
-        self._floor = self._last = -1
+        self._floor = self._last = self._told = -1
         self._moved = asyncio.Event()
         self._closed = asyncio.Event()
         self._behind = asyncio.Semaphore(BEHIND)
@@ -105,7 +105,8 @@ class Feed:
 
     async def now(self) -> int:
         """Return the last position given: where who has no cursor begins."""
-        return await self._now.get()
+        self._told = await self._now.get()
+        return self._told
 
     async def follow(self, after: int, wanted: EventFilter) -> AsyncIterator[tuple[int, list[Item]]]:
         """Iterate over what follows a position, for ever: (cursor, events that match up to there).
@@ -116,7 +117,8 @@ class Feed:
         """
         loop = asyncio.get_running_loop()
         due = loop.time() + HEARTBEAT_S
-        with self._following():
+        with self._following(after):
+            await asyncio.sleep(0)  # the feed begins where this one does, if that is now: he needs no question
             while not self._closed.is_set():
                 if after < self._floor or self._floor < 0:
                     after, items = await self._from_store(after, wanted)
@@ -176,10 +178,11 @@ class Feed:
                     await self._moved.wait()
 
     @contextmanager
-    def _following(self) -> Iterator[None]:
+    def _following(self, after: int) -> Iterator[None]:
         self._followers += 1
         if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="eventbus-feed")
+            begin = after if after == self._told else -1
+            self._task = asyncio.create_task(self._run(begin), name="eventbus-feed")
         try:
             yield
         finally:
@@ -189,13 +192,17 @@ class Feed:
                 self._task = None
                 self._forget()
 
-    async def _run(self) -> None:
-        """Read history's end while somebody follows."""
+    async def _run(self, begin: int) -> None:
+        """Read history's end while somebody follows.
+
+        Args:
+            begin: where, if that has been told to be its end; -1 asks.
+        """
         waits = False
         while not self._closed.is_set():
             try:
                 if self._floor < 0:
-                    self._floor = self._last = await self.now()
+                    self._floor = self._last = begin if begin >= 0 else await self.now()
                     self._tell()  # who has read less by now waits for what lies between
                 found: Stretch = await self._vital(partial(self._read, EventFilter(), self._last, PAGE_BYTES))
             except Exception as error:  # whatever it is: without this task nobody would see anything any more
@@ -237,7 +244,7 @@ class Feed:
     def _forget(self) -> None:
         self._ring.clear()
         self._size_bytes = 0
-        self._floor = self._last = -1
+        self._floor = self._last = self._told = -1
 
 
 def _fitting(found: list[Item], most_bytes: int) -> tuple[int, list[Item]]:
