@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from console.dossier import letters_of, purgeable
+from console.dossier import emptied, letters_of
 from console.exits import FAILED, complain
 from console.letters import describe, is_holder
 from console.printing import plain, print_json
@@ -157,14 +157,18 @@ def _effect(order: Order, verdict: str, letter: DeadLetter, holder: str) -> str:
 
 
 def _purge_copies(backend: Backend, order: Order, tally: _Tally) -> None:
-    """Empty the copies of letters that are in Redis no more: SQL keeps why they were given up, in one line."""
-    for page in purgeable(backend, order.wanted):
-        room = None if order.limit is None else max(0, order.limit - tally.verdicts.total() - tally.copies)
-        for letter in page[:room]:
+    left = None if order.limit is None else max(0, order.limit - tally.verdicts.total())
+    for letters, count in emptied(backend, order.wanted, left, dry_run=order.dry_run):
+        tally.copies += count
+        for letter in letters:
             tally.meet(order, letter)
             if order.dry_run and not order.as_json:
                 print(f"would empty the copy of {describe(letter)} in the database")
-        tally.copies += len(page[:room]) if order.dry_run else backend.blackboard.dead_letters.purge(page[:room])
+
+
+def of_copies(count: int, *, dry_run: bool) -> str:
+    """Say how many copies in the database a purge empties."""
+    return f"{'would empty' if dry_run else 'emptied'} {plural(count, 'copy', 'copies')} in the database"
 
 
 # Why a letter is not decided, by its verdict.
@@ -179,8 +183,7 @@ def _conclude(order: Order, tally: _Tally) -> None:
     verb, done = WORDS[order.decision]
     parts = [f"{f'Would {verb}' if order.dry_run else done.capitalize()} {_letters(tally.verdicts['settled'])}"]
     if tally.copies:
-        copies = plural(tally.copies, "copy", "copies")
-        parts.append(f"{'would empty' if order.dry_run else 'emptied'} {copies} in the database")
+        parts.append(of_copies(tally.copies, dry_run=order.dry_run))
     parts += [f"{_letters(tally.verdicts[word])} not: {why}" for word, why in OBSTACLES.items() if tally.verdicts[word]]
     if order.dry_run:
         parts.append("nothing was changed")

@@ -74,6 +74,28 @@ def purgeable(backend: Backend, wanted: LetterFilter) -> Iterator[list[DeadLette
             yield found
 
 
+def emptied(
+    backend: Backend, wanted: LetterFilter, limit: int | None, *, dry_run: bool
+) -> Iterator[tuple[list[DeadLetter], int]]:
+    """Empty the copies of letters that are in Redis no more, a page at a time; SQL keeps why each was given up.
+
+    The other half of a purge, after the decision about those that Redis has.
+
+    Args:
+        limit: most copies; None is no limit. dry_run: change nothing.
+
+    Yields:
+        Letters, and how many of their copies were emptied, or would be.
+    """
+    left = limit
+    for page in purgeable(backend, wanted):
+        letters = page[:left]
+        if not letters:
+            return
+        yield letters, len(letters) if dry_run else backend.blackboard.dead_letters.purge(letters)
+        left = None if left is None else left - len(letters)
+
+
 def unstored(backend: Backend) -> list[str]:
     """Return the names of letters that are open in Redis, and neither in the database nor on their way there."""
     board = backend.blackboard.dead_letters

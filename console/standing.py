@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("SUBSCRIBER", "STATE", "READY", "RUNNING", "WAITING", "RETRIES", "DEAD", "OLDEST", "WORKERS", "REMARKS")
 _MORE = ("ORDERING", "CONCURRENCY", "RATE")
+IDLE_S = 86_400.0
+"""A subscriber to which nothing came for so long is idle, unless somebody asks about another time."""
 
 
-def as_object(found: Standing, idle_s: float) -> dict[str, Any]:
+def as_object(found: Standing, idle_s: float = IDLE_S) -> dict[str, Any]:
     """Return a subscriber as JSON shows it."""
     queue = found.queue
     return {

@@ -24,13 +24,12 @@ if TYPE_CHECKING:
 def timeline(backend: Backend, project_id: str, limit: int) -> dict[str, Any]:
     """Return the timeline of a project's newest events, what is not archived included."""
     end = backend.history.clock()
-    found = latest(backend.blackboard.replay, EventFilter(project_id=project_id), limit + 1, end)
-    events = found[-limit:]
+    events, is_all = latest(backend.blackboard.replay, EventFilter(project_id=project_id), limit, end)
     ended = _ended(backend, [recorded.position for recorded in events])
     spans = [span for recorded in events for span in _spans(recorded, ended.get(recorded.position, ()))]
     return {
         "project_id": project_id,
-        "is_all": len(found) <= limit,
+        "is_all": is_all,
         "marks": [_mark(recorded) for recorded in events],
         "spans": spans,
     }

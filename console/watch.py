@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 EVERY_S = 1.0
 OVER_S = 5.0
 KEPT = 60
-_IDLE_S = 86_400.0
 
 
 class View(NamedTuple):
@@ -119,7 +118,7 @@ def view_object(view: View, namespace: str) -> dict[str, Any]:
         "spent": sample.spent,
         "spent_today": sample.spent_today,
         "archive": sample.backlog,
-        "subscribers": [as_object(one, _IDLE_S) for one in sample.subscribers],
+        "subscribers": [as_object(one) for one in sample.subscribers],
         "workers": [worker_object(worker) for worker in sample.workers],
         "attention": [finding["says"] for finding in attention(sample.subscribers, sample.workers, sample.backlog)],
     }

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from events.budget import Budget
 from events.connection import mapped
 from events.digits import whole
 from events.encoding import decode
@@ -24,7 +25,6 @@ from events.namespace import Namespace
 from events.publisher import order_key_of
 from events.records import DeadLetter, LetterFilter
 from events.scripts import Argument
-from events.stream import Budget
 
 Decision = Literal["redelivered", "discarded", "purged"]
 Verdict = Literal["settled", "gone", "unreadable", "undeclared"]
@@ -139,7 +139,7 @@ class DeadLetters:
                 with mapped(self._client):
                     entries: Any = self._client.xrange(key, min=start, max=end, count=ask)
                 for entry_id, fields in entries:
-                    budget.spend((fields or {}).values())
+                    budget.spend(sum(map(len, (fields or {}).values())))
                     read.append(read_letter(subscriber, entry_id, fields or {}))
                 if len(entries) < ask:
                     yield read

@@ -2,6 +2,7 @@
 
     none ──begin──> under way (cursor) ──pages──> none
                                        ──give up─> none
+    any ──once: one event alone──> as it was
 
 Whoever asked, and what was asked, is kept in the subscriber's record while it is under way, so that anybody
 can go on where it stopped. Any number may: each says from which cursor it has read, and only the first writes.
@@ -23,7 +24,7 @@ from events.records import RecordedEvent
 from events.scripts import Argument
 from events.standing import unknown
 
-Verdict = Literal["none", "begun", "going", "stale", "ended", "given"]
+Verdict = Literal["none", "begun", "going", "stale", "ended", "given", "once"]
 
 
 class Under(NamedTuple):
@@ -31,7 +32,7 @@ class Under(NamedTuple):
 
     Attributes:
         verdict: of the step that was tried: `none`, there is no such redelivery; `begun`; `going`; `stale`, nothing
-            was written, because it did not begin here; `ended`, with this step; `given` up.
+            was written, because it did not begin here; `ended`, with this step; `given` up; `once`, one event alone.
         number: the redelivery in the names of its deliveries; 0 when there is none.
         cursor: the position up to which it is done. end: where it ends: the last position when it began.
         made: deliveries that it has made so far. question: what was asked, as `begin` was told.
@@ -106,6 +107,22 @@ def hand_over(
         if under.verdict != "going" or under.cursor < last:
             break
     return under
+
+
+def once(namespace: Namespace, name: str, number: int, recorded: RecordedEvent, who: str, why: str) -> bool:
+    """Deliver one event in this step alone, however many deliveries wait; what is under way stays as it is.
+
+    Args:
+        number: from `Registry.next_number`.
+        who, why: for the outcome, one line each.
+
+    Returns:
+        Whether it was: not when the subscriber does not take it, or it was persisted without being published.
+    """
+    if recorded.origin in UNPUBLISHED:
+        return False
+    ((arguments,), _) = next(parts([recorded], recorded.position))
+    return _call(namespace, name, "once", number, line(who, 200), line(why, 2000), *arguments).made == 1
 
 
 def under_way(namespace: Namespace, names: Sequence[str]) -> dict[str, tuple[int, int]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
+from events.budget import CHUNK, READ_BYTES, Budget
 from events.connection import mapped
 from events.encoding import decode
 from events.errors import MalformedEntry
@@ -22,9 +23,6 @@ Entry = tuple[str, RecordedEvent | Outcome | Rejected]
 MAX_IDS = 5000
 MAX_POSITION = 9_007_199_254_740_000
 """No position reaches it (`events/lua/library.lua`): an entry with such an id was written by hand."""
-BATCH_BYTES = 8_000_000
-"""A read stops about here, whatever its limit: large events must not fill a reader's memory."""
-_FIRST_CHUNK, _CHUNK = 8, 100
 
 
 class HistoryStream:
@@ -34,7 +32,7 @@ class HistoryStream:
         batch_bytes: about how many bytes of entries one read returns at most; one entry at least.
     """
 
-    def __init__(self, namespace: Namespace, batch_bytes: int = BATCH_BYTES) -> None:
+    def __init__(self, namespace: Namespace, batch_bytes: int = READ_BYTES) -> None:
         self._namespace = namespace
         self._batch_bytes = batch_bytes
 
@@ -65,7 +63,7 @@ class HistoryStream:
                 if is_beyond(entry_id):
                     complete = True  # only more of its kind can follow
                     break
-                budget.spend(flat)
+                budget.spend(sum(map(len, flat)))
                 record = read_event(entry_id, dict(zip(flat[::2], flat[1::2], strict=True)))
                 last = max(last, int(entry_id.partition(b"-")[0]))
                 if isinstance(record, RecordedEvent):
@@ -109,7 +107,7 @@ class HistoryStream:
             with mapped(client):
                 raw: Any = client.xrange(key, min=f"({last_entry}", max="+", count=ask)
             for entry_id, fields in raw:
-                budget.spend([*(fields or {}).keys(), *(fields or {}).values()])
+                budget.spend(sum(map(len, [*(fields or {}).keys(), *(fields or {}).values()])))
                 found.append((entry_id.decode(), read(entry_id, fields or {})))
             if len(raw) < ask:
                 break
@@ -120,8 +118,8 @@ class HistoryStream:
         """Return those positions at which history, as Redis has it, holds nothing."""
         client, asked = self._namespace.client, sorted(positions)
         missing: set[int] = set()
-        for start in range(0, len(asked), _CHUNK):
-            chunk = asked[start : start + _CHUNK]
+        for start in range(0, len(asked), CHUNK):
+            chunk = asked[start : start + CHUNK]
             with mapped(client), client.pipeline(transaction=False) as pipe:
                 for position in chunk:
                     pipe.xrange(self._namespace.keys("history"), position, position, count=1)
@@ -148,29 +146,6 @@ class HistoryStream:
         for start in range(0, max(len(event_ids), 1), MAX_IDS):
             chunk = event_ids[start : start + MAX_IDS]
             self._namespace.call("archived", stream, position, trim, expiry_ms, *chunk)
-
-
-class Budget:
-    """How many entries to ask for next, so that a read ends near its limits without knowing the sizes before."""
-
-    def __init__(self, entries: int, size_bytes: int) -> None:
-        self._entries = entries
-        self._bytes = size_bytes
-        self._largest = 0
-
-    def chunk(self) -> int:
-        """Return the number to ask for; 0 when the read ends here."""
-        if self._entries <= 0 or self._bytes <= 0:
-            return 0
-        fits = self._bytes // self._largest if self._largest else _FIRST_CHUNK
-        return max(1, min(self._entries, _CHUNK, fits))
-
-    def spend(self, parts: Iterable[bytes]) -> None:
-        """Count one entry that was read."""
-        size_bytes = sum(map(len, parts))
-        self._entries -= 1
-        self._bytes -= size_bytes
-        self._largest = max(self._largest, size_bytes)
 
 
 def is_beyond(entry_id: str | bytes) -> bool:

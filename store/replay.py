@@ -9,12 +9,15 @@ a position beyond W can pass one that is committed late. Published events are ne
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import starmap
 
+from pydantic_core import to_json
 from sqlalchemy import ColumnElement, Connection, Engine, func, select
 
+from events.budget import READ_BYTES, Budget
 from events.ports import HistoryTail, TailPage
 from events.records import RecordedEvent
 from store import inserts
@@ -25,7 +28,7 @@ from store.rows import RECORDED, recorded
 from store.seam import MovedOn, Seam
 from store.tables import events
 
-__all__ = ["EventFilter", "Page", "Replay"]
+__all__ = ["EventFilter", "Page", "Replay", "size_of"]
 
 _EVERYTHING = EventFilter()
 _NO_END = 2**63
@@ -63,12 +66,21 @@ class Replay:
         self._namespace = namespace
         self.seam = Seam(engine, namespace, tail)
 
-    def page(self, filter: EventFilter = _EVERYTHING, after: int = 0, limit: int = 500) -> Page:
+    def page(
+        self,
+        filter: EventFilter = _EVERYTHING,
+        after: int = 0,
+        limit: int = 500,
+        *,
+        size_bytes: int = READ_BYTES,
+    ) -> Page:
         """Read one stretch of history.
 
         Args:
             after: a position, exclusive; 0 is the beginning.
             limit: most events to return, at least 1.
+            size_bytes: about how many bytes of payloads and metadata to read from SQL; one event at least. Of what
+                is not archived up to `READ_BYTES` are read besides.
 
         Raises:
             InvalidFilter: there is no such position.
@@ -79,7 +91,7 @@ class Replay:
         if limit < 1:
             raise ValueError(f"The limit of a page must be at least 1, not {limit}.")
         check_position(after)
-        return self.seam.steadily(lambda: self._page(filter, after, limit))
+        return self.seam.steadily(lambda: self._page(filter, after, limit, size_bytes))
 
     def iterate(self, filter: EventFilter = _EVERYTHING, after: int = 0, *, page: int = 500) -> Iterator[RecordedEvent]:
         """Iterate over history from a position (exclusive) until its end, a page in memory at a time.
@@ -121,11 +133,10 @@ class Replay:
         check_position(after)
         return self.seam.steadily(lambda: self._count(filter, after))
 
-    def _page(self, filter: EventFilter, after: int, limit: int) -> Page:
+    def _page(self, filter: EventFilter, after: int, limit: int, size_bytes: int) -> Page:
         with reading(self._engine) as connection:
             archived = self.seam.archived(connection)
-            rows = self._rows(connection, filter, after, limit)
-        full = len(rows) == limit
+            rows, full = self._rows(connection, filter, after, Budget(limit, max(size_bytes, 1)))
         if full and rows[-1].position <= archived:
             return Page(tuple(rows), rows[-1].position, False)
         try:
@@ -137,18 +148,29 @@ class Replay:
             return Page(tuple(row for row in rows if row.position <= archived), archived, False)
         return _joined(rows, full, tail, filter, limit)
 
-    def _rows(self, connection: Connection, filter: EventFilter, after: int, limit: int) -> list[RecordedEvent]:
+    def _rows(
+        self, connection: Connection, filter: EventFilter, after: int, budget: Budget
+    ) -> tuple[list[RecordedEvent], bool]:
+        """Return rows after a position, a chunk at a time, and whether the budget ended before they did."""
         dialect = connection.dialect.name
         place: ColumnElement[int] = events.c.position
         if dialect == "sqlite" and self._is_short(connection, filter):
             place = hidden(events.c.position, dialect)
         query = (
             select(*(events.c[name] for name in RECORDED))
-            .where(*filter.conditions(self._namespace, dialect), place > after)
+            .where(*filter.conditions(self._namespace, dialect))
             .order_by(events.c.position)
-            .limit(limit)
         )
-        return list(starmap(recorded, connection.execute(query)))
+        found: list[RecordedEvent] = []
+        while ask := budget.chunk():
+            chunk = list(starmap(recorded, connection.execute(query.where(place > after).limit(ask))))
+            found += chunk
+            if len(chunk) < ask:
+                return found, False
+            for each in chunk:
+                budget.spend(size_of(each))
+            after = chunk[-1].position
+        return found, True
 
     def _is_short(self, connection: Connection, filter: EventFilter) -> bool:
         """Tell whether a filter's time range holds few events, so that reading all of them for each page is best.
@@ -179,6 +201,15 @@ class Replay:
             query = select(func.count()).select_from(events).where(*wanted, *since)
             stored = connection.execute(query).scalar_one()
         return stored + sum(r.position > after and filter.matches(r.event) for r in self.seam.events(archived))
+
+
+def size_of(recorded: RecordedEvent) -> int:
+    """Return about how many bytes an event has: those of what may be large, its payload and metadata."""
+    parts = (recorded.event.payload, recorded.event.metadata)
+    try:
+        return len(to_json(parts))
+    except ValueError:  # nested deeper than the quick writer goes
+        return len(json.dumps(parts))
 
 
 def _joined(rows: list[RecordedEvent], full: bool, tail: TailPage, filter: EventFilter, limit: int) -> Page:

@@ -17,8 +17,8 @@ from typing import Any
 from events.backfill import ENOUGH, UNPUBLISHED
 from events.errors import InvalidFilter, MalformedEntry, RedeliveryRefused
 from events.namespace import Namespace
-from events.records import END, RecordedEvent
-from events.redelivery import Under, begin, give_up, hand_over, look
+from events.records import RecordedEvent
+from events.redelivery import Under, begin, give_up, hand_over, look, once
 from store.filter import EventFilter, check_text
 from store.registry import Registry
 from store.replay import Replay
@@ -34,22 +34,11 @@ class Question:
     """What is to be delivered again.
 
     Attributes:
-        wanted: which events. after: only those after this position. until: only those up to this one.
+        wanted: which events. after: only those after this position.
     """
 
     wanted: EventFilter = field(default_factory=EventFilter)
     after: int = 0
-    until: int = END
-
-    @classmethod
-    def of(cls, recorded: RecordedEvent) -> Question:
-        """Return the question that asks for one event alone."""
-        return cls(EventFilter(types=(recorded.event.type.value,)), recorded.position - 1, recorded.position)
-
-    @property
-    def is_of_one(self) -> bool:
-        """Whether it asks for one event alone, which is delivered however many wait."""
-        return self.until == self.after + 1
 
     def text(self) -> str:
         """Return it as JSON: what was given, and nothing else."""
@@ -59,8 +48,6 @@ class Question:
             given[name] = sorted(([list(path), value] for path, value in given[name].items()), key=lambda pair: pair[0])
         if self.after:
             given["after"] = self.after
-        if self.until != END:
-            given["until"] = self.until
         return json.dumps(given, default=datetime.isoformat, sort_keys=True)
 
     @classmethod
@@ -76,14 +63,14 @@ class Question:
 
     @classmethod
     def _read(cls, given: dict[str, Any]) -> Question:
-        after, until = given.pop("after", 0), given.pop("until", END)
+        after = given.pop("after", 0)
         for name in ("start_time", "end_time"):
             if name in given:
                 given[name] = datetime.fromisoformat(given[name])
         for name in _BY_PATH & given.keys():
             given[name] = {tuple(path): value for path, value in given[name]}
         given["types"] = tuple(given.get("types", ()))
-        return cls(EventFilter(**given), after, until)
+        return cls(EventFilter(**given), after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +132,6 @@ class Redelivery:
         count = unpublished = 0
         first: list[RecordedEvent] = []
         for recorded in self._replay.iterate(wanted, question.after):
-            if recorded.position > question.until:
-                break
             if recorded.origin in UNPUBLISHED:
                 unpublished += 1
                 continue
@@ -176,7 +161,7 @@ class Redelivery:
         started, before, number = time.monotonic(), under.made, under.number
         progress(under)
         while under.is_there and under.verdict != "ended" and not self.stop.is_set():
-            if under.waiting >= ENOUGH and not asked.is_of_one:
+            if under.waiting >= ENOUGH:
                 self.stop.wait(LATER_S)
                 looked = self.look()
                 under = looked if looked.number == number else under._replace(waiting=0)  # the step will tell
@@ -190,6 +175,16 @@ class Redelivery:
             under = stepped
             progress(under)
         return under
+
+    def once(self, recorded: RecordedEvent) -> int:
+        """Deliver one event again, in one step: nothing can be interrupted, and what is under way is not in its way.
+
+        Returns:
+            1, or 0 when it was persisted without being published.
+        """
+        self._narrowed(Question(EventFilter(types=(recorded.event.type.value,))), self.look())
+        number = self._registry.next_number()
+        return int(once(self._namespace, self._name, number, recorded, self._who, self._why))
 
     def abandon(self) -> Under:
         """Give up what is under way; what it has delivered stays delivered."""
@@ -214,9 +209,9 @@ class Redelivery:
     def _step(self, under: Under, asked: Question) -> Under:
         limit = PAGE if self._rate is None else max(1, min(PAGE, int(self._rate)))
         page = self._replay.page(self._narrowed(asked, under), under.cursor, limit)
-        is_last = page.complete or page.last >= min(under.end, asked.until)
+        is_last = page.complete or page.last >= under.end
         looked = under.end if is_last else page.last
-        events = [recorded for recorded in page.events if recorded.position <= min(under.end, asked.until)]
+        events = [recorded for recorded in page.events if recorded.position <= under.end]
         return hand_over(self._namespace, self._name, under, max(looked, under.cursor), events, self._who, self._why)
 
     def _is_time(self, started: float, made: int) -> bool:

@@ -231,6 +231,6 @@ def _each(
             complain(str(error))
             code, is_there = code_of(error), not isinstance(error, UnknownSubscriber | RedisUnavailable)
         if as_json and is_there:
-            print_json(as_object(standings(backend.namespace, [name])[0], _seconds("24h")))
+            print_json(as_object(standings(backend.namespace, [name])[0]))
     if code:
         raise typer.Exit(code)

@@ -83,7 +83,7 @@ def command(
         show = _json if as_json else EventLines().print
         is_whole = since is not None and count is None
         shown = _Last(
-            replay.iterate(wanted) if is_whole else latest(replay, wanted, 20 if count is None else count, end)
+            replay.iterate(wanted) if is_whole else latest(replay, wanted, 20 if count is None else count, end).events
         )
         show(shown)
         if follow:

@@ -1,7 +1,9 @@
 """Who asks, and what he may do: loopback without tokens, else a token in a header or the cookie of a login.
 
 Tokens are compared by their digests in constant time. A session is a signed cookie; its key is made of the
-tokens, so that changing one ends every session.
+tokens, so that changing one ends every session, and every web process reads what another has signed. Whoever sees a
+cookie may try tokens against its signature where nobody counts; so the key is made slowly (scrypt, once, at start),
+and a try costs as much.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import binascii
 import hashlib
 import hmac
 import ipaddress
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -18,12 +21,15 @@ from enum import IntEnum
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 from starlette.requests import HTTPConnection
 
+from console.web.guesses import Guesses
 from events.errors import InvalidSettings
 
 COOKIE = "eventbus_session"
 SESSION_S = 43_200
 MIN_TOKEN_CHARS = 16
 _MAX_NAME_CHARS = 100
+# 32 MB and a tenth of a second, once. Source: RFC 7914.
+_SCRYPT = {"n": 2**15, "r": 8, "p": 1, "maxmem": 2**26, "dklen": 32}
 # What proxies add to a request that they pass on.
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
 
@@ -94,8 +100,8 @@ class Access:
 
     def __init__(self, tokens: Tokens) -> None:
         self.tokens = tokens
-        key = hashlib.sha256(f"{tokens.operator}\0{tokens.reader}".encode()).hexdigest()
-        self._sessions = URLSafeTimedSerializer(key, salt="eventbus.session")
+        self._guesses = Guesses()
+        self._sessions = URLSafeTimedSerializer(_session_key(tokens), salt="eventbus.session")
 
     def who(self, connection: HTTPConnection) -> Who | None:
         """Return who sends a request; None when he has not said it, or may do nothing."""
@@ -103,17 +109,25 @@ class Access:
             return Who("local", Role.OPERATOR) if _is_local(connection) else None
         name, token = _credentials(connection.headers)
         if token is not None:
-            role = self.role_of(token)
+            role = self.role_of(token, connection)
             return None if role is None else Who(name, role)
         return self._of_session(connection.cookies.get(COOKIE))
 
-    def role_of(self, token: str) -> Role | None:
-        """Return the role that a token gives; None when it is none of ours."""
+    def role_of(self, token: str, connection: HTTPConnection) -> Role | None:
+        """Return the role that a token gives; None when it is none of ours, or is not looked at (`deaf_s`)."""
+        if self.deaf_s(connection):
+            return None
         given, found = _digest(token), None
         for own, role in ((self.tokens.reader, Role.READER), (self.tokens.operator, Role.OPERATOR)):
             if own is not None and hmac.compare_digest(given, _digest(own)):
                 found = role
+        if found is None:
+            self._guesses.wrong(_address(connection), given)
         return found
+
+    def deaf_s(self, connection: HTTPConnection) -> float:
+        """Return for how many seconds more no token from there is looked at, because it named too many wrong ones."""
+        return self._guesses.deaf_s(_address(connection))
 
     def session(self, who: Who) -> str:
         """Return the value of a cookie that says who somebody is for `SESSION_S`."""
@@ -150,6 +164,10 @@ def clean_name(name: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in name)[:_MAX_NAME_CHARS]
 
 
+def _address(connection: HTTPConnection) -> str:
+    return connection.client.host if connection.client else ""
+
+
 def _is_local(connection: HTTPConnection) -> bool:
     """Tell whether a request comes from this machine, to a name of this machine, and for nobody elsewhere.
 
@@ -183,3 +201,11 @@ def _credentials(headers: Mapping[str, str]) -> tuple[str, str | None]:
 
 def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode(errors="surrogatepass")).digest()
+
+
+def _session_key(tokens: Tokens) -> bytes:
+    """Return the key that signs sessions; without tokens there are none, and nothing that is signed is ours."""
+    if not tokens.are_set:
+        return secrets.token_bytes(32)
+    secret = f"{tokens.operator}\0{tokens.reader}".encode(errors="surrogatepass")
+    return hashlib.scrypt(secret, salt=b"eventbus.session", **_SCRYPT)

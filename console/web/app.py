@@ -4,39 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import unquote
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import ASGIApp, Scope
 
-from console.web import health, openapi
+from console.web import openapi
 from console.web.access import Access, Tokens
 from console.web.api import deliveries, fleet, history, letters, live, log, numbers, publishing, timeline
 from console.web.audit import AuditLog
 from console.web.guards import Guards
+from console.web.health import Health
 from console.web.live.feed import Feed
 from console.web.live.pulse import Pulse, take
+from console.web.live.sse import Streams
 from console.web.operations import PREFIX, House, Operation, json_response
 from console.web.pages import routes as pages
-from console.web.problems import OURS, problem_response
+from console.web.problems import BUG, OURS, problem_response, refused
+from console.web.reading import Reading
 from events.bus import EventBus
 from events.settings import Settings
 from store.audit import Audit
 
-# In the order of the OpenAPI document; `/events/stream` is matched before `/events/{event_id}`.
+# In the order of the OpenAPI document, and of matching: `/events/stream` goes before `/events/{event_id}`.
 OPERATIONS: tuple[Operation, ...] = (
     *publishing.OPERATIONS, *live.OPERATIONS, *history.OPERATIONS, *numbers.OPERATIONS, *timeline.OPERATIONS,
     *deliveries.OPERATIONS, *letters.OPERATIONS, *fleet.OPERATIONS, *log.OPERATIONS,
 )  # fmt: skip
 # A batch of events may be so much larger than the largest event.
 BATCH_FACTOR = 16
-_ANY_ID = re.compile(r"\{(\w+)\}")
 
 
 class Web:
@@ -49,16 +50,14 @@ class Web:
     def __init__(self, settings: Settings) -> None:
         bus = EventBus(settings)
         access = Access(Tokens(settings.web_token, settings.web_read_token))
-        read = functools.partial(_read, bus)
-        audit = AuditLog(lambda: Audit(bus.backend.blackboard.engine, settings.namespace), read)
-        self.feed = Feed(lambda: bus.backend.replay, lambda: bus.backend.history.clock(), read)
-        self.pulse = Pulse(lambda: take(bus.backend), read)
-        self.house = House(bus, access, audit, self.feed, self.pulse)
-        document = openapi.document(OPERATIONS)
-        handlers: Any = {**dict.fromkeys(OURS, self._problem), Exception: self._bug}
-        self.app = Starlette(routes=self._routes(document), lifespan=self._lifespan, exception_handlers=handlers)
-        self.app.state.document = document
-        self.app.add_middleware(Guards, max_body_bytes=settings.max_event_bytes * BATCH_FACTOR)
+        self._reading = reading = Reading(settings.sql_pool_size)
+        audit = AuditLog(lambda: Audit(bus.backend.blackboard.engine, settings.namespace), reading.ask)
+        self.feed = Feed(lambda: bus.backend.replay, lambda: bus.backend.history.clock(), reading.vital, reading.ask)
+        self.pulse = Pulse(lambda: take(bus.backend), reading.ask)
+        self.house = House(bus, access, audit, reading, self.feed, self.pulse, Streams())
+        self.app: ASGIApp = Guards(
+            self._starlette(), api=f"{PREFIX}/", max_body_bytes=settings.max_event_bytes * BATCH_FACTOR
+        )
 
     def close(self) -> None:
         """End the connections that would never end by themselves; the server ends the others."""
@@ -75,7 +74,15 @@ class Web:
             pulse.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await pulse
+            await asyncio.to_thread(self._reading.close)
             await self.house.bus.disconnect()
+
+    def _starlette(self) -> Starlette:
+        document = openapi.document(OPERATIONS)
+        handlers: Any = {**dict.fromkeys(OURS, self._problem), Exception: self._bug}
+        app = Starlette(routes=self._routes(document), lifespan=self._lifespan, exception_handlers=handlers)
+        app.state.document = document
+        return app
 
     async def _problem(self, request: Request, error: Exception) -> Response:
         if pages.wants_page(request):
@@ -84,44 +91,38 @@ class Web:
 
     async def _bug(self, request: Request, error: Exception) -> Response:
         """Answer that something failed, without what: the log has it."""
-        return await self._problem(
-            request, HTTPException(500, "Something failed that should not have; the web process's log says what.")
-        )
+        return await self._problem(request, refused(500, BUG))
 
     def _routes(self, document: dict[str, Any]) -> list[BaseRoute]:
         async def get_document(request: Request) -> Response:
             return json_response(document)
 
+        health = Health(self.house)
         return [
-            Route("/livez", self._asked(health.livez)),
-            Route("/readyz", self._asked(health.readyz)),
-            Route("/metrics", self._asked(health.metrics)),
+            Route("/livez", health.livez),
+            Route("/readyz", health.readyz),
+            Route("/metrics", health.metrics),
             Route(f"{PREFIX}/openapi.json", get_document),
-            # A path that ends with an id goes last: ids may hold slashes.
-            *(_route(operation, self.house) for operation in sorted(OPERATIONS, key=_ends_with_a_part)),
+            *(_route(operation, self.house) for operation in OPERATIONS),
             *pages.routes(self.house),
         ]
 
-    def _asked(self, call: Callable[[House, Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-        async def endpoint(request: Request) -> Response:
-            return await call(self.house, request)
 
-        return endpoint
+class _RawRoute(Route):
+    """A route that reads the path as it was sent: `%2F` in an id is a part of the id, and no slash of the path."""
 
-
-def _ends_with_a_part(operation: Operation) -> bool:
-    return operation.path.endswith("}")
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Tell whether a request is this route's; the parts of its path that vary are decoded one by one."""
+        if scope["type"] != "http":
+            return Match.NONE, {}
+        match, found = super().matches({**scope, "path": scope["raw_path"].decode("ascii")})
+        if match is not Match.NONE:
+            found["path_params"] = {name: unquote(part) for name, part in found["path_params"].items()}
+        return match, found
 
 
 def _route(operation: Operation, house: House) -> Route:
     async def endpoint(request: Request) -> Response:
         return await operation.serve(house, request)
 
-    path = PREFIX + _ANY_ID.sub(r"{\1:path}", operation.path)
-    return Route(path, endpoint, methods=[operation.method], name=operation.name)
-
-
-async def _read(bus: EventBus, ask: Callable[[], Any]) -> Any:
-    """Run what blocks on a thread of the SQL pool."""
-    pool = await asyncio.to_thread(lambda: bus.backend.blackboard.pool)
-    return await asyncio.get_running_loop().run_in_executor(pool, ask)
+    return _RawRoute(PREFIX + operation.path, endpoint, methods=[operation.method], name=operation.name)

@@ -1,13 +1,14 @@
 """Who changed what: an entry in the store before it is done, completed afterwards, and a line in the log.
 
-An action that cannot be logged is not done. Payloads of published events are not logged.
+An action that cannot be logged is not done. Published events have a line in the log alone, with their ids: history has
+them, and publishing neither waits for the database nor needs it. Payloads are in neither.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,14 +17,17 @@ from starlette.requests import Request
 
 from console.web.access import Who
 from console.web.operations import read_json
-from console.web.problems import problem_object
+from console.web.problems import OURS, problem_object
+from console.wording import plural
 from events.errors import EventBusError
+from events.publisher import Answer
 from store.audit import Audit, Entry
 from store.rows import is_storable
 
-# Operations that are in history themselves, each with its actor: the log would only repeat it.
+# Operations whose events are in history; `published` logs who sent them.
 IN_HISTORY = frozenset({"publish_event", "publish_events"})
 MOST_BYTES = 10_000
+MOST_IDS = 20
 
 log = logging.getLogger("eventbus.audit")
 
@@ -58,17 +62,30 @@ class AuditLog:
         if action in IN_HISTORY:
             yield pending
             return
-        address = request.client.host if request.client else ""
+        address = _address(request)
         details = await _details(request)
         id = await self._read(lambda: self._store().begin(who.name, address, action, request.url.path, details))
         try:
             yield pending
         except Exception as error:
-            pending.status = problem_object(error)["status"] if _is_ours(error) else 500
+            pending.status = problem_object(error)["status"] if isinstance(error, OURS) else 500
             raise
         finally:
-            log.info("%s (%s) %s %s: %s", who.name, address, action, request.url.path, pending.status)
+            log.info("%s (%s) %s %s: %s", who.name, address, action, _path(request), pending.status)
             await self._conclude(id, pending.status)
+
+    def published(self, who: Who, request: Request, event_ids: Sequence[str], answers: Sequence[Answer] | None) -> None:
+        """Log who published, or scheduled, which events.
+
+        Args:
+            answers: what became of each; None when nobody can tell.
+        """
+        named = ", ".join(event_ids[:MOST_IDS]) + (", ..." if len(event_ids) > MOST_IDS else "")
+        refused = sum(isinstance(answer, EventBusError) for answer in answers or ())
+        came = "unanswered" if answers is None else f"{len(answers) - refused} taken, {refused} refused"
+        role, address = who.role.name.lower(), _address(request)
+        count = plural(len(event_ids), "event")
+        log.info("%s (%s, %s) publish %s, %s: %s", who.name, role, address, count, came, named)
 
     async def newest(self, limit: int, before: int | None = None) -> list[Entry]:
         """Return the last entries, newest first; those before the entry of an id, if one is given.
@@ -84,6 +101,15 @@ class AuditLog:
             await self._read(lambda: self._store().end(id, status))
         except EventBusError as error:  # what was done is done
             log.warning("The audit log's entry %s cannot be completed: %s", id, error)
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
+def _path(request: Request) -> str:
+    """Return a request's path for a line of text: as it was sent, in which a line has no end."""
+    return bytes(request.scope["raw_path"]).decode("ascii")
 
 
 async def _details(request: Request) -> dict[str, Any]:
@@ -107,9 +133,3 @@ async def _details(request: Request) -> dict[str, Any]:
 def _is_kept(found: dict[str, Any]) -> bool:
     """Tell whether every database keeps it; ValueError where it holds a number that JSON does not have."""
     return is_storable(json.dumps(found, ensure_ascii=False, allow_nan=False))
-
-
-def _is_ours(error: Exception) -> bool:
-    from console.web.problems import OURS
-
-    return isinstance(error, OURS)

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from console.web.access import Role
 from console.web.metrics import MEDIA, exposition
 from console.web.operations import JSON, House, allowed
+from console.web.reading import Shared
 from events.connection import mapped
 from events.errors import EventBusError
 from store.migrate import require_current
@@ -19,22 +20,28 @@ if TYPE_CHECKING:
     from events.backend import Backend
 
 
-async def livez(house: House, request: Request) -> Response:
-    """Answer: it lives, whatever the servers do. Restarting it would not mend them."""
-    return Response(b"ok\n", media_type="text/plain")
+class Health:
+    """Answers hosts. Anybody may ask whether it is ready, so all who ask at once share one look."""
 
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._look = Shared(lambda: house.reading.vital(lambda: _ready(house.backend)))
 
-async def readyz(house: House, request: Request) -> Response:
-    """Answer whether Redis and the database can be reached, and have this version's schema."""
-    found = await house.read(lambda: _ready(house.backend))
-    is_ready = all(each == "ok" for each in found.values())
-    return Response(to_json({"ready": is_ready, **found}), 200 if is_ready else 503, media_type=JSON)
+    async def livez(self, request: Request) -> Response:
+        """Answer: it lives, whatever the servers do. Restarting it would not mend them."""
+        return Response(b"ok\n", media_type="text/plain")
 
+    async def readyz(self, request: Request) -> Response:
+        """Answer whether Redis and the database can be reached, and have this version's schema."""
+        found = await self._look.get()
+        is_ready = all(each == "ok" for each in found.values())
+        return Response(to_json({"ready": is_ready, **found}), 200 if is_ready else 503, media_type=JSON)
 
-async def metrics(house: House, request: Request) -> Response:
-    """Answer with every metric, to readers."""
-    allowed(house.access, request, Role.READER)
-    return Response(await house.read(lambda: exposition(house.backend)), headers={"Content-Type": MEDIA})
+    async def metrics(self, request: Request) -> Response:
+        """Answer with every metric, to readers."""
+        allowed(self._house.access, request, Role.READER)
+        found = await self._house.reading.ask(lambda: exposition(self._house.backend))
+        return Response(found, headers={"Content-Type": MEDIA})
 
 
 def _ready(backend: Backend) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
 
-from console.web.access import Role
+from console.web.access import COOKIE, Role
 from console.web.operations import JSON, PREFIX, Answer, Operation
 from console.web.problems import MEDIA, Problem
 
@@ -20,12 +20,16 @@ _ALWAYS = {
     400: "A parameter or the body cannot be read.",
     401: "No token is named, or one that is none of ours.",
     403: "It needs the operator's token, or comes from another site's page.",
-    503: "Redis or the database cannot be reached, or is not ready: ask again.",
+    408: "The body comes too slowly.",
+    413: "The body, or an event, is too large.",
+    429: "Too many different wrong tokens came from this address: `Retry-After` says when one is looked at again.",
+    500: "A bug, or what a hand has written into Redis: the process's log says what.",
+    503: "Redis or the database cannot be reached or is not ready, or this process is busy: ask again after "
+    "`Retry-After` seconds.",
 }
 _REFUSALS = {
     404: "There is no such thing.",
     409: "It contradicts what is there.",
-    413: "The body is too long.",
     415: "The body is of a type that is not read here.",
     422: "The event is not valid.",
 }
@@ -54,9 +58,10 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer"},
                 "basic": {"type": "http", "scheme": "basic"},
+                "session": {"type": "apiKey", "in": "cookie", "name": COOKIE},
             },
         },
-        "security": [{}, {"token": []}, {"basic": []}],
+        "security": [{}, {"token": []}, {"basic": []}, {"session": []}],
     }
 
 
@@ -67,7 +72,11 @@ def _operation(operation: Operation, problem: Any, schemas: dict[str, Any]) -> d
         "tags": [operation.tag],
         "summary": operation.summary,
         "description": " ".join(filter(None, (operation.about, needs))),
-        "parameters": [*_path_parameters(operation), *_query_parameters(operation, schemas)],
+        "parameters": [
+            *_path_parameters(operation),
+            *_query_parameters(operation, schemas),
+            *_header_parameters(operation),
+        ],
         "responses": {str(status): _answer(answer, schemas) for status, answer in operation.answers.items()},
     }
     refusals = _ALWAYS | {status: _REFUSALS[status] for status in operation.refusals}
@@ -75,7 +84,7 @@ def _operation(operation: Operation, problem: Any, schemas: dict[str, Any]) -> d
         found["responses"][str(status)] = {"description": says, "content": {MEDIA: {"schema": problem}}}
     if operation.body:
         content = {media: {"schema": _schema(kind, schemas)} for media, kind in operation.body.items()}
-        found["requestBody"] = {"required": True, "content": content}
+        found["requestBody"] = {"required": "*/*" not in content, "content": content}
     return found
 
 
@@ -91,7 +100,13 @@ def _answer(answer: Answer, schemas: dict[str, Any]) -> dict[str, Any]:
 
 def _path_parameters(operation: Operation) -> list[dict[str, Any]]:
     return [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "description": "Percent-encoded: a slash in it is `%2F`.",
+            "schema": {"type": "string", "minLength": 1},
+        }
         for name in _PART.findall(operation.path)
     ]
 
@@ -104,6 +119,13 @@ def _query_parameters(operation: Operation, schemas: dict[str, Any]) -> list[dic
     return [
         {"name": name, "in": "query", "required": name in whole.get("required", ()), **_described(schema)}
         for name, schema in whole["properties"].items()
+    ]
+
+
+def _header_parameters(operation: Operation) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "in": "header", "required": False, "description": says, "schema": {"type": "string"}}
+        for name, says in operation.headers.items()
     ]
 
 

@@ -5,25 +5,28 @@ Declared once: what serves a request and what documents it read the same declara
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from console.exits import Mistake
 from console.web.access import Access, Role, Who
 from console.web.problems import refused
+from store.rows import is_storable
 
 if TYPE_CHECKING:
     from console.web.audit import AuditLog
     from console.web.live.feed import Feed
     from console.web.live.pulse import Pulse
+    from console.web.live.sse import Streams
+    from console.web.reading import Reading
     from events.backend import Backend
     from events.bus import EventBus
 
@@ -37,25 +40,22 @@ class House:
     """What the operations of one web process share.
 
     Attributes:
-        bus: publishes, and asks. access: tells who asks. audit: keeps what was done.
-        feed: the newest events. pulse: how the bus stands.
+        bus: publishes, and asks. access: tells who asks. audit: keeps what was done. reading: runs what blocks.
+        feed: the newest events. pulse: how the bus stands. streams: counts who follows either.
     """
 
     bus: EventBus
     access: Access
     audit: AuditLog
+    reading: Reading
     feed: Feed
     pulse: Pulse
+    streams: Streams
 
     @property
     def backend(self) -> Backend:
         """The servers; its reads block."""
         return self.bus.backend
-
-    async def read(self, ask: Callable[[], T]) -> T:
-        """Run a read that blocks on a thread of the SQL pool's size."""
-        pool = await asyncio.to_thread(lambda: self.bus.backend.blackboard.pool)
-        return await asyncio.get_running_loop().run_in_executor(pool, ask)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +82,12 @@ class Asked:
         return read_json(await self.request.body())
 
     async def read(self, ask: Callable[[], T]) -> T:
-        """Run a read that blocks."""
-        return await self.house.read(ask)
+        """Run what blocks, when it is its turn.
+
+        Raises:
+            Busy: it was not its turn for long enough.
+        """
+        return await self.house.reading.ask(ask)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,7 @@ class Operation:
         name: the operation's id. tag: its subject. summary, about: a line; more, or nothing.
         call: answers a request: a value that is sent as JSON, or a response.
         query: the model of its parameters. body: types that describe the body, by media type.
+        headers: those that it reads besides, each with what it says.
         answers: what it answers with, by status, besides problems. needs: who may ask.
         refusals: statuses of problems beside those that every operation has.
     """
@@ -116,6 +121,7 @@ class Operation:
     about: str = ""
     query: type[BaseModel] | None = None
     body: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
     answers: Mapping[int, Answer] = field(default_factory=dict)
     refusals: tuple[int, ...] = ()
     needs: Role = Role.READER
@@ -136,9 +142,11 @@ def allowed(access: Access, request: Request, needs: Role) -> Who:
     """Return who asks, if he may.
 
     Raises:
-        HTTPException: 401 when he has not said who he is, 403 when he may not.
+        HTTPException: 401 when he has not said who he is, 403 when he may not, 429 when his address guesses tokens.
     """
     who = access.who(request)
+    if who is None and "authorization" in request.headers and (wait_s := access.deaf_s(request)):
+        raise guessed(wait_s)
     if who is None and not access.tokens.are_set:
         raise refused(
             403,
@@ -154,6 +162,16 @@ def allowed(access: Access, request: Request, needs: Role) -> Who:
     if who.role < needs:
         raise refused(403, "A reader may not change anything: this needs the operator's token.")
     return who
+
+
+def guessed(wait_s: float) -> HTTPException:
+    """Return the refusal of an address that has named too many wrong tokens."""
+    return refused(
+        429,
+        f"Too many different wrong tokens were named from your address: no token from there is looked at for "
+        f"{wait_s:.0f} s more. A session that has begun goes on.",
+        {"Retry-After": str(max(1, round(wait_s)))},
+    )
 
 
 def read_json(body: bytes) -> Any:
@@ -181,8 +199,6 @@ def read_query(model: type[BaseModel] | None, request: Request) -> Any:
             those = f"the parameters are {', '.join(known)}" if known else "it takes none"
             raise Mistake(f"There is no parameter {name!r:.80} here: {those}.")
         values = request.query_params.getlist(name)
-        if any("\0" in value for value in values):
-            raise Mistake(f"The parameter {name!r} holds the character U+0000, which nothing here does.")
         given[name] = values if _is_list(known[name].annotation) else _only(name, values)
     return None if model is None else checked(model, given, "parameter")
 
@@ -196,11 +212,25 @@ def checked(model: type[BaseModel], given: Any, what: str) -> Any:
     Raises:
         Mistake: naming each field that is wrong, with its value.
     """
+    if not all(map(is_storable, _texts(given))):
+        raise Mistake(f"A {what} holds U+0000 or a lone surrogate, which nothing here does.")
     try:
         return model.model_validate(given)
     except ValidationError as error:
         said = [_sentence(problem, what) for problem in error.errors(include_url=False, include_context=False)]
         raise Mistake(" ".join(dict.fromkeys(said))) from None
+
+
+def _texts(given: Any) -> Iterator[str]:
+    """Iterate over every text in JSON, however deep."""
+    if isinstance(given, str):
+        yield given
+    elif isinstance(given, Mapping):
+        for name, value in given.items():
+            yield from (name, *_texts(value))
+    elif isinstance(given, list):
+        for value in given:
+            yield from _texts(value)
 
 
 def _sentence(problem: Any, what: str) -> str:

@@ -15,6 +15,7 @@ from events import errors
 
 MEDIA = "application/problem+json"
 RETRY_AFTER_S = 1
+BUG = "Something failed that should not have; the web process's log says what."
 
 # The first that an error is one of.
 _STATUS: tuple[tuple[type[Exception], int], ...] = (
@@ -74,10 +75,15 @@ def problem_object(error: Exception) -> dict[str, Any]:
 def problem_response(error: Exception) -> Response:
     """Return the response that tells of an error."""
     found = problem_object(error)
-    headers = dict(getattr(error, "headers", None) or {})
-    if found["status"] == 503:
-        headers["Retry-After"] = str(RETRY_AFTER_S)
-    return Response(to_json(found), found["status"], headers, MEDIA)
+    return Response(to_json(found), found["status"], problem_headers(error), MEDIA)
+
+
+def problem_headers(error: Exception) -> dict[str, str]:
+    """Return the headers of an error's answer: its own, and when to ask again if that may help."""
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    if problem_object(error)["status"] == 503:
+        headers.setdefault("Retry-After", str(RETRY_AFTER_S))
+    return headers
 
 
 def refused(status: int, sentence: str, headers: dict[str, str] | None = None) -> HTTPException:

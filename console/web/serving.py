@@ -9,17 +9,22 @@ import uvicorn
 
 from console.web.access import Tokens, check
 from console.web.app import Web
+from console.web.connections import Connection
 from events.settings import Settings
 
 GRACE_S = 10
 
 
-class _Server(uvicorn.Server):
-    """A server that ends live streams when it is told to end: they would never end by themselves."""
+class Server(uvicorn.Server):
+    """A server that ends live streams when it is told to end: they would never end by themselves.
+
+    Attributes:
+        web: what it serves.
+    """
 
     def __init__(self, config: uvicorn.Config, web: Web) -> None:
         super().__init__(config)
-        self._web = web
+        self.web = web
         self.was_interrupted = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -27,7 +32,7 @@ class _Server(uvicorn.Server):
         self.force_exit = self.was_interrupted and sig == signal.SIGINT
         self.was_interrupted |= sig == signal.SIGINT
         self.should_exit = True
-        self._web.close()
+        self.web.close()
 
 
 def serve(settings: Settings, host: str, port: int, log_level: str) -> None:
@@ -37,6 +42,18 @@ def serve(settings: Settings, host: str, port: int, log_level: str) -> None:
         InvalidSettings: others than this machine would be served without a token, or a token is too short.
         KeyboardInterrupt: Ctrl-C ended it.
         SystemExit: the port is taken, and the log says so.
+    """
+    server = made(settings, host, port, log_level)
+    server.run()
+    if server.was_interrupted:
+        raise KeyboardInterrupt
+
+
+def made(settings: Settings, host: str, port: int, log_level: str) -> Server:
+    """Return a server that is ready to run.
+
+    Raises:
+        InvalidSettings: as `serve` does.
     """
     check(Tokens(settings.web_token, settings.web_read_token), host)
     web = Web(settings)
@@ -50,9 +67,7 @@ def serve(settings: Settings, host: str, port: int, log_level: str) -> None:
         server_header=False,
         timeout_graceful_shutdown=GRACE_S,
         lifespan="on",
-        http="h11",
+        http=Connection,
+        ws="none",
     )
-    server = _Server(config, web)
-    server.run()
-    if server.was_interrupted:
-        raise KeyboardInterrupt
+    return Server(config, web)

@@ -106,6 +106,7 @@ class EventPage(BaseModel):
     events: list[EventShape]
     last: int = Field(description="Ask for the next page with `after` set to this.")
     complete: bool = Field(description="Nothing followed when the page was read.")
+    earlier: bool = Field(description="With `newest`: more that matches is before these; ask with `before`.")
 
 
 class EventList(BaseModel):
@@ -262,6 +263,9 @@ class Decisions(BaseModel):
 
     dry_run: bool
     counts: dict[str, int] = Field(description="How many were `settled`, `gone`, `unreadable`, `undeclared`.")
+    copies: int = Field(
+        description="Of a purge: letters in the database alone, decided before or lost, whose texts are emptied."
+    )
     letters: list[dict[str, Any]]
     says: list[str] = Field(description="What was done, or would be, a sentence each.")
 

@@ -3,6 +3,7 @@
 --   none ──begin──> under way (cursor) ──page: events after it, cursor compared and moved──> under way (later cursor)
 --                                      ──page, and it has looked to the end──────────────> none
 --                                      ──give up─────────────────────────────────────────> none
+--   any ──once: one event, whole, in this step──> as it was
 --
 -- ARGV: epoch, subscriber, how far to count what waits, then what:
 --   look
@@ -12,6 +13,8 @@
 --                                       each), then 12 fields per event after the cursor, ascending: position,
 --                                       root, depth, and those of event_at
 --   give up, number
+--   once, number, who, why, then the 12 fields of one event     it is handed over however many wait, and is no part of
+--                                       what is under way: nothing of it can be interrupted
 -- Reply: 'EPOCH', or a verdict; number, cursor, end, deliveries made so far, question; types (tab-separated), and how
 --        many deliveries wait. Number is '' where none is under way.
 --   NONE     there is none; nothing was written by `page` and `give up`
@@ -19,6 +22,7 @@
 --   STALE    (page) nothing was written: somebody else has moved the cursor, or began another one
 --   ENDED    with this page; the reply tells what it was, for the last time
 --   GIVEN    (give up) likewise
+--   ONCE     (once) the number and the deliveries made, 0 or 1, are of this one alone
 --   UNKNOWN  nobody declares the subscriber, or it is being dropped    FILLING  it is being back-filled, so it gets
 --   JOIN     it joins: the state of a join belongs to the delivery that waits                 all of history anyway
 --
@@ -47,6 +51,31 @@ if not r.declared or r.state == 'dropping' then return answer('UNKNOWN') end
 if r.join_of then return answer('JOIN') end
 if r.state == 'backfill' then return answer('FILLING') end
 
+-- The event at i in ARGV; nil where the subscriber does not take it.
+local function taken(i)
+  local e = event_at(i + 3, '')
+  if takes(r, e.type) then return placed(r, e, ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])) end
+end
+
+local function deliver(e, number, who, why)
+  outcome(e.position, S, number, '0', 'redelivered', who, '0', why)
+  enter_scopes(e.within)
+  hand_over(r, e, number)
+end
+
+if what == 'once' then
+  read_clock()
+  check_stream(key('outcomes'))
+  local e = taken(8)
+  if e then
+    deliver(e, ARGV[5], ARGV[6], ARGV[7])
+    keep_clock()
+    keep_scopes()
+    admit(r)
+  end
+  number, cursor, upto, made, question = ARGV[5], ARGV[8], ARGV[8], e and '1' or '0', nil
+  return answer('ONCE')
+end
 if what == 'begin' and not number then
   number, cursor, made, question = ARGV[5], ARGV[6], '0', ARGV[7]
   upto = whole(finite(redis.call('GET', key('clock'))) or 0)
@@ -67,10 +96,7 @@ read_clock()
 check_stream(key('outcomes'))
 local found = {}
 for i = 10, #ARGV, EVENT_FIELDS + 3 do
-  local e = event_at(i + 3, '')
-  if tonumber(ARGV[i]) <= looked and takes(r, e.type) then
-    found[#found + 1] = placed(r, e, ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]))
-  end
+  if tonumber(ARGV[i]) <= looked then found[#found + 1] = taken(i) end
 end
 
 for _, e in ipairs(found) do
@@ -78,9 +104,7 @@ for _, e in ipairs(found) do
     looked = tonumber(e.position) - 1
     break
   end
-  outcome(e.position, S, number, '0', 'redelivered', who, '0', why)
-  enter_scopes(e.within)
-  hand_over(r, e, number)
+  deliver(e, number, who, why)
   made = whole(tonumber(made) + 1)
 end
 cursor = whole(looked)

@@ -188,6 +188,27 @@ def test_a_page_that_was_read_from_another_cursor_writes_nothing(bench: Bench) -
     assert everything(bench) == before
 
 
+def test_one_event_is_delivered_again_in_one_step_beside_what_is_under_way(bench: Bench) -> None:
+    bench.declare("S", "A", ordering="project")
+    published = bench.publish(6)
+    bench.publish(1, "B")
+    assert sorted(bench.handled("S")) == sorted(published)
+    begun = begin(bench.namespace, "S", 70_000, 0, "{}")
+    first, other = bench.replay.find("e0"), bench.replay.find("e6")
+    assert first is not None and other is not None
+
+    assert redelivery(bench).once(first) == 1
+    with pytest.raises(RedeliveryRefused, match="'S' takes A, not B"):
+        redelivery(bench).once(other)
+
+    looked = look(bench.namespace, "S")
+    assert looked._replace(verdict="begun", waiting=0) == begun, "it is no part of what is under way"
+    assert bench.handled("S") == ["e0"]
+    assert redelivery(bench).run(None).made == 6
+    assert sorted(bench.handled("S")) == sorted(published)
+    assert stored(bench)["e0"] == ["done"] * 3
+
+
 def test_a_rehearsal_writes_nothing_and_tells_what_would_be(bench: Bench) -> None:
     bench.declare("S", "A")
     bench.publish(12)

@@ -35,6 +35,27 @@ def archive_next(archive, tail, count):
         tail.archived = batch[-1].position
 
 
+@pytest.mark.parametrize("archived", [0, 7, 30])
+def test_a_page_of_large_events_is_short_and_the_next_goes_on(engine, archive, archived):
+    history = [an_event(10 * n, payload={"text": "x" * 100_000}) for n in range(1, 31)]
+    if archived:
+        store_events(archive, *history[:archived])
+    replay = Replay(engine, "test", FakeTail(history, archived=10 * archived))
+
+    sizes, after, complete = [], 0, False
+    while not complete:
+        page = replay.page(after=after, size_bytes=1_000_000)
+        sizes.append(len(page.events))
+        assert positions(page.events) == [10 * n for n in range(after // 10 + 1, page.last // 10 + 1)]
+        after, complete = page.last, page.complete
+
+    assert sum(sizes) == 30 and list(replay.iterate()) == history
+    if archived == 30:
+        assert max(sizes) <= 11, "ten of them are a million bytes"
+    one = replay.page(size_bytes=1, limit=500)
+    assert 1 <= len(one.events) <= 30 and one.events[0] == history[0]
+
+
 def test_an_empty_history_is_one_complete_empty_page(engine):
     for tail in (None, FakeTail()):
         replay = Replay(engine, "test", tail)

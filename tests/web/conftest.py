@@ -17,7 +17,7 @@ def served_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with ValkeyServer(aof=True, options={"appendfsync": "everysec"}) as server:
         world = make_world(server.url, tmp_path_factory.mktemp("web"))
         try:
-            world.start_fleet(1, "tests.web.app:bus")
+            world.start_fleet(1, "tests.web.app:bus", timeout_s=120)
             world.start_archiver()
             yield world
         finally:

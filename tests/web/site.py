@@ -48,6 +48,15 @@ class Site:
         check("GET", f"/api/v1{path}", 200, answer.json())
         return answer.json()
 
+    def history(self, **parameters: Any) -> list[Any]:
+        """Return every event that matches, page by page: the archiver may move on in the middle of one."""
+        found, after, complete = [], 0, False
+        while not complete:
+            page = self.get("/events", **parameters, after=after, limit=1000)
+            found += page["events"]
+            after, complete = page["last"], page["complete"]
+        return found
+
     def post(self, path: str, body: Any, status: int = 200) -> Any:
         answer = self.http.post(f"/api/v1{path}", json=body)
         assert answer.status_code == status, answer.text

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import html
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,8 +12,13 @@ from typing import Any
 
 import httpx
 import pytest
+from itsdangerous import URLSafeTimedSerializer
+from starlette.requests import HTTPConnection
 
+from console.web import guesses
+from console.web.access import Access, Role, Tokens, Who
 from console.web.guards import POLICY
+from console.web.guesses import MOST, WINDOW_S, Guesses
 from tests.fleet.fleet import World
 from tests.web.site import Site, start
 
@@ -146,25 +153,91 @@ def test_it_does_not_start_open_to_everybody(
     assert "short" not in done.stderr and "x" * 16 not in done.stderr
 
 
-def test_a_bug_is_answered_without_its_text(monkeypatch: pytest.MonkeyPatch, served_world: World) -> None:
+@pytest.mark.parametrize("is_page_broken", [False, True])
+@pytest.mark.parametrize("media", ["application/json", "text/html"])
+def test_a_bug_is_answered_without_its_text_and_with_the_headers_that_guard(
+    monkeypatch: pytest.MonkeyPatch, served_world: World, media: str, is_page_broken: bool
+) -> None:
     from console.web.app import Web
     from console.web.live import pulse
+    from console.web.pages import routes
 
-    def broken(*_: Any) -> None:
+    def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("secret of the code")
 
-    monkeypatch.setattr(pulse.Pulse, "overview", broken)
+    monkeypatch.setattr(pulse.Pulse, "look", broken)
+    if is_page_broken:
+        monkeypatch.setattr(routes, "render", broken)
     app = Web(served_world.settings).app
     transport = httpx.ASGITransport(app, raise_app_exceptions=False, client=("127.0.0.1", 5))
 
     async def ask() -> httpx.Response:
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-            return await client.get("/api/v1/overview")
+            return await client.get("/" if media == "text/html" else "/api/v1/overview", headers={"accept": media})
 
     answer = asyncio.run(ask())
 
     assert answer.status_code == 500 and "secret of the code" not in answer.text
-    assert "log says what" in answer.json()["detail"]
+    assert "log says what" in html.unescape(answer.text)
+    assert answer.headers["content-security-policy"] == POLICY and answer.headers["x-content-type-options"] == "nosniff"
+    is_page = media == "text/html" and not is_page_broken
+    assert answer.headers["content-type"].startswith("text/html" if is_page else "application/problem+json")
+
+
+def test_an_address_that_guesses_is_not_listened_to_for_a_while(guarded: Site) -> None:
+    def ask(token: str, address: str = "203.0.113.9") -> httpx.Response:
+        return guarded.http.get("/api/v1/lag", headers=bearer(token) | {"x-forwarded-for": address})
+
+    form = {"name": "Ada", "token": OPERATOR}
+    cookie = guarded.http.post("/login", data=form).cookies["eventbus_session"]
+    guarded.http.cookies.clear()
+    assert {ask("the same wrong one").status_code for _ in range(2 * MOST)} == {401}, "an old token is no guess"
+    assert {ask(f"guess {number}").status_code for number in range(MOST - 2)} == {401}
+    assert ask("one too many").status_code == 429
+
+    deaf = ask(OPERATOR)
+    page = guarded.http.post("/login", data=form, headers={"x-forwarded-for": "203.0.113.9"})
+
+    assert deaf.status_code == page.status_code == 429 and "no token from there is looked at" in deaf.json()["detail"]
+    assert 0 < int(deaf.headers["retry-after"]) <= WINDOW_S and 0 < int(page.headers["retry-after"]) <= WINDOW_S
+    assert "for 10 min more" in page.text and not page.cookies
+    assert ask(OPERATOR, "203.0.113.10").status_code == 200, "others are"
+    session = {"cookie": f"eventbus_session={cookie}", "x-forwarded-for": "203.0.113.9"}
+    assert guarded.http.get("/api/v1/lag", headers=session).status_code == 200, "who has come in stays"
+
+
+def test_guesses_are_forgotten_and_of_few_addresses_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    found = Guesses(lambda: now[0])
+    for number in range(MOST):
+        found.wrong("2001:db8::1", b"%d" % number)
+    assert found.deaf_s("2001:db8::2") == WINDOW_S, "a client has a network of them"
+    assert found.deaf_s("2001:db8:0:1::1") == found.deaf_s("192.0.2.1") == 0.0
+
+    now[0] = WINDOW_S - 1
+    assert found.deaf_s("2001:db8::2") == 1
+    now[0] = WINDOW_S
+    assert found.deaf_s("2001:db8::2") == 0.0
+
+    monkeypatch.setattr(guesses, "MOST_ADDRESSES", 3)
+    for number in range(9):
+        found.wrong(f"192.0.2.{number}", b"wrong")
+    assert len(found._tries) == 3
+
+
+def test_a_session_is_read_by_every_web_process_with_the_same_tokens_and_its_key_is_made_slowly() -> None:
+    def who(access: Access, cookie: str) -> Who | None:
+        scope = {"type": "http", "headers": [(b"cookie", f"eventbus_session={cookie}".encode())], "client": None}
+        return access.who(HTTPConnection(scope))
+
+    ada = Who("Ada", Role.OPERATOR)
+    access, other = Access(Tokens(OPERATOR, READER)), Access(Tokens(OPERATOR, None))
+    cookie = access.session(ada)
+    quick = hashlib.sha256(f"{OPERATOR}\0{READER}".encode()).hexdigest()
+    forged = URLSafeTimedSerializer(quick, salt="eventbus.session").dumps(["Ada", 2])
+
+    assert who(Access(Tokens(OPERATOR, READER)), cookie) == ada
+    assert who(other, cookie) is None and who(access, forged) is None
 
 
 def test_a_taken_port_is_named(site: Site) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import uuid
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
+from events.backend import Backend
 from events.backfill import ENOUGH
+from events.redelivery import begin, give_up, look
 from tests.waiting import wait_until
 from tests.web.site import Site
 
@@ -156,6 +159,28 @@ def test_a_dead_letter_is_read_previewed_and_decided_once(site: Site, story: dic
     assert site.get("/dead-letters", project=story["project"]) == {"dead_letters": [], "is_all": True}
 
 
+def test_a_purge_empties_what_the_database_alone_keeps_of_letters(site: Site) -> None:
+    name = f"purged-{uuid.uuid4().hex[:6]}"
+    site.published(project_id=name, type="ERROR_DETECTED", payload={"why": "secret"})
+    (letter,) = wait_until(lambda: site.get("/dead-letters", project=name)["dead_letters"], 30, "the letter")
+    order = {"name": [letter["name"]]}
+    assert site.post("/dead-letters/discard", order)["counts"] == {"settled": 1}
+
+    rehearsed = wait_until(
+        lambda: (found := site.post("/dead-letters/purge", order | {"dry_run": True}))["copies"] and found,
+        30,
+        "the decision in the database",
+    )
+    assert "secret" in site.get(f"/dead-letters/{letter['name']}")["traceback"]
+    limited = site.post("/dead-letters/purge", {"project": name, "limit": 1, "dry_run": True})
+    done, again = site.post("/dead-letters/purge", order), site.post("/dead-letters/purge", order)
+
+    assert rehearsed["says"] == ["Would purge 0 dead letters.", "Would empty 1 copy in the database."]
+    assert (limited["copies"], done["copies"], again["copies"]) == (1, 1, 0)
+    assert done["says"] == ["Purged 0 dead letters.", "Emptied 1 copy in the database."]
+    assert site.get(f"/dead-letters/{letter['name']}")["traceback"] == ""
+
+
 def test_deciding_about_everything_has_to_be_said(site: Site) -> None:
     for body, sentence in (
         ({}, 'or `"all": true`'),
@@ -202,6 +227,18 @@ def test_one_event_is_delivered_again_to_one_subscriber(site: Site, story: dict[
     assert wrong["code"] == "RedeliveryRefused"
 
 
+def test_a_redelivery_that_was_interrupted_keeps_no_single_event_back(site: Site, story: dict[str, Any]) -> None:
+    backend = Backend(site.world.settings)
+    backend.namespace.open()
+    try:
+        begin(backend.namespace, "Writer", 70_000, 0, "{}")
+        assert site.post("/subscribers/Writer/redeliver", {"event_id": story["root"]["event_id"]}) == {"made": 1}
+        assert look(backend.namespace, "Writer").number == 70_000, "it is still there for who goes on with it"
+        give_up(backend.namespace, "Writer", 70_000)
+    finally:
+        backend.close()
+
+
 def test_the_fleet_is_seen(site: Site) -> None:
     (worker,) = site.get("/workers")["workers"]
     lag = site.get("/lag")
@@ -223,6 +260,20 @@ def test_what_changes_something_is_in_the_audit_log_and_events_are_not(site: Sit
     assert (newest["status"], newest["address"], newest["who"]) == (200, "127.0.0.1", "local")
     site.http.post("/api/v1/subscribers/Nobody/pause")
     assert site.get("/audit", limit=1)["entries"][0]["status"] == 404
+
+
+def test_who_published_what_has_a_line_in_the_log(site: Site) -> None:
+    receipt = site.published(payload={"secret": "of the payload"})
+    batch = [{"project_id": "film", "type": "QA_REPORT", "actor": "t", "event_id": f"EV-logged-{n}"} for n in range(25)]
+    site.post("/events/batch", [*batch, {"project_id": ""}])
+
+    def logged() -> str:
+        log = site.world.log("web")
+        return log if "publish 25 events, 25 taken, 0 refused: EV-logged-0, EV-logged-1, " in log else ""
+
+    log = wait_until(logged, 30, "the line of the batch")
+    assert f"local (operator, 127.0.0.1) publish 1 event, 1 taken, 0 refused: {receipt['event_id']}" in log
+    assert "EV-logged-19, ..." in log and "EV-logged-20" not in log and "of the payload" not in log
 
 
 @pytest.mark.parametrize(
@@ -277,3 +328,26 @@ def test_the_document_names_every_operation(site: Site) -> None:
 
     names = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
     assert len(names) == len(set(names)) and {"publish_event", "stream_events", "get_causation_tree"} <= set(names)
+
+
+def test_the_document_says_what_every_operation_may_answer_and_how_ids_and_cloudevents_are_written(site: Site) -> None:
+    paths = site.get("/openapi.json")["paths"]
+
+    for operation in (each for path in paths.values() for each in path.values()):
+        assert {"400", "401", "403", "408", "413", "429", "503"} <= operation["responses"].keys()
+        in_path = [each for each in operation["parameters"] if each["in"] == "path"]
+        assert all("%2F" in each["description"] for each in in_path)
+    publish = paths["/api/v1/events"]["post"]
+    assert {each["name"] for each in publish["parameters"] if each["in"] == "header"} >= {"ce-specversion", "ce-id"}
+    assert "*/*" in publish["requestBody"]["content"] and not publish["requestBody"]["required"]
+
+
+@pytest.mark.parametrize("name", ["a/b", "a/chain", "chain", "/", "a%2Fb", "a b?c#d&é"])
+def test_an_id_in_a_path_is_what_it_says_whatever_it_holds(site: Site, name: str) -> None:
+    id = f"{uuid.uuid4().hex}/{name}"
+    site.published(event_id=id)
+    part = quote(id, safe="")
+
+    assert site.get(f"/events/{part}")["event_id"] == id
+    assert [event["event_id"] for event in site.get(f"/events/{part}/chain")["events"]] == [id]
+    assert site.problem("GET", f"/api/v1/events/{id}/nothing".replace("%", "%25"), 404)

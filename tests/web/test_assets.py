@@ -49,6 +49,19 @@ def test_templates_hold_no_inline_script_or_style_and_mark_nothing_as_safe(path:
     assert re.findall(r"\|\s*(?:safe|tojson)\b|autoescape\s+false|Markup", source) == []
 
 
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
+def test_a_button_that_only_a_script_heeds_is_not_shown_before_the_script_has_come(path: Path) -> None:
+    style = (WEB / "static" / "css" / "parts.css").read_text()
+    rule = re.search(r"html:not\(\[data-ready\]\) :is\((.*?)\) \{ visibility: hidden; \}", style)
+    assert rule, "the rule of the style sheet"
+    kinds = "|".join(re.findall(r"\[([\w-]+)\]", rule[1]))
+    # The last element before a button that is hidden holds it, where a template hides several at once.
+    shown = re.split(r"<(?:section|span)[^>]*\shidden\b.*?</(?:section|span)>", path.read_text(), flags=re.DOTALL)
+    buttons = re.findall(r"<button[^>]*type=\"button\"[^>]*>", "".join(shown))
+
+    assert [each for each in buttons if not re.search(rf"\s(?:hidden\b|(?:{kinds})=)", each)] == []
+
+
 @pytest.mark.parametrize("path", [path for path in OURS if path.suffix == ".js"], ids=lambda path: path.name)
 def test_scripts_make_no_html_of_text(path: Path) -> None:
     found = re.findall(r"(?:inner|outer)HTML\s*=|insertAdjacentHTML|document\.write|eval\(", path.read_text())

@@ -68,8 +68,7 @@ def test_a_stream_that_is_cut_anywhere_goes_on_without_loss_or_repeat(site: Site
                 if b"data: " in part:
                     seen.append(int(place[1]))
 
-    page = site.get("/events", project=name, limit=1000)["events"]
-    assert seen == [event["position"] for event in page] and connections > 5
+    assert seen == [event["position"] for event in site.history(project=name)] and connections > 5
 
 
 def _text(response: bytes) -> bytes:
@@ -131,7 +130,7 @@ def test_many_followers_beside_publishers_each_get_everything_in_order(site: Sit
     for thread in [*publishers, *threads]:
         thread.join(60)
 
-    page = [event["position"] for event in site.get("/events", project=name, limit=1000)["events"]]
+    page = [event["position"] for event in site.history(project=name)]
     assert len(page) == count and all(got[number] == page for number in range(streams))
 
 

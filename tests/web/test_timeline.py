@@ -67,6 +67,7 @@ def test_history_is_read_backwards_page_by_page(site: Site) -> None:
     page = site.get("/events", project="backwards", newest=True, limit=3)
     while page["events"]:
         read = [event["event_id"] for event in page["events"]] + read
+        assert page["earlier"] == (len(read) < 7)
         before = page["events"][0]["position"]
         page = site.get("/events", project="backwards", newest=True, limit=3, before=before)
 

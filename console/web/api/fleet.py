@@ -27,14 +27,13 @@ from events.standing import standings
 from events.steering import until_heeded
 from workers.operating import steer_durably
 
-IDLE_S = 86_400.0
 HEED_S = 3.0
 
 
 async def list_subscribers(asked: Asked) -> dict[str, Any]:
     """Return how all subscribers stand."""
     found = await asked.read(lambda: standings(asked.house.backend.namespace))
-    return {"subscribers": [as_object(one, IDLE_S) for one in found]}
+    return {"subscribers": list(map(as_object, found))}
 
 
 async def get_subscriber(asked: Asked) -> dict[str, Any]:
@@ -74,7 +73,7 @@ async def redeliver(asked: Asked) -> dict[str, Any]:
 
 
 def _redelivered(asked: Asked, order: Redeliver) -> int:
-    from workers.redelivery import Question, Redelivery
+    from workers.redelivery import Redelivery
 
     backend = asked.house.backend
     recorded = backend.replay.find(order.event_id)
@@ -83,7 +82,7 @@ def _redelivered(asked: Asked, order: Redeliver) -> int:
     driver = Redelivery(
         backend.namespace, backend.registry, backend.replay, asked.path["name"], who=asked.who.name, why=order.reason
     )
-    return driver.run(Question.of(recorded)).made
+    return driver.once(recorded)
 
 
 def _steered(backend: Backend, name: str, changes: dict[str, Any]) -> dict[str, Any]:
@@ -102,7 +101,7 @@ def _steered(backend: Backend, name: str, changes: dict[str, Any]) -> dict[str, 
 
 
 def _standing(backend: Backend, name: str) -> dict[str, Any]:
-    return as_object(standings(backend.namespace, [name])[0], IDLE_S)
+    return as_object(standings(backend.namespace, [name])[0])
 
 
 def _steering(verb: str, paused: bool, summary: str) -> Operation:

@@ -29,9 +29,9 @@ async def list_events(asked: Asked) -> dict[str, Any]:
         if query.after:
             raise Mistake("`newest` and `after` do not go together: `newest` begins at the end.")
         end = await asked.read(asked.house.backend.history.clock)
-        found = await asked.read(lambda: latest(replay, wanted, query.limit, end, query.before))
+        found, is_all = await asked.read(lambda: latest(replay, wanted, query.limit, end, query.before))
         last = max(end, found[-1].position if found else 0) if query.before is None else query.before - 1
-        return _page(found, last, query.before is None)
+        return _page(found, last, query.before is None, earlier=not is_all)
     if query.before is not None:
         raise Mistake("`before` goes with `newest`: add it.")
     page = await asked.read(lambda: replay.page(wanted, query.after, query.limit))
@@ -40,7 +40,7 @@ async def list_events(asked: Asked) -> dict[str, Any]:
 
 async def get_event(asked: Asked) -> Response:
     """Return one event, as a CloudEvent to who prefers that."""
-    recorded = await _found(asked)
+    recorded = await find(asked)
     if cloudevents.STRUCTURED in asked.request.headers.get("accept", ""):
         return json_response(cloudevents.to_structured(recorded.event), media=cloudevents.STRUCTURED)
     return json_response(event_object(recorded))
@@ -73,11 +73,16 @@ async def get_tree(asked: Asked) -> dict[str, Any]:
 
 async def get_deliveries(asked: Asked) -> dict[str, Any]:
     """Return the deliveries of one event, each with its attempts."""
-    recorded = await _found(asked)
+    recorded = await find(asked)
     return {"deliveries": await asked.read(lambda: deliveries_object(asked.house.backend, recorded)), "next": None}
 
 
-async def _found(asked: Asked) -> RecordedEvent:
+async def find(asked: Asked) -> RecordedEvent:
+    """Return the event that the path names.
+
+    Raises:
+        EventNotFound: there is none.
+    """
     event_id = asked.path["event_id"]
     recorded = await asked.read(lambda: asked.house.backend.replay.find(event_id))
     if recorded is None:
@@ -87,8 +92,8 @@ async def _found(asked: Asked) -> RecordedEvent:
     return recorded
 
 
-def _page(events: Any, last: int, complete: bool) -> dict[str, Any]:
-    return {"events": list(map(event_object, events)), "last": last, "complete": complete}
+def _page(events: Any, last: int, complete: bool, *, earlier: bool = False) -> dict[str, Any]:
+    return {"events": list(map(event_object, events)), "last": last, "complete": complete, "earlier": earlier}
 
 
 def _bare(node: dict[str, Any]) -> dict[str, Any]:
@@ -104,7 +109,7 @@ OPERATIONS = (
         tag="History",
         summary="Read history: events in their one order, with filters.",
         about="Archived or not: what was published before the request is in the answer. Pages that follow each other "
-        "by `after` have no gap and no repeat.",
+        "by `after` have no gap and no repeat. A page of large events is short: about 8 MB.",
         call=list_events,
         query=questions.Page,
         answers={200: Answer("A page.", EventPage)},

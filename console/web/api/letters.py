@@ -7,8 +7,8 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from console.deciding import OBSTACLES, WORDS, foreseen, pages
-from console.dossier import dossiers, letters_of, no_more_open
+from console.deciding import OBSTACLES, WORDS, foreseen, of_copies, pages
+from console.dossier import dossiers, emptied, letters_of, no_more_open
 from console.exits import Mistake
 from console.letters import dossier_object, letter_object
 from console.web.access import Role
@@ -59,14 +59,30 @@ async def decide(decision: Decision, asked: Asked) -> dict[str, Any]:
     if is_bounded and order.all:
         raise Mistake("`all` and a condition do not go together: leave one out.")
     wanted = order.wanted()
-    do = partial(_foresee, decision) if order.dry_run else partial(_decide, decision, asked.who.name, order.reason)
-    counts, shown = await asked.read(lambda: do(asked.house.backend, wanted, order.limit))
+    counts, shown, copies = await asked.read(
+        lambda: _carried_out(decision, asked.who.name, order, asked.house.backend, wanted)
+    )
     return {
         "dry_run": order.dry_run,
         "counts": counts,
+        "copies": copies,
         "letters": shown,
-        "says": _says(decision, order.dry_run, counts),
+        "says": _says(decision, order.dry_run, counts, copies),
     }
+
+
+def _carried_out(
+    decision: Decision, who: str, order: questions.LetterOrder, backend: Backend, wanted: LetterFilter
+) -> tuple[Counter[str], list[dict[str, Any]], int]:
+    """Decide, or foresee it: letters by verdict, what became of each, and how many copies in SQL are emptied."""
+    if order.dry_run:
+        counts, shown = _foresee(decision, backend, wanted, order.limit)
+    else:
+        counts, shown = _decide(decision, who, order.reason, backend, wanted, order.limit)
+    if decision != "purged":
+        return counts, shown, 0
+    left = None if order.limit is None else max(0, order.limit - counts.total())
+    return counts, shown, sum(count for _, count in emptied(backend, wanted, left, dry_run=order.dry_run))
 
 
 def _open(backend: Backend, wanted: LetterFilter, limit: int) -> list[dict[str, Any]]:
@@ -112,10 +128,12 @@ def _about(letter: DeadLetter, verdict: str, redelivery: int | None) -> dict[str
     return {"name": letter.name, "subscriber": letter.subscriber, "verdict": verdict, "becomes": becomes}
 
 
-def _says(decision: Decision, dry_run: bool, counts: Counter[str]) -> list[str]:
+def _says(decision: Decision, dry_run: bool, counts: Counter[str], copies: int) -> list[str]:
     verb, done = WORDS[decision]
     number = plural(counts["settled"], "dead letter")
     said = [f"Would {verb} {number}." if dry_run else f"{done.capitalize()} {number}."]
+    if copies:
+        said.append(f"{of_copies(copies, dry_run=dry_run).capitalize()}.")
     return said + [
         f"{plural(counts[verdict], 'dead letter')} not: {why}." for verdict, why in OBSTACLES.items() if counts[verdict]
     ]
@@ -160,5 +178,8 @@ OPERATIONS = (
     ),
     _deciding("redelivered", "Deliver them again; their attempts begin anew."),
     _deciding("discarded", "Give them up for good."),
-    _deciding("purged", "Give them up for good, and forget what they held."),
+    _deciding(
+        "purged",
+        "Give them up for good, and forget what they held, also of those decided before and of those that Redis lost.",
+    ),
 )

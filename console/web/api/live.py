@@ -6,13 +6,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from pydantic import Field
-from pydantic_core import to_json
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from console.exits import Mistake
 from console.web.api import questions
 from console.web.live import sse
-from console.web.operations import Answer, Asked, Operation
+from console.web.operations import JSON, Answer, Asked, Operation
 
 
 class Follow(questions.Events):
@@ -40,9 +39,9 @@ async def stream_events(asked: Asked) -> StreamingResponse:
             if not items:
                 yield sse.cursor(place)
             else:
-                yield b"".join(sse.message(item.json, id=item.recorded.position) for item in items)
+                yield b"".join(sse.message(item.json, id=item.position) for item in items)
 
-    return sse.stream(messages())
+    return asked.house.streams.open(messages())
 
 
 async def stream_overview(asked: Asked) -> StreamingResponse:
@@ -50,14 +49,14 @@ async def stream_overview(asked: Asked) -> StreamingResponse:
 
     async def messages() -> AsyncIterator[bytes]:
         async for found in asked.house.pulse.watch():
-            yield sse.message(to_json(found))
+            yield sse.message(found)
 
-    return sse.stream(messages())
+    return asked.house.streams.open(messages())
 
 
-async def get_overview(asked: Asked) -> dict[str, Any]:
+async def get_overview(asked: Asked) -> Response:
     """Return how the bus stands."""
-    return await asked.house.pulse.overview()
+    return Response((await asked.house.pulse.look()).whole_json, media_type=JSON)
 
 
 def _last_event_id(asked: Asked) -> int | None:

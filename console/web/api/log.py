@@ -35,7 +35,8 @@ OPERATIONS = (
         name="list_audit_entries",
         tag="Audit",
         summary="Who changed what through the web process, newest first.",
-        about="Published events are not in it: history has them, each with its actor.",
+        about="Published events are not in it: history has them, each with its actor, and the process's log has a line "
+        "(`eventbus.audit`) with who sent them.",
         call=list_entries,
         query=Question,
         answers={200: Answer("Entries.", AuditPage)},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from starlette.responses import Response
 
 from console.exits import Mistake
@@ -71,7 +71,14 @@ async def publish_batch(asked: Asked) -> dict[str, Any]:
 async def _published(asked: Asked, events: list[Event]) -> list[PublishAnswer]:
     query = asked.query
     delay, at = span("delay", query.delay), moment("at", query.at, spans=False)
-    return await asked.house.bus.publish_many(events, delay=delay, at=at, durable=query.durable) if events else []
+    if not events:
+        return []
+    answers: list[PublishAnswer] | None = None
+    try:
+        answers = await asked.house.bus.publish_many(events, delay=delay, at=at, durable=query.durable)
+        return answers
+    finally:
+        asked.house.audit.published(asked.who, asked.request, [event.event_id for event in events], answers)
 
 
 async def _one(asked: Asked) -> Event:
@@ -146,7 +153,18 @@ async def cancel(asked: Asked) -> Response:
     return Response(status_code=204)
 
 
-_BODY: dict[str, Any] = {JSON: NewEvent, cloudevents.STRUCTURED: CloudEvent}
+# In the binary mode the body is the data, of any media type; with `ce-specversion` JSON is data too, and no event.
+_BODY: dict[str, Any] = {JSON: NewEvent | JsonValue, cloudevents.STRUCTURED: CloudEvent, "*/*": JsonValue}
+_HEADERS = {
+    "ce-specversion": "`1.0`: the request is a CloudEvent in the binary mode. Its data is the body, of the media type "
+    "in `Content-Type`; without a body it has none. Each attribute is a header `ce-` and its name, the value "
+    "percent-encoded where it is not printable ASCII.",
+    "ce-id": "The event's id.",
+    "ce-source": "Its actor.",
+    "ce-type": "Its type.",
+    "ce-subject": "Its project.",
+    "ce-time": "Its timestamp, RFC 3339.",
+}
 _BATCH_BODY: dict[str, Any] = {JSON: list[NewEvent], cloudevents.BATCH: list[CloudEvent]}
 
 OPERATIONS = (
@@ -162,12 +180,13 @@ OPERATIONS = (
         call=publish,
         query=When,
         body=_BODY,
+        headers=_HEADERS,
         answers={
             201: Answer("It is published.", Published),
             200: Answer("It was published before; nothing was delivered again.", Published),
             202: Answer("It is scheduled.", Planned),
         },
-        refusals=(409, 413, 415, 422),
+        refusals=(409, 415, 422),
         needs=Role.OPERATOR,
     ),
     Operation(
@@ -181,7 +200,7 @@ OPERATIONS = (
         query=When,
         body=_BATCH_BODY,
         answers={200: Answer("What became of each.", BatchAnswer)},
-        refusals=(413, 415),
+        refusals=(415,),
         needs=Role.OPERATOR,
     ),
     Operation(

@@ -9,9 +9,13 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
+
+from pydantic_core import to_json
 
 from console.standing import as_object
 from console.web.live.attention import attention
@@ -25,10 +29,10 @@ if TYPE_CHECKING:
 
 WATCHED_S = 2.0
 UNWATCHED_S = 10.0
-# A sample may take so much of the time, not more: with thousands of subscribers there are fewer of them.
+# Samples may take so much of the time, however many ask: where they take long there are fewer of them, one in
+# `UNWATCHED_S` if that is more. They never take more than half of it.
 SHARE = 0.05
 KEPT = 450
-IDLE_S = 86_400.0
 
 log = logging.getLogger("eventbus.web")
 
@@ -91,26 +95,56 @@ def take(backend: Backend) -> Sample:
     )
 
 
-def overview(sample: Sample | None, points: list[list[float]], trouble: str) -> dict[str, Any]:
-    """Return what the overview shows, as JSON shows it; without a sample, only that there is trouble."""
-    if sample is None:
-        return {"at": datetime.now(UTC), "trouble": trouble, "points": points, "point": POINT, "attention": []}
-    return {
-        "at": sample.at,
-        "trouble": trouble,
-        "published": sample.published,
-        "settled": sample.settled,
-        "failures": sample.failures,
-        "spent": sample.spent,
-        "spent_today": sample.spent_today,
-        "backlog": sample.backlog,
-        "subscribers": [as_object(one, IDLE_S) for one in sample.subscribers],
-        "workers_alive": sum(worker.is_alive for worker in sample.workers),
-        "workers_running": sum(worker.said.running for worker in sample.workers if worker.is_alive),
-        "attention": attention(sample.subscribers, sample.workers, sample.backlog),
-        "point": POINT,
-        "points": points,
-    }
+class Look:
+    """What came of looking at the bus once; how it is shown is made once, for all who are shown it.
+
+    Args:
+        sample: None before the first. points: those of the last minutes, the newest last.
+        trouble: why the sample is not of now, a sentence; empty when it is.
+    """
+
+    def __init__(self, sample: Sample | None, points: tuple[list[float], ...], trouble: str) -> None:
+        self.sample = sample
+        self._points = points
+        self._trouble = trouble
+
+    @cached_property
+    def whole(self) -> dict[str, Any]:
+        """What the overview shows, as JSON shows it, with all points: to be read, not changed."""
+        return self._shown | {"points": self._points}
+
+    @cached_property
+    def whole_json(self) -> bytes:
+        """The same, as a stream begins."""
+        return to_json(self.whole)
+
+    @cached_property
+    def step_json(self) -> bytes:
+        """The same with the newest point alone, as a stream goes on."""
+        return to_json(self._shown | {"points": self._points[-1:]})
+
+    @cached_property
+    def _shown(self) -> dict[str, Any]:
+        """All but the points; without a sample, only that there is trouble."""
+        sample = self.sample
+        if sample is None:
+            return {"at": datetime.now(UTC), "trouble": self._trouble, "point": POINT, "attention": []}
+        alive = [worker for worker in sample.workers if worker.is_alive]
+        return {
+            "at": sample.at,
+            "trouble": self._trouble,
+            "published": sample.published,
+            "settled": sample.settled,
+            "failures": sample.failures,
+            "spent": sample.spent,
+            "spent_today": sample.spent_today,
+            "backlog": sample.backlog,
+            "subscribers": list(map(as_object, sample.subscribers)),
+            "workers_alive": len(alive),
+            "workers_running": sum(worker.said.running for worker in alive),
+            "attention": attention(sample.subscribers, sample.workers, sample.backlog),
+            "point": POINT,
+        }
 
 
 class Pulse:
@@ -124,52 +158,52 @@ class Pulse:
         self._sample = sample
         self._read = read
         self._points: deque[list[float]] = deque(maxlen=KEPT)
-        self._last: Sample | None = None
-        self._trouble = ""
+        self._last = Look(None, (), "")
+        self._failures = 0
         self._watchers = 0
-        self._looked_at = float("-inf")
+        self._looked_at = self._rested_at = float("-inf")
         self._came = asyncio.Event()
         self._hurry = asyncio.Event()
         self._closed = False
 
     async def run(self) -> None:
-        """Sample until cancelled."""
+        """Sample until cancelled; whatever fails is told, and tried again."""
         loop = asyncio.get_running_loop()
         while True:
-            started = loop.time()
-            await self._look()
-            took_s = loop.time() - started
-            pause_s = max(WATCHED_S if self._watchers else UNWATCHED_S, took_s / SHARE)
+            rest_s = await self._look()
+            self._rested_at = loop.time() + rest_s
             self._hurry.clear()
-            try:
-                async with asyncio.timeout(pause_s):
-                    await self._hurry.wait()
-            except TimeoutError:
-                pass
+            await asyncio.sleep(rest_s)
+            if not self._watchers:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(UNWATCHED_S - rest_s):
+                        await self._hurry.wait()
 
     @property
     def last(self) -> Sample | None:
         """The last sample; None before the first."""
+        return self._last.sample
+
+    async def look(self) -> Look:
+        """Return how the bus stands: at most `WATCHED_S` ago, or as lately as samples may be taken.
+
+        All who ask share one sample: however many do, no more are taken.
+        """
+        now = asyncio.get_running_loop().time()
+        if now - self._looked_at > WATCHED_S and now >= self._rested_at:
+            await self._next()
         return self._last
 
-    async def overview(self) -> dict[str, Any]:
-        """Return what the overview shows now, at most `WATCHED_S` old, with the points of the last minutes."""
-        if asyncio.get_running_loop().time() - self._looked_at > WATCHED_S:
-            self._hurry.set()
-            await self._next()
-        return overview(self._last, list(self._points), self._trouble)
-
-    async def watch(self) -> AsyncIterator[dict[str, Any]]:
-        """Iterate over what the overview shows, at once and then as it changes: the first with all points, others
-        with their own. It ends when the pulse is closed.
+    async def watch(self) -> AsyncIterator[bytes]:
+        """Iterate over what the overview shows, as JSON, at once and then as it changes: the first with all points,
+        others with their own. It ends when the pulse is closed.
         """
         self._watchers += 1
         try:
-            yield await self.overview()
-            self._hurry.set()
+            yield (await self.look()).whole_json
             while not self._closed:
                 await self._next()
-                yield overview(self._last, list(self._points)[-1:], self._trouble)
+                yield self._last.step_json
         finally:
             self._watchers -= 1
 
@@ -178,22 +212,39 @@ class Pulse:
         self._closed = True
         self._tell()
 
-    async def _look(self) -> None:
+    async def _look(self) -> float:
+        """Take a sample; return the seconds for which no other is to be taken.
+
+        After a failure, of a server or a bug's, that is the longer the more there were in a row.
+        """
+        loop = asyncio.get_running_loop()
+        started, trouble = loop.time(), ""
+        sample = self._last.sample
         try:
-            self._last = await self._read(self._sample)
-            self._points.append(self._last.point)
-            self._trouble = ""
-        except EventBusError as error:
-            if not self._trouble:
-                log.warning("The overview waits: %s", error)
-            self._trouble = str(error)
-        self._looked_at = asyncio.get_running_loop().time()
+            sample = await self._read(self._sample)
+            self._points.append(sample.point)
+            self._failures = 0
+        except Exception as error:  # whatever it is: without this loop nobody would see anything any more
+            is_ours = isinstance(error, EventBusError)
+            trouble = str(error) if is_ours else "The bus cannot be looked at; the web process's log says why."
+            if not self._failures:
+                log.warning("The overview waits: %s", error, exc_info=not is_ours)
+            self._failures += 1
+        self._last = Look(sample, tuple(self._points), trouble)
+        self._looked_at = loop.time()
         self._tell()
+        if self._failures:
+            return min(WATCHED_S * 2.0 ** min(self._failures - 1, 10), UNWATCHED_S)
+        took_s = self._looked_at - started
+        return max(WATCHED_S, took_s, min(took_s / SHARE, UNWATCHED_S))
 
     def _tell(self) -> None:
         self._came.set()
         self._came = asyncio.Event()
 
     async def _next(self) -> None:
+        """Wait for the next sample, and have it taken as soon as one may be."""
         came = self._came
-        await came.wait()
+        self._hurry.set()
+        if not self._closed:
+            await came.wait()

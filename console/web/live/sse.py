@@ -6,8 +6,12 @@ from collections.abc import AsyncIterator
 
 from starlette.responses import StreamingResponse
 
+from console.web.problems import refused
+
 MEDIA = "text/event-stream"
 RETRY_MS = 1_000
+MOST_STREAMS = 600
+RETRY_AFTER_S = 10
 
 
 def message(data: bytes, *, id: int | None = None, event: str = "") -> bytes:
@@ -23,12 +27,36 @@ def cursor(position: int) -> bytes:
     return b"id: %d\n\n" % position
 
 
-def stream(messages: AsyncIterator[bytes]) -> StreamingResponse:
-    """Return the response that sends messages as they come; proxies are told not to hold them back."""
+class Streams:
+    """The streams of one web process. Each has a connection as long as somebody listens, so they are counted.
 
-    async def body() -> AsyncIterator[bytes]:
-        yield f"retry: {RETRY_MS}\n\n".encode()
-        async for each in messages:
-            yield each
+    Args:
+        most: that are open at once.
+    """
 
-    return StreamingResponse(body(), media_type=MEDIA, headers={"X-Accel-Buffering": "no"})
+    def __init__(self, most: int = MOST_STREAMS) -> None:
+        self._most = most
+        self._count = 0
+
+    def open(self, messages: AsyncIterator[bytes]) -> StreamingResponse:
+        """Return the response that sends messages as they come; proxies are told not to hold them back.
+
+        Raises:
+            HTTPException: 503, there are too many.
+        """
+        if self._count >= self._most:
+            raise refused(
+                503,
+                f"This web process sends {self._most} live streams, its most: close some, or start another process.",
+                {"Retry-After": str(RETRY_AFTER_S)},
+            )
+        return StreamingResponse(self._counted(messages), media_type=MEDIA, headers={"X-Accel-Buffering": "no"})
+
+    async def _counted(self, messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        self._count += 1
+        try:
+            yield f"retry: {RETRY_MS}\n\n".encode()
+            async for each in messages:
+                yield each
+        finally:
+            self._count -= 1

@@ -8,7 +8,6 @@ from console.printing import event_object
 from console.web.api import fleet, history
 from console.web.pages.rendering import render
 from console.web.pages.visit import Page, Visit
-from events.errors import EventNotFound
 
 MOST_CHILDREN = 200
 
@@ -20,9 +19,7 @@ async def show(visit: Visit) -> Response:
         EventNotFound: there is none.
     """
     id = visit.one("id")
-    recorded = await visit.house.read(lambda: visit.house.backend.replay.find(id)) if id else None
-    if recorded is None:
-        raise EventNotFound(f"There is no event {id!r:.200} in history or store: check the id, and the namespace.")
+    recorded = await visit.ask(history.find, event_id=id)
     chain = await visit.ask(history.get_chain, event_id=id)
     children = await visit.ask(history.get_children, event_id=id)
     deliveries = await visit.ask(history.get_deliveries, event_id=id)

@@ -43,16 +43,16 @@ async def stretch(visit: Visit, shown: int, **fixed: Any) -> dict[str, Any]:
         Mistake, InvalidFilter: a field cannot be read.
     """
     given = {name: value for name, value in visit.given.items() if name in FIELDS} | fixed
-    after = visit.one("after")
-    place = {"after": after} if after else {"newest": True, "before": visit.one("before") or None}
+    after, before = visit.one("after"), visit.one("before")
+    place = {"after": after} if after else {"newest": True, "before": before or None}
     asked = question(questions.Page, {**given, **place, "limit": shown})
     page = await visit.ask(history.list_events, asked)
     events = page["events"][::-1]
-    is_full = len(events) == shown
+    older, newer = page["earlier"] or after, page["last"] if after and not page["complete"] else None
     return {
         "events": events,
-        "older": events[-1]["position"] if events and (is_full or after) else None,
-        "newer": events[0]["position"] if events and (visit.one("before") or (after and is_full)) else None,
+        "older": events[-1]["position"] if events and older else None,
+        "newer": events[0]["position"] if events and before else newer,
     }
 
 

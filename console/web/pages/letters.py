@@ -24,7 +24,7 @@ async def show(visit: Visit) -> Response:
         found = await visit.ask(letters.list_letters, asked)
     except (Mistake, InvalidFilter) as error:
         found, sentence = {"dead_letters": [], "is_all": True}, str(error)
-    open_counts = await visit.house.read(visit.house.backend.blackboard.dead_letters.open_counts)
+    open_counts = await visit.house.reading.ask(visit.house.backend.blackboard.dead_letters.open_counts)
     return render(
         visit,
         "letters.html",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from urllib.parse import parse_qs
 
 from starlette.responses import RedirectResponse, Response
@@ -21,20 +22,30 @@ async def show(visit: Visit) -> Response:
     """Show the form; without tokens there is nothing to log in to."""
     if not visit.house.access.tokens.are_set:
         return RedirectResponse("/", 303)
-    return render(visit, "login.html", to=_inside(visit.one("to")), name="", is_wrong=False)
+    return render(visit, "login.html", to=_inside(visit.one("to")), name="", wrong="")
 
 
 async def log_in(visit: Visit) -> Response:
     """Give a cookie for a token, and go where somebody wanted to go."""
-    form = await _form(visit)
+    form, access = await _form(visit), visit.house.access
     name, to = clean_name(form.get("name", "").strip()), _inside(form.get("to", ""))
-    role = visit.house.access.role_of(form.get("token", "").strip())
+    deaf_s = access.deaf_s(visit.request)
+    role = access.role_of(form.get("token", "").strip(), visit.request)
     if role is None:
         log.warning("Somebody at %s named a token that is none of ours.", visit.request.client)
-        return render(visit, "login.html", 401, to=to, name=name, is_wrong=True)
+        return _wrong(visit, name, to, deaf_s)
     answer = RedirectResponse(to, 303)
-    session = visit.house.access.session(Who(name or "console", role))
-    _keep(visit, answer, COOKIE, session, SESSION_S)
+    _keep(visit, answer, COOKIE, access.session(Who(name or "console", role)), SESSION_S)
+    return answer
+
+
+def _wrong(visit: Visit, name: str, to: str, deaf_s: float) -> Response:
+    """Show the form again, and why: the token is none of ours, or was not looked at."""
+    if not deaf_s:
+        return render(visit, "login.html", 401, to=to, name=name, wrong=words.say(visit.language, "login.wrong"))
+    wrong = words.say(visit.language, "login.deaf", count=math.ceil(deaf_s / 60))
+    answer = render(visit, "login.html", 429, to=to, name=name, wrong=wrong)
+    answer.headers["Retry-After"] = str(math.ceil(deaf_s))
     return answer
 
 

@@ -13,10 +13,9 @@ from console.web.pages.visit import Page, Visit
 
 async def show(visit: Visit) -> Response:
     """Show how the bus stands."""
-    found = await visit.house.pulse.overview()
-    for one in found["attention"]:
-        one["mend"] = mended_at(one["code"], one["values"])
-    return render(visit, "overview.html", found=found, numbers=_numbers(found))
+    found = (await visit.house.pulse.look()).whole
+    mended = [one | {"mend": mended_at(one["code"], one["values"])} for one in found["attention"]]
+    return render(visit, "overview.html", found=found | {"attention": mended}, numbers=_numbers(found))
 
 
 def mended_at(code: str, values: dict[str, Any]) -> str:

@@ -29,7 +29,7 @@ from console.web.pages import (
 )
 from console.web.pages.rendering import render
 from console.web.pages.visit import Page, Visit
-from console.web.problems import OURS, problem_object
+from console.web.problems import OURS, problem_headers, problem_object
 
 STATIC = Path(__file__).parent.parent / "static"
 PAGES: tuple[Page, ...] = (
@@ -55,7 +55,9 @@ def error_page(house: House, request: Request, error: Exception) -> Response:
     """Return the page that tells of an error, in its own sentence."""
     problem = problem_object(error)
     who = house.access.who(request)
-    return render(Visit(house, request, who), "error.html", problem["status"], problem=problem)
+    page = render(Visit(house, request, who), "error.html", problem["status"], problem=problem)
+    page.headers.update(problem_headers(error))
+    return page
 
 
 def _endpoint(page: Page, house: House):  # type: ignore[no-untyped-def]

@@ -14,6 +14,8 @@ const PAGES = { overview: "overview", project: "project", events: "events", even
 const { page, follow: stream, always } = document.body.dataset;
 const isAlways = always !== undefined;
 const loaded = page in PAGES ? await import(`./${PAGES[page]}.js`) : {};
+// Somebody listens now to the buttons that act: until then they are not shown, so that no click is lost.
+document.documentElement.dataset.ready = "";
 
 // What changes with every look, whatever happens.
 const RESTLESS = new Set(["at", "point", "points", "quiet_s"]);
