@@ -49,6 +49,7 @@ MEDIA = (
     "application/json", "application/cloudevents+json", "application/cloudevents-batch+json",
     "application/x-www-form-urlencoded", "text/plain; charset=utf-7", "", "application/json; charset=\xff",
 )  # fmt: skip
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # what servers take for a header's
 SHORT = [token for token in TOKENS if len(token) < 5000]
 
 
@@ -82,7 +83,7 @@ def made(random: Random, method: str, path: str) -> dict[str, object]:
         if kind == "cloud_event_in_headers":
             said, body = request(body)
             headers += [
-                (name.encode("latin-1"), _line(value.encode("latin-1"))) for name, value in said.items() if name
+                (name.encode(), _line(value.encode("latin-1"))) for name, value in said.items() if _NAME.fullmatch(name)
             ]
         headers.append((b"content-type", random.choice(MEDIA).encode("latin-1")))
     return {"method": method, "url": f"{path}?{asked}" if asked else path, "headers": headers, "content": body}
@@ -100,7 +101,7 @@ def test_every_request_is_answered_and_none_is_an_error_of_the_server(web: Web) 
         transport = httpx.ASGITransport(web.app, raise_app_exceptions=False, client=("127.0.0.1", 5))
         lives = web.app.router.lifespan_context(web.app)
         async with lives, httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-            for number in range(max(len(REQUESTS), 4 * share(1))):
+            for number in range(max(len(REQUESTS), 2 * share(1))):
                 one = made(random, *REQUESTS[number % len(REQUESTS)])
                 answer = await asyncio.wait_for(client.request(**one), PATIENCE_S)  # type: ignore[arg-type]
                 if answer.status_code >= 500:
