@@ -19,7 +19,7 @@ local MAX_WRITTEN = 32000000 -- bytes, likewise
 local MAX_MOVED = 8000000 -- bytes of what is read to be moved or ended in one call; the last one may exceed it
 local READ_AT_ONCE = 4 -- of what may be large: nobody knows its size before it is read
 local MAX_RETURNED = 20000 -- deliveries of what one handler returns, which cannot be split
-local READY_BASE = 128 -- of an unlimited window: what may wait for workers beyond what they run
+local READY_BASE = 160 -- of an unlimited window: what may wait for workers beyond what they run
 local DAY = 86400000000 -- microseconds: a join's timeout where a hand has written another word
 local PRIORITY_STEP = 100000000000000 -- above every turn: a turn never outweighs a priority
 

@@ -21,7 +21,7 @@ class Role(NamedTuple):
     """A subscriber on stage, as its record in Redis says it."""
 
     types: tuple[str, ...]
-    window: int | None = 128
+    window: int | None = 160
     ordering: str = ""
     on_dead: str = "skip"
     rate: float | None = None

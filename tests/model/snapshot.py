@@ -168,7 +168,7 @@ class Observer:
         by_frame = {self._frame(delivery): delivery for delivery in live}
         self._check_places(name, found, by_frame)
         foreign = sum(1 for frame in found.window.values() if by_frame[frame].foreign)
-        window = CAST[name].window or 128
+        window = CAST[name].window or 160
         demand(len(found.window) - foreign <= window, f"{name}: {len(found.window)} in a window of {window}")
         demand(not found.waiting or len(found.window) >= window, f"{name}: {found.waiting} may move, and there is room")
         self._check_lanes(name, found, by_frame)

@@ -415,7 +415,7 @@ def test_a_lower_limit_takes_back_what_nobody_has_started_and_keeps_its_order(be
     assert third.event.event_id == "e2"
 
     steer(bench.namespace, "S", concurrency=None)
-    assert steer(bench.namespace, "S", rate_limit=0.001) == 126
+    assert steer(bench.namespace, "S", rate_limit=0.001) == 158
     assert [lease.event.event_id for lease in bench.read("S", 200)] == ["e3"]
 
 
@@ -616,14 +616,14 @@ def test_an_unlimited_window_follows_what_the_fleet_runs(bench: Bench) -> None:
     bench.declare("S", window=None)
     bench.publish(*(event(f"e{n}") for n in range(400)))
     queue = bench.keys("queue", "S")
-    assert bench.client.xlen(queue) == 128
+    assert bench.client.xlen(queue) == 160
 
     bench.read("S", 60, consumer="v")
     assert bench.as_("v").promote({"S": 60}).held_back == {"S"}
-    assert bench.client.xlen(queue) == 188
+    assert bench.client.xlen(queue) == 220
     bench.read("S", 40)
     bench.as_("w").promote({"S": 40})
-    assert bench.client.xlen(queue) == 228
+    assert bench.client.xlen(queue) == 260
 
     bench.as_("v").leave(["S"])
     bench.as_("w").promote({"S": 40})
@@ -639,31 +639,31 @@ def test_an_unlimited_window_shrinks_with_what_ends_and_not_with_what_was_not_st
     queue = bench.keys("queue", "S")
     leases = bench.read("S", 100)
     bench.as_("w").promote({"S": 50})
-    assert bench.client.xlen(queue) == 178
+    assert bench.client.xlen(queue) == 210
 
     for lease in leases[:30]:
         bench.settle(lease)
-    assert bench.client.xlen(queue) == 148, "what is ready stays 128 beyond what runs"
+    assert bench.client.xlen(queue) == 180, "what is ready stays 160 beyond what runs"
     for lease in leases[30:50]:
         bench.settle(lease, action="again", state=None)
-    assert bench.client.xlen(queue) == 148
+    assert bench.client.xlen(queue) == 180
     for lease in leases[50:]:
         bench.settle(lease)
-    assert bench.client.xlen(queue) == 128
+    assert bench.client.xlen(queue) == 160
     assert bench.client.hget(bench.keys("running", "S"), "w") == b"0"
 
 
 def test_what_a_silent_worker_holds_takes_no_room_of_an_unlimited_window(bench: Bench) -> None:
     bench.declare("S", window=None)
     bench.publish(*(event(f"e{n}") for n in range(400)))
-    bench.read("S", 128, consumer="v")
+    bench.read("S", 160, consumer="v")
     bench.as_("v").promote({"S": 8})
     bench.as_("w").promote({"S": 0})
     assert len(bench.read("S", 400)) == 8
 
     bench.client.zadd(bench.keys("workers"), {"v": 1})  # it has been silent since 1970
     bench.as_("w").promote({"S": 0})
-    assert len(bench.read("S", 400)) == 120
+    assert len(bench.read("S", 400)) == 152
 
 
 def test_a_retry_does_not_cost_its_project_its_turn(bench: Bench) -> None:
