@@ -48,6 +48,8 @@ def _replaced(page: str, part: str, lines: Iterable[str]) -> str:
 
 
 def _peers(run: Run) -> Iterable[str]:
+    yield f"![Rates of publishing, draining and end to end, by contestant](images/{CHART.name})"
+    yield ""
     yield f"{run.machine}. Medians of each contestant's turns."
     yield ""
     yield from _markdown(

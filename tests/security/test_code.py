@@ -27,6 +27,7 @@ NEVER_CALLED_OF = {
     ("asyncio", "create_subprocess_shell"), ("tempfile", "mktemp"), ("yaml", "load"),
     ("ssl", "_create_unverified_context"),
 }  # fmt: skip
+STARTING = {"run", "Popen", "call", "check_call", "check_output"}  # processes
 EVERY = pytest.mark.parametrize("source", [*SOURCES.values(), *EXAMPLES], ids=lambda source: source.name)
 
 
@@ -53,7 +54,8 @@ def _faults_of_call(call: ast.Call) -> list[str]:
             found.append(name)
         case ast.Attribute(value=ast.Name(id=module), attr=name) if (module, name) in NEVER_CALLED_OF:
             found.append(f"{module}.{name}")
-    for keyword in call.keywords:
+    callee = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    for keyword in call.keywords if callee in STARTING else ():
         is_off = isinstance(keyword.value, ast.Constant) and not keyword.value.value
         if keyword.arg == "shell" and not is_off:
             found.append("a call with shell=")
