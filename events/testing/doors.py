@@ -28,7 +28,7 @@ from events.bus import EventBus
 from events.event import Event
 
 LOGS = ("eventbus.worker", "dramatiq.worker.WorkerThread")
-OWN = tuple(str(Path(__file__).parent.parent / house) for house in ("events", "store", "workers"))
+OWN = tuple(str(Path(__file__).parents[2] / house) for house in ("events", "store", "workers"))
 _BETWEEN = ("/sqlalchemy/", "/contextlib.py", "/asyncio/", "/concurrent/", "/threading.py", "/dramatiq/")
 _BELOW = ("/events/testing/watch.py", "/asyncio/events.py")
 _NO_FILE = ("<frozen", "<sqlalchemy")
