@@ -71,7 +71,7 @@ def test_a_click_chooses_a_drag_moves_and_the_wheel_zooms(visit: Callable[..., V
     page.keyboard.press("Escape")
     page.locator(".graph canvas").press("Escape")
     expect(page.locator(".graph-node")).to_contain_text("Choose an event")
-    x, y = box["x"] + 26, box["y"] + box["height"] / 2  # where a lone root is
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2  # where a lone root is
 
     page.mouse.click(x, y)
     expect(page.locator(".graph-node h3")).to_have_text("NOTED")
