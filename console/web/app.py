@@ -65,7 +65,8 @@ class Web:
         self.pulse.close()
 
     @contextlib.asynccontextmanager
-    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(self, _app: object = None) -> AsyncIterator[None]:
+        """Sample while the application serves; end what it holds when it does not any more."""
         pulse = asyncio.create_task(self.pulse.run(), name="eventbus-pulse")
         try:
             yield
@@ -80,7 +81,7 @@ class Web:
     def _starlette(self) -> Starlette:
         document = openapi.document(OPERATIONS)
         handlers: Any = {**dict.fromkeys(OURS, self._problem), Exception: self._bug}
-        app = Starlette(routes=self._routes(document), lifespan=self._lifespan, exception_handlers=handlers)
+        app = Starlette(routes=self._routes(document), lifespan=self.lifespan, exception_handlers=handlers)
         app.state.document = document
         return app
 

@@ -82,14 +82,13 @@ def test_off_a_terminal_every_line_of_dev_is_an_object_and_tells_of_deliveries_w
 def test_a_worker_an_archiver_and_a_web_process_write_objects_unless_text_is_asked_for(project: Place) -> None:
     started = {
         "Ready: ": project.start("worker", "--processes", "1", "--app", "pipeline:bus"),
-        "Archives history": project.start("archive"),
+        "eventbus.archiver": project.start("archive"),
         "running on http": project.start("web", "--port", "0"),
     }
+    text = project.start("archive", EVENTBUS_LOG_FORMAT="text")
 
     said = {words: _until(_lines(process), words) for words, process in started.items()}
-    # Only now: of two that start together either may be the one that archives.
-    text = project.start("archive", EVENTBUS_LOG_FORMAT="text")
-    plain = _until(_lines(text), "Stands by")
+    plain = _until(_lines(text), "eventbus.archiver")  # that it archives or stands by: of two either may be first
     for process in (*started.values(), text):
         process.terminate()
     rest = [process.communicate(timeout=60)[1] for process in started.values()]
@@ -101,7 +100,6 @@ def test_a_worker_an_archiver_and_a_web_process_write_objects_unless_text_is_ask
 
 
 def test_on_a_terminal_there_are_lines_whose_level_has_a_colour_unless_it_is_unwanted(project: Place) -> None:
-    (project.directory / "pipeline.py").write_text("from events import EventBus\n\nbus = EventBus()\n")
     asked = ("worker", "--processes", "1", "--app", "pipeline:bus", "--log-level", "info")
     shown = {}
     for name, variables in (("", {}), ("plain", {"NO_COLOR": "1"}), ("json", {"EVENTBUS_LOG_FORMAT": "json"})):

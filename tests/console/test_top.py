@@ -27,7 +27,7 @@ def test_one_frame_tells_of_subscribers_workers_spend_and_what_is_wrong_in_80_co
             world.start_fleet(1, APP)
             world.start_archiver()
             for kind in ("PAINTED", "BROKEN"):
-                place.run("publish", kind, "-p", "P", "-a", "me", "--metadata", '{"cost": 0.5}')
+                assert place.run("publish", kind, "-p", "P", "-a", "me", "--cost", "0.5").code == 0
             world.until_settled("Painter", "Breaker")
             wait_until(lambda: "dead letter" in place.run("top", "--once").out, 30, "the dead letter")
             told = place.run("top", "--json", "--once").json()

@@ -99,7 +99,7 @@ def test_every_request_is_answered_and_none_is_an_error_of_the_server(web: Web) 
 
     async def ask() -> None:
         transport = httpx.ASGITransport(web.app, raise_app_exceptions=False, client=("127.0.0.1", 5))
-        lives = web.app.router.lifespan_context(web.app)
+        lives = web.lifespan()
         async with lives, httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             for number in range(max(len(REQUESTS), 2 * share(1))):
                 one = made(random, *REQUESTS[number % len(REQUESTS)])
