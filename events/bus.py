@@ -98,6 +98,10 @@ class EventBus(Publishing, Again, Typed):
             InvalidSubscription: naming what is wrong.
         """
         handler = getattr(agent, "handle_event", None)
+        if isinstance(agent, type):
+            raise InvalidSubscription(
+                f"{agent.__name__} is a class: subscribe an agent made of it, {agent.__name__}()."
+            )
         if not callable(handler):
             raise InvalidSubscription(f"{type(agent).__name__} has no handle_event method; subclass EventSubscriber.")
         name = check_name(getattr(agent, "name", None) or type(agent).__name__)

@@ -413,6 +413,7 @@ def test_the_kit_for_tests_is_this() -> None:
         "events": "(self, *types)",
         "caused_by": "(self, event)",
         "tree": "(self, event)",
+        "unheard": "(self)",
         "deliveries": "(self, subscriber=None, *, state=None)",
         "dead_letters": "(self)",
         "costs": "(self, event=None)",

@@ -10,6 +10,7 @@ import logging
 import secrets
 import threading
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,12 +18,12 @@ from typing import Any, Self
 from events.backend import Backend
 from events.bus import EventBus
 from events.context import handling
-from events.errors import EventBusError
+from events.errors import EventBusError, InvalidSettings, InvalidSubscription
 from events.event import Event
 from events.records import DeadLetter
 from events.settings import Settings, variable
 from events.subscriptions import Subscription
-from events.testing.expecting import Expected, Types, check
+from events.testing.expecting import HOW, Expected, Types, check
 from events.testing.lending import Lent, lent_of
 from events.testing.results import Delivered, Results
 from events.testing.run import Runner
@@ -55,6 +56,7 @@ class TestBus(EventBus):
     Raises:
         EmbeddedServerError: the shared Valkey does not start.
         EventBusError: the application's bus consumes.
+        InvalidSettings: a setting is none, or `app` is no bus.
     """
 
     __test__ = False  # pytest takes what begins with Test for tests
@@ -68,6 +70,11 @@ class TestBus(EventBus):
             if "database_url" not in settings:
                 self.database = servers.new_database()
                 given["database_url"] = url_of(self.database)
+        unknown = settings.keys() - {field.name for field in fields(Settings)}
+        if unknown:
+            raise InvalidSettings(
+                f"TestBus knows no setting {min(unknown)!r}: it takes the fields of events.settings.Settings."
+            )
         super().__init__(Settings(**given))
         self.deadline_s = deadline_s
         self.apps = lent_of(app)
@@ -164,9 +171,20 @@ class TestBus(EventBus):
         """Return what became of each event at each subscriber, in history order; exact when the bus is idle.
 
         Args:
+            subscriber: only its deliveries.
             state: only those that are `waiting`, `done`, `dead`, `discarded` or `dropped`.
+
+        Raises:
+            InvalidSubscription: nobody has that name.
         """
+        if subscriber is not None:
+            self._check_known(subscriber)
         return self._results.deliveries(DeliveryFilter(subscriber=subscriber, state=state))
+
+    def unheard(self) -> list[Event]:
+        """Return the events that no subscriber got, in history order: results, or types that somebody mistyped."""
+        heard = {one.event.event_id for one in self._results.deliveries(DeliveryFilter())}
+        return [event for event in self.events() if event.event_id not in heard]
 
     def dead_letters(self) -> list[DeadLetter]:
         """Return what was given up so far, oldest first, with tracebacks."""
@@ -216,6 +234,7 @@ class TestBus(EventBus):
 
     @property
     def _results(self) -> Results:
+        self._check_open()
         return Results(self.backend)
 
     def _take_from_apps(self) -> None:
@@ -227,6 +246,7 @@ class TestBus(EventBus):
 
     def _begin(self, loop: asyncio.AbstractEventLoop | None) -> Runner:
         """Start the handlers unless they run; make and return what brings the namespace to rest."""
+        self._check_open()
         if handling.get() is not None:
             raise EventBusError("run_until_idle was called from inside a handler, which it would wait for.")
         if self._loop is not None and self._loop is not loop:
@@ -263,11 +283,35 @@ class TestBus(EventBus):
         """Do what `run_until_idle` does, in this thread, and judge nothing; async handlers run on that loop."""
         self._begin(loop).run(deadline_s=self.deadline_s if deadline_s is None else deadline_s, skip_s=skip_s)
 
-    def _check(self, raises: Types | None, allow_dead: bool | str | Iterable[str]) -> None:
+    def _check(self, raises: Types | None, allow_dead: bool | str | Iterable[str], how: str = HOW) -> None:
         """Compare the dead letters since the last time with what is expected; as `run_until_idle` does."""
+        expected = Expected.of(raises, allow_dead)
+        for name in expected.subscribers or ():
+            self._check_known(name)
         letters = self._results.dead_letters(self._told)
         self._told = max([self._told, *(letter.position for letter in letters)])
-        check(letters, Expected.of(raises, allow_dead), self.watch)
+        check(letters, expected, self.watch, how)
+
+    def _check_known(self, name: str) -> None:
+        """Refuse a name that nobody subscribes by: a slip of the pen would make a test that cannot fail."""
+        known = {one.name for one in self.subscriptions} | {one.subscriber for one in self.backend.registry.all()}
+        if name not in known:
+            has = f"those of this bus are {', '.join(sorted(known))}" if known else "this bus has none"
+            raise InvalidSubscription(f"No subscriber is named {name!r}: {has}.")
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise EventBusError(
+                "This test's bus is closed, and what it held is gone: ask it before its `with` block ends."
+            )
+
+    def _submit(self, *args: Any) -> Any:
+        self._check_open()
+        return super()._submit(*args)
+
+    def _submit_here(self, *args: Any) -> Any:
+        self._check_open()
+        return super()._submit_here(*args)
 
     def _end(self, consuming: Consuming | None) -> None:
         backend = Backend(self.settings)

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from events.errors import EventBusError, InvalidSubscription
@@ -27,12 +27,13 @@ from events.subscriptions import Subscription, check_name, check_types, read_opt
 from events.testing.bus import TestBus
 from events.testing.doors import Doors
 from events.testing.lending import Lent
-from events.testing.report import CrashReport, Differences, Left, Tried, differences, shown
-from events.testing.servers import Snapshot
+from events.testing.report import REVERSED, CrashReport, Differences, Left, Tried, differences, shown
+from events.testing.servers import Snapshot, count_rows
 from events.testing.watch import Watch
 
 ATTEMPTS = 3
 THREADS = 2
+UNDISTURBED = "This happened before anything was disturbed: a crash test needs a handler that succeeds when left alone."
 _AS_THE_BUS = ("redis_url", "database_url", "home", "max_event_bytes", "max_routes")
 
 
@@ -51,9 +52,12 @@ def crash_test(
 ) -> CrashReport:
     """Tell whether a handler is idempotent: kill it at each of its publishes and commits, repeat it, compare.
 
+    Events and how deliveries end are compared, and what `state` returns; without it, how many rows the application's
+    own tables in the bus's SQLite database have, which finds what is doubled, not what is changed.
+
     Args:
         subscriber: an agent, a handler, or the name of one of the bus's subscribers.
-        event: what it handles; of several, one after another.
+        event: what it handles, of types that it subscribes to; of several, one after another.
         bus: whose database, and whose buses, handlers use; one of its own unless given.
         setup: called before each run, to begin anew what is not in the bus's SQLite database.
         state: called after each run; what it returns is compared by `==`. Let it sort, and leave out times.
@@ -69,7 +73,7 @@ def crash_test(
     Raises:
         HandlersFailed: undisturbed, the handler gives up.
         EventBusError: two undisturbed runs differ in what `state` returns; it is called on an event loop.
-        InvalidSubscription: what is given is no handler.
+        InvalidSubscription: what is given is no handler, or an event is of a type that it does not get.
         NotIdle: a run did not end in time.
     """
     if asyncio._get_running_loop() is not None:
@@ -118,6 +122,7 @@ class _Trials:
         try:
             kinds = types or list(dict.fromkeys(event.type.value for event in self.events))
             subscription = _subscription(subscriber, bus, kinds, options)
+            _check_heard(subscription, self.events)
             snapshot = Snapshot(bus.database) if bus.database is not None else None
             try:
                 return _Stage(self, bus, snapshot, _for_trials(subscription)).report()
@@ -155,13 +160,14 @@ class _Stage:
     bus: TestBus
     snapshot: Snapshot | None
     subscription: Subscription
+    uncounted: set[str] = field(default_factory=set)  # tables whose rows no two runs have alike
 
     def report(self) -> CrashReport:
         events, doors = self.trials.events, self.trials.doors()
         plain = self._run(events, doors, may_fail=False)
         level = plain.level(second := self._run(events, self.trials.doors(), may_fail=False))
         if plain.state != second.state:
-            raise EventBusError(_unsteady(plain, second))
+            plain = self._steady(plain, second)
         tried = []
         for number, point in enumerate(doors.passed):
             killing = self.trials.doors(number)
@@ -171,7 +177,35 @@ class _Stage:
         left = self._run(events, self.trials.doors(), again=True)
         tried.append(Tried("the same delivery again after it was done", differences(plain, left, level)))
         notes = self._reordered(plain, level, tried)
-        return CrashReport(self.subscription.name, tuple(tried), notes)
+        return CrashReport(self.subscription.name, tuple(tried), (*notes, *self._left_out(plain)))
+
+    def _steady(self, plain: Left, second: Left) -> Left:
+        """Leave out the tables in which two undisturbed runs differ; what `state` returns has to be alike."""
+        if self.trials.state is not None:
+            raise EventBusError(_unsteady(plain, second))
+        counts, others = self._counts(plain), self._counts(second)
+        self.uncounted |= {table for table in counts | others if counts.get(table) != others.get(table)}
+        return replace(plain, state={table: rows for table, rows in counts.items() if table not in self.uncounted})
+
+    def _counts(self, left: Left) -> dict[str, int]:
+        return left.state if isinstance(left.state, dict) else {}
+
+    def _left_out(self, plain: Left) -> Iterator[str]:
+        if self.trials.state is not None:
+            return
+        if tables := ", ".join(self._counts(plain)):
+            yield (
+                f"Only events, how deliveries ended, and how many rows {tables} has were compared: give state= to "
+                "compare what is in them, and what the handler does elsewhere."
+            )
+        else:
+            yield (
+                "Only events and how deliveries ended were compared: give state= to compare what the handler does "
+                "elsewhere."
+            )
+        if self.uncounted:
+            named = ", ".join(sorted(self.uncounted))
+            yield f"Rows of {named} were not counted: their number differs between undisturbed runs too."
 
     def _reordered(self, plain: Left, level: Any, tried: list[Tried]) -> tuple[str, ...]:
         events, ordering = self.trials.events, self.subscription.options.ordering
@@ -180,7 +214,7 @@ class _Stage:
         if ordering:
             return (f"The order was not reversed: the bus keeps it for each key (ordering={ordering!r}).",)
         left = self._run(events[::-1], self.trials.doors())
-        tried.append(Tried("the events in reverse order", differences(plain, left, level)))
+        tried.append(Tried(REVERSED, differences(plain, left, level)))
         return ()
 
     def _run(self, events: Sequence[Event], doors: Doors, *, may_fail: bool = True, again: bool = False) -> Left:
@@ -200,14 +234,21 @@ class _Stage:
                         bus.publish_sync(event)
                     bus._bring_to_rest(trials.loop)
                     if not may_fail:
-                        bus._check(None, False)
+                        bus._check(None, False, how=UNDISTURBED)
                     if again:
                         self._deliver_again(bus)
                         bus._bring_to_rest(trials.loop)
                 endings = tuple(_ending(one.subscriber, one.event, one.state, one.errors) for one in bus.deliveries())
-                return Left(tuple(bus.events()), endings, trials.call(trials.state))
+                return Left(tuple(bus.events()), endings, self._state())
             finally:
                 lent.take_back()
+
+    def _state(self) -> object:
+        """Return what the user's `state` does; without one, how many rows the application's own tables have."""
+        if self.trials.state is not None or self.bus.database is None:
+            return self.trials.call(self.trials.state)
+        counts = count_rows(self.bus.database)
+        return {table: rows for table, rows in counts.items() if table not in self.uncounted}
 
     def _deliver_again(self, bus: TestBus) -> None:
         """Put the deliveries back under their own names, as a Redis does that has lost its last second."""
@@ -219,12 +260,25 @@ class _Stage:
             lost = lost[max(1, done.put_back) :]
 
 
+def _check_heard(subscription: Subscription, events: Iterable[Event]) -> None:
+    for event in events:
+        if not subscription.takes(event.type.value):
+            raise InvalidSubscription(
+                f"{subscription.name} gets no {event.type.value} (event {event.event_id}), but "
+                f"{', '.join(subscription.types)}: pass events of these types."
+            )
+
+
 def _subscription(subscriber: Any, bus: TestBus, types: Iterable[object], options: dict[str, Any]) -> Subscription:
     """Find the subscription of an agent, a handler or a name on the bus, or make one of it."""
     handler = getattr(subscriber, "handle_event", subscriber)
     for known in bus.subscriptions:
         if known.name == subscriber or known.handler == handler:
             return known
+    if isinstance(subscriber, type):
+        raise InvalidSubscription(
+            f"{subscriber.__name__} is a class: pass an agent made of it, {subscriber.__name__}()."
+        )
     if not callable(handler):
         raise InvalidSubscription(
             f"{subscriber!r:.80} is no handler: pass an agent, a function, or the name of one of the bus's "

@@ -43,8 +43,11 @@ class Expected:
         return self.subscribers is None or subscriber in self.subscribers
 
 
-def check(letters: Sequence[DeadLetter], expected: Expected, watch: Watch) -> None:
+def check(letters: Sequence[DeadLetter], expected: Expected, watch: Watch, how: str = HOW) -> None:
     """Compare the dead letters of a run with what the test expects.
+
+    Args:
+        how: the sentence that says what to do about unexpected ones.
 
     Raises:
         HandlersFailed: from the first unexpected one's own exception, where the handler ran here.
@@ -63,7 +66,7 @@ def check(letters: Sequence[DeadLetter], expected: Expected, watch: Watch) -> No
             else f"{len(failures)} deliveries became dead letters"
         )
         said = "".join(f"\n  {failure}" for failure in failures)
-        raise HandlersFailed(f"{count}:{said}\n{HOW}", failures) from _shown(unexpected[0][1])
+        raise HandlersFailed(f"{count}:{said}\n{how}", failures) from _shown(unexpected[0][1])
     if expected.raises and not any(isinstance(cause, expected.raises) for cause in causes):
         names = " or ".join(kind.__name__ for kind in expected.raises)
         raise HandlersFailed(f"No delivery became a dead letter because of {names}, which the test expects.")

@@ -11,7 +11,7 @@ from typing import Any
 
 from events import default
 from events.bus import EventBus
-from events.errors import EventBusError
+from events.errors import EventBusError, InvalidSettings
 from events.settings import Settings
 
 _ITS_OWN = ("settings", "backend", "_lock", "_sender", "_here", "_consuming", "_undeclared")
@@ -71,4 +71,8 @@ def lent_of(app: Any) -> list[EventBus]:
     from workers.loading import load_app
 
     found = load_app(app) if isinstance(app, str) else app
+    if found is not None and not isinstance(found, EventBus):
+        raise InvalidSettings(
+            f"TestBus takes the application's EventBus, or 'module:attribute' of it, not {found!r:.80}."
+        )
     return [] if found is None else [found]

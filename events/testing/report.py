@@ -14,6 +14,7 @@ from events.errors import NotIdempotent
 from events.event import Event
 
 MAX_LINES = 40
+REVERSED = "the events in reverse order"
 _WIDTH = 100
 
 
@@ -80,8 +81,18 @@ class Differences:
                 if len(marked) > MAX_LINES:
                     yield f"  ... and {len(marked) - MAX_LINES} lines more"
 
-    def advice(self) -> Iterator[str]:
-        """Iterate over sentences that say what usually helps."""
+    def advice(self, what: str) -> Iterator[str]:
+        """Iterate over sentences that say what usually helps.
+
+        Args:
+            what: how the run was disturbed.
+        """
+        if what == REVERSED:
+            yield (
+                "What is left depends on the order of the events, which nobody promises: let the bus keep it for each "
+                "key (ordering='project'), or let the handler put each where it belongs."
+            )
+            return
         if self.extra:
             yield (
                 "Events exist that a repetition made again: return them instead of publishing them, or give each an "
@@ -197,7 +208,7 @@ class CrashReport:
             )
             yield f"The first is {wrong[0].what}:"
             yield from (f"  {line}" for line in wrong[0].differences.lines())
-            yield from wrong[0].differences.advice()
+            yield from wrong[0].differences.advice(wrong[0].what)
             yield "All that was tried:"
         yield from (f"  {_verdict(one):<11} {one.what}" for one in self.tried)
         yield from self.notes

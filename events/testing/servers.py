@@ -98,6 +98,24 @@ def remove_namespace(namespace: Namespace) -> None:
             client.unlink(key)
 
 
+def count_rows(path: Path) -> dict[str, int]:
+    """Count the rows of every table in a test's SQLite file that is not the bus's own."""
+    with closing(sqlite3.connect(shared().home / "template.db")) as template:
+        ours = set(_tables(template))
+    with closing(sqlite3.connect(path, timeout=30)) as live:
+        theirs = [name for name in _tables(live) if name not in ours]
+        return {name: live.execute(f"SELECT COUNT(*) FROM {_quoted(name)}").fetchone()[0] for name in theirs}
+
+
+def _tables(connection: sqlite3.Connection) -> list[str]:
+    found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
+    return [name for (name,) in found if not name.startswith("sqlite_")]
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
 class Snapshot:
     """What an SQLite file holds now, to be put back as often as one likes, under whatever connections are open.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, create_engine, text
@@ -45,6 +47,11 @@ def state(engine: Engine) -> Callable[[], object]:
             return {"charges": charges, "total": connection.execute(text("SELECT amount FROM totals")).scalar()}
 
     return rows
+
+
+class Biller(EventSubscriber):
+    async def handle_event(self, event: Event) -> None:
+        pass
 
 
 def differing(report: CrashReport) -> list[str]:
@@ -234,6 +241,7 @@ def test_what_depends_on_the_order_of_events_is_caught_unless_the_bus_keeps_it(
     ordered = crash_test(note, [approved(1), approved(2)], bus=event_bus_kit, state=state, ordering="project")
 
     assert differing(free) == ["the events in reverse order"]
+    assert "let the bus keep it for each key (ordering='project')" in str(free) and "inbox.once" not in str(free)
     assert ordered.notes == ("The order was not reversed: the bus keeps it for each key (ordering='project').",)
 
 
@@ -366,6 +374,9 @@ def test_a_handler_that_fails_undisturbed_is_told_as_that() -> None:
 
     with pytest.raises(HandlersFailed, match=r"bill gave up SHOT_APPROVED EV-approved-1 after 5 attempts: .*no price"):
         crash_test(bill, approved())
+    with pytest.raises(HandlersFailed, match="succeeds when left alone") as failed:
+        crash_test(bill, approved())
+    assert "run_until_idle" not in str(failed.value), "that is of no use here"
 
 
 def test_a_state_that_is_never_the_same_is_told_as_that() -> None:
@@ -383,3 +394,62 @@ def test_what_is_no_handler_or_no_event_is_refused(event_bus_kit: TestBus) -> No
         crash_test("Nobody", approved(), bus=event_bus_kit)
     with pytest.raises(TypeError, match="not empty"):
         crash_test(print, [])
+    with pytest.raises(InvalidSubscription, match=r"Biller is a class: pass an agent made of it, Biller\(\)\."):
+        crash_test(Biller, approved())
+
+
+def test_an_event_that_the_subscriber_does_not_get_is_refused_at_once(event_bus_kit: TestBus) -> None:
+    event_bus_kit.subscribe(Biller(), ["SHOT_PLANNED", "QA_REPORT"])
+
+    with pytest.raises(InvalidSubscription, match=r"Biller gets no SHOT_APPROVED .* but SHOT_PLANNED, QA_REPORT"):
+        crash_test("Biller", approved(), bus=event_bus_kit, deadline_s=60)
+
+
+# what is compared without a state
+
+
+def test_rows_of_the_applications_tables_are_counted_where_no_state_is_given(
+    event_bus_kit: TestBus, engine: Engine
+) -> None:
+    def bill(event: Event) -> None:
+        with engine.begin() as connection:
+            connection.execute(text("INSERT INTO charges VALUES (:shot, 4)"), event.payload)
+
+    report = crash_test(bill, approved(), bus=event_bus_kit)
+
+    assert differing(report)[0].startswith("killed after commit 1 (to ")
+    assert "{'charges': 2, 'totals': 1}" in str(report)
+    assert "how many rows charges, totals has were compared: give state= to compare" in report.notes[-1]
+
+
+def test_tables_that_are_never_alike_are_left_out_and_named(event_bus_kit: TestBus, engine: Engine) -> None:
+    runs = count()
+
+    def note(event: Event) -> None:
+        number = next(runs)
+        with Session(engine) as session, session.begin():
+            if inbox.once(session):
+                session.execute(text("INSERT INTO charges VALUES (1, 4)"))
+            for _ in range(number):
+                session.execute(text("INSERT INTO totals VALUES (1)"))
+
+    report = crash_test(note, approved(), bus=event_bus_kit)
+
+    assert report.is_idempotent
+    assert "how many rows charges has" in report.notes[0]
+    assert report.notes[1].startswith("Rows of totals were not counted")
+
+
+def test_what_nobody_compared_is_said(tmp_path: Path) -> None:
+    def append(event: Event) -> None:
+        with (tmp_path / "charges").open("a") as file:
+            file.write("4")
+
+    report = crash_test(append, approved())
+
+    assert str(report).endswith(
+        "Only events and how deliveries ended were compared: give state= to compare what the handler does elsewhere."
+    )
+    charges = tmp_path / "charges"
+    told = crash_test(append, approved(), state=charges.read_text, setup=lambda: charges.unlink(missing_ok=True))
+    assert not told.is_idempotent and not told.notes

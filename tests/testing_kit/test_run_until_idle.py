@@ -18,7 +18,15 @@ from sqlalchemy.orm import Session
 
 import events.default
 from events.bus import EventBus
-from events.errors import Discard, EventBusError, EventNotFound, HandlersFailed, NotIdle
+from events.errors import (
+    Discard,
+    EventBusError,
+    EventNotFound,
+    HandlersFailed,
+    InvalidSettings,
+    InvalidSubscription,
+    NotIdle,
+)
 from events.event import Event
 from events.joining import Joined
 from events.namespace import Namespace
@@ -316,6 +324,8 @@ def test_a_test_says_which_failures_it_expects(event_bus_kit: TestBus) -> None:
         event_bus_kit.publish_many_sync([project(title) for title in titles])
         event_bus_kit.run_until_idle_sync(**expected)  # type: ignore[arg-type]
 
+    event_bus_kit.subscribe(Painter(), ["SHOT_PLANNED"])
+
     run("value", raises=ValueError)
     run("value", "key", raises=(ValueError, KeyError))
     run("value", "key", allow_dead=True)
@@ -330,6 +340,46 @@ def test_a_test_says_which_failures_it_expects(event_bus_kit: TestBus) -> None:
     with pytest.raises(HandlersFailed, match="No delivery became a dead letter because of ValueError or KeyError"):
         run(raises=(ValueError, KeyError))
     assert [one.state for one in event_bus_kit.deliveries()].count("discarded") == 1
+
+
+def test_a_name_that_nobody_has_is_refused_where_it_would_make_a_test_that_cannot_fail(event_bus_kit: TestBus) -> None:
+    event_bus_kit.subscribe(Painter(), ["SHOT_PLANNED"])
+
+    with pytest.raises(InvalidSubscription, match="No subscriber is named 'Panter': those of this bus are Painter"):
+        event_bus_kit.run_until_idle_sync(allow_dead=["Painter", "Panter"])
+    with pytest.raises(InvalidSubscription, match="No subscriber is named 'Panter'"):
+        event_bus_kit.deliveries("Panter")
+    assert event_bus_kit.deliveries("Painter") == []
+
+
+def test_what_nobody_hears_is_listed(event_bus_kit: TestBus) -> None:
+    event_bus_kit.subscribe(Painter(), ["SHOT_PLANNED"])
+    kinds = ("SHOT_PLANNED", "SHOT_PLANED")
+    event_bus_kit.publish_many_sync([Event(project_id="P", type=kind, actor="User") for kind in kinds])
+    event_bus_kit.run_until_idle_sync()
+
+    assert [event.type.value for event in event_bus_kit.unheard()] == ["SHOT_PLANED", "IMAGE_GENERATED"]
+
+
+def test_a_bus_that_is_closed_says_so_whatever_it_is_asked() -> None:
+    with TestBus() as bus:
+        bus.publish_sync(project())
+        bus.run_until_idle_sync()
+
+    for asked in (bus.run_until_idle_sync, bus.events, bus.dead_letters, lambda: bus.publish_sync(project())):
+        with pytest.raises(EventBusError, match="This test's bus is closed"):
+            asked()  # type: ignore[operator]
+    namespace = bus.backend.namespace
+    wait_until(lambda: not namespace.client.keys(f"{namespace.keys.prefix}*"), 30, "the end of what it held")
+
+
+def test_what_is_no_bus_or_no_setting_is_named() -> None:
+    with pytest.raises(
+        InvalidSettings, match="TestBus takes the application's EventBus, or 'module:attribute' of it, not 42"
+    ):
+        TestBus(42)
+    with pytest.raises(InvalidSettings, match="TestBus knows no setting 'max_bytes'"):
+        TestBus(max_bytes=3)
 
 
 def test_what_does_not_come_to_rest_is_named(event_bus_kit: TestBus) -> None:
