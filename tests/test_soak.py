@@ -207,7 +207,8 @@ def test_as_many_events_come_of_what_is_published_as_were_asked_for() -> None:
 
 def soaked(**changes: object) -> Soaked:
     trend = Trend("worker", "memory", 80e6, 70.0, "event", 32.0, 2, 900.0)
-    found = {"trends": (trend,), "idle": {"worker 1": 3.04, "worker 2": 3.2, "archiver 1": 9.0}, "violations": ()}
+    idle = {"worker 1": 3.04, "worker 2": 3.2, "archiver 1": 9.0, "application 1": 0.0}
+    found = {"trends": (trend,), "idle": idle, "violations": ()}
     return Soaked(Soak(), 833_333, 2000.0, {"kill worker": 5}, **{**found, **changes})  # type: ignore[arg-type]
 
 
@@ -219,6 +220,7 @@ def test_the_report_names_what_grows_who_is_restless_and_what_is_missing_on_one_
     assert not found.holds
     assert "the memory of worker grows" in said and "worker 2 sends 3.20 commands a second" in said
     assert "worker 1 sends" not in said and "archiver 1 sends" not in said
+    assert "application 1 asks nothing of Redis" in said
     assert "3 deliveries ended more than once." in said and len(said.splitlines()) < 40
     assert max(map(len, said.splitlines())) <= 130
 
@@ -230,3 +232,12 @@ def test_a_clean_soak_says_so_and_is_an_object_for_programs() -> None:
     told = json.loads(as_json(found))
     assert told["holds"] and told["faults"] == {"kill worker": 5} and told["soak"]["events"] == 1_000_000
     assert json.loads(as_json(soaked()))["trends"][0]["grows"]
+
+
+def test_a_soak_that_was_too_short_to_judge_does_not_say_that_nothing_grows() -> None:
+    brief = Trend("worker", "memory", 80e6, 70.0, "event", 32.0, 1, LEAST_SPAN_S / 2)
+    long = Trend("archiver", "memory", 80e6, 0.0, "event", 32.0, 1, LEAST_SPAN_S)
+
+    said = screen(soaked(trends=(brief, long), idle={"worker 1": 2.6}))
+
+    assert "nothing that could be judged grows (1 of 2 slopes)" in said

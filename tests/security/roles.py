@@ -427,3 +427,13 @@ PLAYS = {
     "publisher": play_publisher, "worker": play_worker, "archiver": play_archiver, "reader": play_reader,
     "operator": play_operator,
 }  # fmt: skip
+
+
+# Processes that are several of these, as docs/operations.md has them.
+TOGETHER = {"application": ("publisher", "worker", "archiver"), "web": ("publisher", "reader", "operator")}
+
+
+def make_user_of_all(admin: Any, name: str) -> None:
+    """Make the user of a process that is several roles: with the rules of all; its password is its name."""
+    words = dict.fromkeys(word for role in TOGETHER[name] for word in users()[role] if word != ">PASSWORD")
+    admin.execute_command("ACL", "SETUSER", name, "reset", f">{name}", *words)

@@ -19,7 +19,7 @@ EXAMPLES = [Source(path) for path in sorted((Path(__file__).parents[2] / "exampl
 # Modules that run what they read, or read what nobody should.
 NEVER_IMPORTED = {
     "pickle", "_pickle", "cPickle", "dill", "cloudpickle", "jsonpickle", "marshal", "shelve", "yaml", "code", "pty",
-    "telnetlib", "xmlrpc",
+    "telnetlib", "xmlrpc", "runpy", "multiprocessing",
 }  # fmt: skip
 NEVER_CALLED = {"eval", "exec", "compile", "__import__"}
 NEVER_CALLED_OF = {

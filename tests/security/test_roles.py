@@ -3,27 +3,31 @@ and nobody gets beyond the namespace."""
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import redis
 
 from events.bus import EventBus
 from events.errors import ScriptFailed
 from events.event import Event
+from events.records import LetterFilter
 from events.settings import Settings
 from tests.conftest import running
 from tests.console.command import Place
 from tests.fleet.fleet import World
 from tests.security.reach import commands_of
-from tests.security.roles import PLAYS, ROLES, SCRIPTS, Stage, commands, denied, make_user
+from tests.security.roles import PLAYS, ROLES, SCRIPTS, TOGETHER, Stage, commands, denied, make_user, make_user_of_all
 from tests.servers import migrate
 from tests.valkey_servers import DebianRedis, ValkeyServer
 from tests.waiting import wait_until
+from tests.web.served import served
 
 
 @pytest.fixture(scope="module", params=[ValkeyServer, DebianRedis], ids=["valkey", "debian-redis"])
@@ -154,6 +158,79 @@ def test_every_process_works_under_its_own_user(tmp_path: Path) -> None:
 
         assert not denied(admin), denied(admin)
         assert any(line.startswith(b"EV-good ") for line in ran)
+
+
+def test_an_application_and_a_web_process_work_under_the_rules_of_all_that_they_are(tmp_path: Path) -> None:
+    with ValkeyServer() as server, server.client() as admin:
+        for name in TOGETHER:
+            make_user_of_all(admin, name)
+        url = {name: server.url.replace("redis://", f"redis://{name}:{name}@") for name in TOGETHER}
+        database = f"sqlite:///{tmp_path / 'store.db'}"
+        migrate(database)
+        settings = {name: Settings(redis_url=url[name], database_url=database, lease_s=2) for name in TOGETHER}
+
+        with_letters = asyncio.run(consume(settings["application"]))
+        with served(settings["web"]) as web:
+            asked = ask_everything(web.http)
+            changed = change_everything(web.http)
+
+        assert with_letters == 1
+        assert not denied(admin), denied(admin)
+        assert len(asked) > 15 and set(asked.values()) <= {200, 404}, asked
+        assert set(changed.values()) <= {200, 201, 204}, changed
+
+
+async def consume(settings: Settings) -> int:
+    """Publish and handle two events in this process, one of which fails; return how many dead letters there are."""
+    bus = EventBus(settings)
+
+    @bus.subscriber("Generator", ["WORK"], max_attempts=1)
+    async def work(event: Event) -> Event:
+        if event.event_id == "EV-bad":
+            raise ValueError("no")
+        return event.caused("WORK_DONE", cost=0.5)
+
+    await bus.start_consuming()
+    for name in ("good", "bad"):
+        await bus.publish(Event(event_id=f"EV-{name}", project_id="P", type="WORK", actor="t"))
+    await bus.publish(Event(event_id="EV-later", project_id="P", type="WORK", actor="t"), delay=3600)
+    letters = bus.backend.blackboard.dead_letters
+    found = await asyncio.to_thread(wait_until, lambda: list(letters.iterate(LetterFilter())), 60, "the dead letter")
+    await bus.disconnect()
+    return len(found)
+
+
+def ask_everything(http: httpx.Client) -> dict[str, int]:
+    """Ask for all that the OpenAPI document has, but for what never ends; return how each was answered."""
+    known = {"{event_id}": "EV-good", "{name}": "Generator"}
+    answers = {}
+    for path, operations in http.get("/api/v1/openapi.json").json()["paths"].items():
+        if "get" in operations and not path.endswith("/stream"):
+            for word, value in known.items():
+                path = path.replace(word, value)
+            answer = http.get(path)
+            if answer.status_code == 400:
+                answer = http.get(path, params={"project": "P"})
+            answers[path] = answer.status_code
+    return answers
+
+
+def change_everything(http: httpx.Client) -> dict[str, int]:
+    """Publish, steer, and decide on what is dead; return how each was answered."""
+    event = {"project_id": "P", "type": "WORK", "actor": "t"}
+    return {
+        path: http.request(method, f"/api/v1{path}", json=body).status_code
+        for method, path, body in (
+            ("POST", "/events", event),
+            ("POST", "/events/batch", [event]),
+            ("POST", "/subscribers/Generator/pause", {}),
+            ("POST", "/subscribers/Generator/resume", {}),
+            ("PATCH", "/subscribers/Generator/limits", {"concurrency": 3}),
+            ("POST", "/subscribers/Generator/redeliver", {"event_id": "EV-good"}),
+            ("POST", "/dead-letters/retry", {"all": True}),
+            ("DELETE", "/scheduled/EV-later", None),
+        )
+    }
 
 
 def publish_as(url: str, database: str) -> None:

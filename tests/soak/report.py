@@ -25,19 +25,29 @@ def screen(soaked: Soaked) -> str:
         f"            {'of':<24}{'median':>10}{'slope':>15}{'limit':>10}{'seen':>9}",
         *(f"            {_line(trend)}" for trend in soaked.trends),
         f"idle        commands a second in {soak.idle_s:.0f} s: {asked}",
-        f"verdict     {'nothing grows, idle processes are quiet, every total holds' if soaked.holds else 'BROKEN:'}",
+        f"verdict     {_verdict(soaked)}",
         *(f"  - the {trend.what} of {trend.of} grows" for trend in soaked.growing),
-        *(f"  - {name} sends {rate:.2f} commands a second; at most {MOST_IDLE_COMMANDS:g}"
+        *(f"  - {name} sends {rate:.2f} commands a second; at most {MOST_IDLE_COMMANDS[name.split()[0]]:g}"
           for name, rate in soaked.restless.items()),
+        *(f"  - {name} asks nothing of Redis" for name in soaked.silent),
         *(f"  - {says}" for says in soaked.violations),
     ]  # fmt: skip
     return "\n".join(lines)
 
 
+def _verdict(soaked: Soaked) -> str:
+    if not soaked.holds:
+        return "BROKEN:"
+    brief, count = len(soaked.too_brief), len(soaked.trends)
+    grows = "nothing grows" if not brief else f"nothing that could be judged grows ({count - brief} of {count} slopes)"
+    return f"{grows}, idle processes are quiet, every total holds"
+
+
 def as_json(soaked: Soaked) -> str:
     """Return the same for programs: one object; sizes in bytes, spans in seconds."""
     trends = [{**asdict(trend), "grows": trend.grows, "is_judged": trend.is_judged} for trend in soaked.trends]
-    return json.dumps({**asdict(soaked), "trends": trends, "restless": soaked.restless, "holds": soaked.holds})
+    verdict = {"restless": soaked.restless, "silent": soaked.silent, "holds": soaked.holds}
+    return json.dumps({**asdict(soaked), "trends": trends, **verdict})
 
 
 def _line(trend: Trend) -> str:

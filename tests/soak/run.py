@@ -31,9 +31,9 @@ them, and flat, after a minute: by default it would grow for a day."""
 EVENTS_PER_TICK = 1 + 2 / TOCK_EVERY
 STUCK_S = 300.0
 PATIENCE = 2.0
-MOST_IDLE_COMMANDS = 3.0
-"""A second, of a process that handles events; to one decimal."""
-BOUND = ("worker", "application")
+MOST_IDLE_COMMANDS = {"worker": 3.0, "application": 4.0, "archiver": 12.0}
+"""A second, to one decimal: the application archives nothing here but keeps a loop's connection too, and an archiver
+looks at two streams, the outbox, and what is due."""
 
 
 @dataclass(frozen=True)
@@ -105,17 +105,28 @@ class Soaked:
         return [trend for trend in self.trends if trend.grows]
 
     @property
+    def too_brief(self) -> list[Trend]:
+        """What was seen for too short a time to be judged."""
+        return [trend for trend in self.trends if not trend.is_judged]
+
+    @property
     def restless(self) -> dict[str, float]:
         """Processes that ask more of Redis, when idle, than they may."""
+        most = MOST_IDLE_COMMANDS
         return {
             name: rate
             for name, rate in self.idle.items()
-            if name.split()[0] in BOUND and round(rate, 1) > MOST_IDLE_COMMANDS
+            if name.split()[0] in most and round(rate, 1) > most[name.split()[0]]
         }
 
     @property
+    def silent(self) -> list[str]:
+        """Processes that asked nothing of Redis while they were looked at: they do not work, or were not found."""
+        return [name for name, rate in self.idle.items() if rate == 0]
+
+    @property
     def holds(self) -> bool:
-        return not (self.growing or self.restless or self.violations)
+        return not (self.growing or self.restless or self.silent or self.violations)
 
 
 def perform(soak: Soak, folder: Path) -> Soaked:
