@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from events.backfill import ENOUGH, UNPUBLISHED
@@ -27,6 +27,7 @@ PAGE = 200
 LATER_S = 0.1
 SHOWN = 5
 _BY_PATH = {"payload", "metadata"}
+_TEXTS = {"project_id", "actor", "correlation_id"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Question:
         """Return the question that a redelivery under way keeps."""
         try:
             return cls._read(json.loads(text))
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        except (ValueError, OverflowError, TypeError, LookupError, AttributeError, RecursionError):
             raise MalformedEntry(
                 "The redelivery under way was asked for in words that this version does not read, or a hand has "
                 "written them: give it up with `eventbus replay --to SUBSCRIBER --abandon`, and ask again."
@@ -63,13 +64,17 @@ class Question:
 
     @classmethod
     def _read(cls, given: dict[str, Any]) -> Question:
+        """Raise whatever comes of a value that `text` does not write."""
         after = given.pop("after", 0)
         for name in ("start_time", "end_time"):
             if name in given:
-                given[name] = datetime.fromisoformat(given[name])
+                given[name] = datetime.fromisoformat(given[name]).astimezone(UTC)
         for name in _BY_PATH & given.keys():
             given[name] = {tuple(path): value for path, value in given[name]}
         given["types"] = tuple(given.get("types", ()))
+        texts = [*given["types"], *(given[name] for name in _TEXTS & given.keys())]
+        if type(after) is not int or after < 0 or not all(isinstance(text, str) for text in texts):
+            raise ValueError
         return cls(EventFilter(**given), after)
 
 

@@ -38,6 +38,7 @@ from store.pointers import Pointer
 from store.rows import Unstorable, dead_letter_row, event_row, outcome_row, rejected_row
 from store.sources import count_lines, from_file
 from workers.cron import Cron
+from workers.redelivery import Question
 
 SEPARATOR = b"\x1e"
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
@@ -272,6 +273,10 @@ _BODY = (
     b'"causation_id":"EV-0","payload":{"n":[1,2.5,null,true],"secret":"\\u00e9"},"metadata":{"cost":0.25,"latency_ms":3}}'
 )
 _FRAME = b"5\t0\t0\t1\tSCENE_WRITTEN\tEV-0\tP\t0\t\n" + _BODY
+_QUESTION = (
+    b'{"after":5,"payload":[[["shot","n"],3]],"project_id":"P","start_time":"2026-01-01T00:00:00+00:00",'
+    b'"types":["A","B"]}'
+)
 _EXPORTED = (
     b'{"position":5,"event_id":"EV-1","project_id":"P","type":"A","actor":"x","causation_id":null,"depth":0,'
     b'"timestamp":"2026-01-31T12:00:00.000000Z","payload":"{\\"a\\":1}","metadata":"{}","origin":"publish"}\n'
@@ -287,6 +292,11 @@ _FIELDS = b'{"project_id":"P","type":"A","actor":"x","metadata":{"cost":"huge"}}
 
 def _joined(*parts: bytes) -> bytes:
     return SEPARATOR.join(parts)
+
+
+def redelivery_under_way(data: bytes) -> None:
+    found = Question.read(text(data))
+    assert Question.read(found.text()) == found
 
 
 TARGETS: dict[str, Target] = {
@@ -311,6 +321,7 @@ TARGETS: dict[str, Target] = {
         (EventBusError,),
         (_joined(b"redis://h/0", b"any", b"sqlite:///x.db", b"home", b"ns", b"a:b", b"2.5"),),
     ),
+    "redelivery_under_way": Target(redelivery_under_way, (EventBusError,), (_QUESTION,)),
     "redis_url": Target(
         redis_url,
         (EventBusError,),

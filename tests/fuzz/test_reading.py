@@ -8,11 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from tests.fuzz import targets, web_targets
-from tests.fuzz.budget import EXAMPLES
+from tests.fuzz.budget import EXAMPLES, SEED
 from tests.fuzz.damage import damaged, each_value_replaced, packed
 from tests.fuzz.deadline import no_hang
 from tests.fuzz.targets import Target
@@ -36,6 +36,7 @@ def test_a_reader_answers_damaged_bytes_with_a_value_or_an_error_of_its_own(name
     target = TARGETS[name]
     kept = [(CORPUS / path).read_bytes() for path in KEPT if path.startswith(f"{name}/")]
 
+    @seed(SEED)
     @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(packed() if name == "packed_import_file" else st.one_of(damaged([*target.examples, *kept])))
     def try_it(data: bytes) -> None:
