@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from events.encoding import decode
 from events.errors import MalformedEntry
@@ -16,8 +17,7 @@ from events.event import Event
 SURE = 0.8  # of a lease: what is left covers clocks that run apart and a reply on its way
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """A delivery as it waits.
 
     Attributes:

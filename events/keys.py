@@ -17,6 +17,7 @@ that every script begins with.
     routes:<TYPE>     set      subscribers of a type; `routes:*` those of every type
     subscribers       set      every declared subscriber
     sub:<S>           hash     a subscriber's record. Declared: types, ordering, concurrency, rate, dead,
+                               batch (most events of one call; empty or absent: one at a time),
                                join_of (tab-separated), join_timeout (microseconds).
                                Set by an operator: paused, set_concurrency, set_rate. Kept by scripts: state
                                (live, backfill, dropping), cursor (of the back-fill), first_redelivery (of

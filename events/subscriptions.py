@@ -117,6 +117,7 @@ class SubscriberOptions:
             "concurrency": "" if self.concurrency is None else str(self.concurrency),
             "rate": "" if self.rate_limit is None else repr(float(self.rate_limit)),
             "dead": self.on_dead,
+            "batch": "" if self.batch is None else str(self.batch),
             **(self.join.record() if self.join else {"join_of": "", "join_timeout": ""}),
         }
 

@@ -46,7 +46,7 @@ def painting(
     namespace: Namespace, handler: Callable[[list[Event]], Any], count: int, threads: int = 2, **options: Any
 ) -> Iterator[House]:
     """A house whose painter takes batches, with so many events before it."""
-    asked = SubscriberOptions(batch=BATCH, min_backoff=0, **options)
+    asked = SubscriberOptions(**{"batch": BATCH, "min_backoff": 0, **options})
     painter = Subscription("Painter", ("SHOT",), handler, asyncio.iscoroutinefunction(handler), asked)
     declare(namespace, Declared("Painter", ("SHOT",), asked.record()), 100)
     events = [shot(n) for n in range(count)]
@@ -97,6 +97,15 @@ def test_many_events_come_in_one_call_and_none_twice(namespace: Namespace, is_as
     assert set(ran.values()) == {1} and all(states == ["done"] for states in outcomes(namespace).values())
     assert max(sizes) == BATCH and len(sizes) < 200
     assert contexts[0] is None, "no single event is being handled"
+
+
+def test_a_batch_may_be_larger_than_what_is_read_ahead_of_single_events(namespace: Namespace) -> None:
+    sizes: list[int] = []
+
+    with painting(namespace, lambda events: sizes.append(len(events)), 1500, batch=600) as house:
+        wait_until(lambda: sum(sizes) == 1500 and house.left() == 0, 60, "everything to be handled")
+
+    assert max(sizes) == 600
 
 
 def test_returned_events_are_published_with_the_event_that_caused_them(namespace: Namespace) -> None:

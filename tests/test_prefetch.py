@@ -17,11 +17,17 @@ THREADS = 4
 
 
 class Desk:
-    """A process of four threads and the plain subscribers A, B and C, and the async one L."""
+    """A process of four threads and the plain subscribers A, B and C, and the async one L.
 
-    def __init__(self) -> None:
+    Args:
+        batch: of subscriber A.
+    """
+
+    def __init__(self, batch: int | None = None) -> None:
+        options = {"A": SubscriberOptions(batch=batch)}
         self.subscriptions = {
-            name: Subscription(name, (name.upper(),), print, name == "L", SubscriberOptions()) for name in "ABCL"
+            name: Subscription(name, (name.upper(),), print, name == "L", options.get(name, SubscriberOptions()))
+            for name in "ABCL"
         }
         self.credits = Credits(THREADS, 100)
         self.here = Ready(self.subscriptions)
@@ -114,6 +120,19 @@ def test_nothing_is_read_for_a_buffer_that_is_nearly_full(desk: Desk) -> None:
     desk.hold("L", MAX_READY - 10)
 
     assert desk.rooms()["L"] == 0
+
+
+def test_a_batch_larger_than_a_buffer_is_filled_and_the_next_one_beside_it() -> None:
+    desk = Desk(batch=1000)
+    desk.learn("A", QUICK_S)
+    assert desk.rooms()["A"] == 2000
+
+    for _ in range(THREADS):
+        desk.start("A")
+    desk.hold("A", 1000)
+
+    assert desk.rooms()["A"] == 1000
+    assert "A" not in desk.surplus(), "it starts within a moment"
 
 
 def test_what_neither_starts_now_nor_soon_is_surplus_and_the_one_served_longest_ago_keeps_its_own(desk: Desk) -> None:

@@ -19,7 +19,8 @@ from workers.credits import MAX_READY, Credits
 from workers.quick import Quick
 from workers.ready import Ready
 
-LOW_READY = MAX_READY * 3 // 4
+LOW_SHARE = 0.75
+LOW_READY = int(MAX_READY * LOW_SHARE)
 MAX_BLOCK_MS = 900
 SATURATED_BLOCK_MS = 20
 QUIET_BLOCK_MS = 250
@@ -196,10 +197,10 @@ class Prefetch:
 
     def _room(self, name: str, kind: _Kind) -> int:
         held, soon = len(self._buffers[name]), self._soon(name)
-        if held > LOW_READY:
+        if held > LOW_SHARE * self._most(name):
             return 0
         ready = max(1, soon // kind.active) if soon else 0
-        return max(0, min(max(kind.share * self._batch(name), ready - held), MAX_READY - held))
+        return max(0, min(max(kind.share * self._batch(name), ready - held), self._most(name) - held))
 
     def _next_one(self, name: str, kind: _Kind) -> int:
         """1 where a subscriber has its turn within a moment, however much others hold; else 0."""
@@ -208,11 +209,15 @@ class Prefetch:
     def _soon(self, name: str) -> int:
         """How many deliveries of a subscriber would end within a moment, as long as they take now."""
         soon = self._credits.soon(self._subscriptions[name], self.oldest_s(name) or 0.0)
-        return min(MAX_READY, soon * self._batch(name))
+        return min(self._most(name), soon * self._batch(name))
 
     def _calls(self, name: str) -> int:
         """How many credits start what waits here of a subscriber."""
         return -(-len(self._buffers[name]) // self._batch(name))
+
+    def _most(self, name: str) -> int:
+        """How many deliveries of a subscriber wait here at most: of batches two, the one that is next and one more."""
+        return max(MAX_READY, 2 * self._batch(name))
 
     def _batch(self, name: str) -> int:
         """How many deliveries of a subscriber one credit starts."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import logging
 import os
 import random
@@ -60,6 +61,8 @@ def main(argv: list[str] | None = None) -> int:
     if isinstance(loaded, int):
         return loaded
     bus, settings, subscriptions = loaded
+    gc.collect()
+    gc.freeze()  # what was loaded stays, and need not be looked through for cycles again and again
     consuming = Consuming(
         settings,
         Backend(settings, may_restore=True),

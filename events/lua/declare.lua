@@ -47,10 +47,11 @@ end
 local parks = redis.call('ZCARD', key('joins', S)) > 0 or r.state == 'backfill'
 if r.declared and (busy or parks) and (r.join_of ~= nil) ~= becomes_join then return 'JOIN' end
 
--- Nothing is written when nothing differs, so that workers boot on a server that is full.
+-- Nothing is written when nothing differs, so that workers boot on a server that is full. A field that an earlier
+-- release did not know is absent, which says the same as an empty one.
 local same = r.declared and redis.call('SISMEMBER', key('subscribers'), S) == 1 and has_group(r.queue)
 for _, kind in ipairs(types) do same = same and redis.call('SISMEMBER', key('routes', kind), S) == 1 end
-for o = 1, #options, 2 do same = same and redis.call('HGET', key('sub', S), options[o]) == options[o + 1] end
+for o = 1, #options, 2 do same = same and (redis.call('HGET', key('sub', S), options[o]) or '') == options[o + 1] end
 local fields = {}
 for o = 1, #options, 2 do fields[options[o]] = options[o + 1] end
 local too_many, is_more = ready_beyond(r, limits_with(S, fields))

@@ -19,7 +19,8 @@ local MAX_WRITTEN = 32000000 -- bytes, likewise
 local MAX_MOVED = 8000000 -- bytes of what is read to be moved or ended in one call; the last one may exceed it
 local READ_AT_ONCE = 4 -- of what may be large: nobody knows its size before it is read
 local MAX_RETURNED = 20000 -- deliveries of what one handler returns, which cannot be split
-local READY_BASE = 160 -- of an unlimited window: what may wait for workers beyond what they run
+local READY_BASE = 160 -- of an unlimited window: what may wait for workers beyond what they run, at least
+local READY_BATCHES = 4 -- likewise of a subscriber that takes batches: two workers run one, and have the next
 local DAY = 86400000000 -- microseconds: a join's timeout where a hand has written another word
 local PRIORITY_STEP = 100000000000000 -- above every turn: a turn never outweighs a priority
 
@@ -140,12 +141,15 @@ local records = {}
 -- A limit that an operator set goes before the one in code; the empty text is no limit.
 local function limit_of(set, declared) return finite(set or declared) end
 
+-- Of an unlimited window: what may wait beyond what runs. A record of old, or one for single events, names no batch.
+local function base_of(batch) return math.max(READY_BASE, READY_BATCHES * (finite(batch) or 1)) end
+
 local function record(S)
   local r = records[S]
   if r then return r end
   local v = redis.call('HMGET', key('sub', S), 'ordering', 'state', 'dead', 'paused', 'running', 'tat',
                        'concurrency', 'set_concurrency', 'rate', 'set_rate', 'join_of', 'join_timeout', 'types',
-                       'cursor', 'first_redelivery')
+                       'cursor', 'first_redelivery', 'batch')
   r = {
     name = S, ordering = v[1] or '', state = v[2] or 'live', dead_policy = v[3] or 'skip', tat = finite(v[6]) or 0,
     limit = limit_of(v[8], v[7]), rate = limit_of(v[10], v[9]),
@@ -158,7 +162,8 @@ local function record(S)
   r.declared = v[13] and true or false
   r.paused = v[4] == '1' or r.state == 'dropping'
   r.running = finite(v[5]) or 0
-  r.window = r.paused and 0 or r.limit or READY_BASE + r.running
+  r.base = base_of(v[16])
+  r.window = r.paused and 0 or r.limit or r.base + r.running
   r.used = redis.call('XLEN', r.queue)
   r.waiting = redis.call('ZCARD', r.lanes)
   if r.ordered then redis.call('HLEN', r.held) end
@@ -171,7 +176,7 @@ end
 -- started stays bounded: a new project's turn comes soon, however many handlers run.
 local function now_running(r, count)
   redis.call('HSET', key('sub', r.name), 'running', whole(count))
-  if not r.limit and not r.paused then r.window = READY_BASE + count end
+  if not r.limit and not r.paused then r.window = r.base + count end
   r.running = count
 end
 

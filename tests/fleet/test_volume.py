@@ -64,3 +64,14 @@ def test_every_event_arrives_everywhere_once(world: World, measured: Callable[[s
         f" growth since event {BATCH * 4}: " + ", ".join(f"{n} {g / 1e6:+.1f} MB" for n, g in grown.items())
     )
     assert max(grown.values()) < MAX_GROWTH_BYTES, grown
+
+
+def test_what_a_worker_loaded_at_its_start_is_not_searched_for_garbage_again(world: World) -> None:
+    world.start_fleet(1, app="tests.fleet.lean:bus")
+
+    world.bus.publish_many_sync([make("LEAN", project="p0")])
+    wait_until(lambda: world.redis.exists("lean"), 30, "the handler to look")
+
+    frozen, searched = map(int, world.redis.hmget("lean", "frozen", "searched"))
+    assert frozen > 10_000, "as many as its modules alone have"
+    assert searched < frozen

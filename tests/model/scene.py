@@ -25,11 +25,12 @@ class Role(NamedTuple):
     ordering: str = ""
     on_dead: str = "skip"
     rate: float | None = None
+    batch: int | None = None
 
     def record(self) -> dict[str, str]:
         """Return the record's fields."""
-        limits = {"concurrency": self.window, "rate": self.rate}
-        said = {name: "" if limit is None else str(limit) for name, limit in limits.items()}
+        numbers = {"concurrency": self.window, "rate": self.rate, "batch": self.batch}
+        said = {name: "" if number is None else str(number) for name, number in numbers.items()}
         return {"ordering": self.ordering, "dead": self.on_dead, **said}
 
 

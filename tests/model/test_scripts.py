@@ -633,6 +633,97 @@ def test_an_unlimited_window_follows_what_the_fleet_runs(bench: Bench) -> None:
     assert bench.as_("w").promote({"S": 240}).held_back == set()
 
 
+def test_an_unlimited_window_has_room_for_four_batches_and_what_runs(bench: Bench) -> None:
+    bench.declare("S", window=None, batch=100)
+    bench.publish(*(event(f"e{n}") for n in range(600)))
+    queue = bench.keys("queue", "S")
+    assert bench.client.xlen(queue) == 400
+
+    leases = bench.read("S", 200)
+    assert bench.as_("w").promote({"S": 100}).held_back == {"S"}
+    assert bench.client.xlen(queue) == 500
+
+    for lease in leases:
+        bench.settle(lease)
+    assert bench.client.xlen(queue) == 400
+    assert len(bench.read("S", 600)) == 400, "all that has left the window was let in again"
+
+
+@pytest.mark.parametrize("batch", [None, 2, 40])
+def test_small_batches_have_the_window_of_single_events(bench: Bench, batch: int | None) -> None:
+    bench.declare("S", window=None, batch=batch)
+
+    bench.publish(*(event(f"e{n}") for n in range(300)))
+
+    assert bench.client.xlen(bench.keys("queue", "S")) == 160
+
+
+def test_a_limit_goes_before_the_room_for_batches(bench: Bench) -> None:
+    bench.declare("S", window=5, batch=100)
+    bench.publish(*(event(f"e{n}") for n in range(600)))
+    queue = bench.keys("queue", "S")
+    assert bench.client.xlen(queue) == 5
+
+    steer(bench.namespace, "S", concurrency=None)
+    assert bench.client.xlen(queue) == 400
+
+
+@pytest.mark.parametrize(("batch", "before"), [(None, 160), (100, 400)])
+def test_a_new_projects_turn_comes_after_the_window_however_much_another_project_has(
+    bench: Bench, batch: int | None, before: int
+) -> None:
+    bench.declare("S", window=None, batch=batch)
+    bench.publish(*(event(f"e{n}") for n in range(1000)))
+
+    bench.publish(event("new", project="p2"))
+
+    order = []
+    while leases := bench.read("S", 50):
+        order += [lease.event.event_id for lease in leases]
+        for lease in leases:
+            bench.settle(lease)
+    assert order.index("new") <= before + 1, "of those that wait outside each project has its turn"
+
+
+def test_a_release_that_knows_no_batches_and_one_that_does_share_a_record(bench: Bench) -> None:
+    later = Role(("A",), window=None, batch=100).record()
+    earlier = {name: said for name, said in later.items() if name != "batch"}
+    queue = bench.keys("queue", "S")
+    declare(bench.namespace, Declared("S", ("A",), earlier), 100)
+    bench.publish(*(event(f"e{n}") for n in range(1000)))
+    assert bench.client.xlen(queue) == 160
+
+    declare(bench.namespace, Declared("S", ("A",), later), 100)
+    assert bench.client.xlen(queue) == 400, "there is room at once"
+    declare(bench.namespace, Declared("S", ("A",), earlier), 100)
+    bench.settle(bench.read("S")[0])
+
+    assert bench.client.xlen(queue) == 400, "who says nothing of batches takes nothing away"
+
+
+def test_smaller_batches_let_nothing_in_until_there_is_room_and_take_nothing_back(bench: Bench) -> None:
+    bench.declare("S", window=None, batch=100)
+    bench.publish(*(event(f"e{n}") for n in range(600)))
+    queue = bench.keys("queue", "S")
+
+    bench.declare("S", window=None)
+    assert bench.client.xlen(queue) == 400
+    for lease in bench.read("S", 300):
+        bench.settle(lease)
+
+    assert bench.client.xlen(queue) == 160
+
+
+def test_declaring_writes_nothing_where_a_record_of_old_lacks_what_is_empty(bench: Bench) -> None:
+    bench.declare("S")
+    bench.client.hdel(bench.keys("sub", "S"), "batch")
+    before = bench.everything()
+
+    bench.declare("S")
+
+    assert bench.everything() == before
+
+
 def test_an_unlimited_window_shrinks_with_what_ends_and_not_with_what_was_not_started(bench: Bench) -> None:
     bench.declare("S", window=None)
     bench.publish(*(event(f"e{n}") for n in range(400)))
