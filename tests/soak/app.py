@@ -1,7 +1,7 @@
 """The application of a soak: light handlers of every kind, each with something that could leak.
 
 TICK ──Counter (async)──> a TOCK of every tenth
-  └──Keeper: one at a time per project, in order; fails at first on every two hundredth
+  └──Keeper: one at a time per project, in order; fails at first on every 199th
 TOCK ──Biller: a row, once, and BILLED by way of the outbox
   └──Listener (async), which hears BILLED too
 """
@@ -25,7 +25,8 @@ AGENTS = ("Counter", "Keeper", "Biller", "Listener")
 EFFECTS = "CREATE TABLE IF NOT EXISTS soak_effects (event_id text)"
 PROJECTS = 20
 TOCK_EVERY = 10
-FAILS_EVERY = 200
+FAILS_EVERY = 199
+"""No multiple of the projects: else all failures were one project's, whose next events wait for each retry."""
 # A soak kills workers: what is lost with one counts as an attempt, and must not use them up.
 PATIENT: dict[str, Any] = {"max_attempts": 50, "min_backoff": 0.05, "max_backoff": 0.5}
 
