@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import islice, starmap
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, select
 
 from events.errors import EventBusError, EventNotFound
 from events.ports import HistoryTail
@@ -19,7 +19,7 @@ from events.records import RecordedEvent
 from store import descent, inserts
 from store.engine import reading
 from store.fold import DEAD, WAITING
-from store.rows import is_storable, recorded_event
+from store.rows import RECORDED, is_storable, recorded
 from store.seam import Seam
 from store.tables import events
 from store.tree import CausationTree, MissingLink, TreeEvent, build
@@ -108,12 +108,12 @@ class Causation:
         with reading(self._engine) as connection:
             archived = self._seam.archived(connection)
             exists = event_id in inserts.known_positions(connection, self._namespace, [event_id])
-            rows = connection.execute(events.select().where(*caused)).mappings() if is_storable(event_id) else ()
-            found = list(map(recorded_event, rows))
-        for recorded in self._seam.events(archived):
-            exists = exists or recorded.event.event_id == event_id
-            if recorded.event.causation_id == event_id:
-                found.append(recorded)
+            rows = connection.execute(select(*RECORDED).where(*caused)) if is_storable(event_id) else ()
+            found = list(starmap(recorded, rows))
+        for one in self._seam.events(archived):
+            exists = exists or one.event.event_id == event_id
+            if one.event.causation_id == event_id:
+                found.append(one)
         if not exists:
             raise _not_found(event_id)
         return sorted(found, key=lambda recorded: recorded.position)
