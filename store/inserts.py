@@ -116,7 +116,7 @@ def at_positions(connection: Connection, namespace: str, positions: Collection[i
     found: dict[str, RecordedEvent] = {}
     for chunk in chunks(positions):
         query = select(*RECORDED).where(events.c.namespace == namespace, events.c.position.in_(chunk))
-        found |= {one.event.event_id: one for one in starmap(recorded, connection.execute(query))}
+        found |= {one.event.event_id: one for one in starmap(recorded, connection.execute(query).all())}
     return found
 
 
