@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from functools import cache
 from itertools import starmap
 from typing import Any
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, TextualSelect, text
 
 from events.records import RecordedEvent
 from store.rows import RECORDED, Unstorable, is_storable, measures_of, recorded
@@ -60,7 +61,7 @@ _ABOVE = f"""
         SELECT x.position,
                (SELECT e.causation_id FROM events e WHERE e.namespace = :namespace AND e.position = x.position)
         FROM chain c
-        {{cause_of_c}}
+        {{place_of_cause}}
     )
     SELECT {_RECORDED}
     FROM (SELECT position FROM chain LIMIT :bound) c
@@ -106,12 +107,8 @@ def ancestors(connection: Connection, namespace: str, event_id: str, bound: int)
     if not is_storable(event_id):
         return {}
     _compile_nothing(connection)
-    query = _ABOVE.format(
-        cause_of_c=_lookup(connection, "event_index", "event_id", "c.cause"),
-        event_of_c=_lookup(connection, "events", "position", "c.position"),
-    )
     values = {"namespace": namespace, "event_id": event_id, "bound": bound}
-    rows = connection.execute(text(query).columns(timestamp=Moment), values).all()
+    rows = connection.execute(_statement(_ABOVE, connection.dialect.name), values).all()
     return {one.event.event_id: one for one in starmap(recorded, rows)}
 
 
@@ -122,22 +119,16 @@ def descendants(connection: Connection, namespace: str, event_ids: Collection[st
         event_ids: they need not be stored themselves.
     """
     _compile_nothing(connection)
-    query = _BELOW.format(
-        listed=_LISTED[connection.dialect.name],
-        place_of_l=_lookup(connection, "event_index", "event_id", "l.value", "i"),
-        event_of_i=_lookup(connection, "events", "position", "i.position"),
-        effects_of_l=_lookup(connection, "events", "causation_id", "l.value"),
-        effects_of_t=_lookup(connection, "events", "causation_id", "t.event_id"),
-    )
     listed = json.dumps([event_id for event_id in event_ids if is_storable(event_id)], ensure_ascii=False)
     values = {"namespace": namespace, "listed": listed, "bound": bound}
-    rows = connection.execute(text(query).columns(timestamp=Moment), values).all()
+    rows = connection.execute(_statement(_BELOW, connection.dialect.name), values).all()
     return {event.event_id: event for event in starmap(TreeEvent, rows)}
 
 
 def broken_links(connection: Connection, namespace: str, root_id: str) -> Iterable[MissingLink]:
     """Iterate over stored events that name that root and a cause which is not stored, oldest first."""
-    found = connection.execute(text(_BROKEN), {"namespace": namespace, "root_id": root_id})
+    values = {"namespace": namespace, "root_id": root_id}
+    found = connection.execute(_statement(_BROKEN, connection.dialect.name), values)
     return (MissingLink(*row) for row in found)
 
 
@@ -146,11 +137,10 @@ def delivery_states(connection: Connection, namespace: str, positions: Collectio
 
     Of a delivery that was made again the last one counts.
     """
-    is_listed = _IS_LISTED[connection.dialect.name]
 
-    def asked(query: str, of: Collection[int]) -> Sequence[Row[Any]]:
+    def asked(query: str, of: Collection[int]) -> Sequence[Any]:
         values = {"namespace": namespace, "listed": json.dumps(list(of))}
-        return connection.execute(text(query.format(is_listed=is_listed)), values).all()
+        return connection.execute(_statement(query, connection.dialect.name), values).all()
 
     last: dict[tuple[int, str], tuple[int, str]] = {}
     # Most deliveries are done, and need not be looked at.
@@ -191,5 +181,18 @@ def _compile_nothing(connection: Connection) -> None:
         connection.exec_driver_sql("SET LOCAL jit = off")
 
 
-def _lookup(connection: Connection, table: str, column: str, value: str, name: str = "x") -> str:
-    return _LOOKUP[connection.dialect.name].format(table=table, column=column, value=value, name=name)
+@cache
+def _statement(query: str, dialect: str) -> TextualSelect:
+    """Return one of the queries above as a dialect has it; made once, which takes longer than many an answer."""
+    lookup = _LOOKUP[dialect].format
+    said = query.format(
+        listed=_LISTED[dialect],
+        is_listed=_IS_LISTED[dialect],
+        place_of_l=lookup(table="event_index", column="event_id", value="l.value", name="i"),
+        place_of_cause=lookup(table="event_index", column="event_id", value="c.cause", name="x"),
+        event_of_c=lookup(table="events", column="position", value="c.position", name="x"),
+        event_of_i=lookup(table="events", column="position", value="i.position", name="x"),
+        effects_of_l=lookup(table="events", column="causation_id", value="l.value", name="x"),
+        effects_of_t=lookup(table="events", column="causation_id", value="t.event_id", name="x"),
+    )
+    return text(said).columns(timestamp=Moment)

@@ -45,7 +45,7 @@ class TreeEvent:
 
     def with_deliveries(self, waiting: int, dead: int) -> TreeEvent:
         """Return the event with these numbers; `dataclasses.replace` takes five times as long."""
-        return TreeEvent(*_own_fields(self), waiting, dead)
+        return TreeEvent(*(*_own_fields(self), waiting, dead))
 
     @property
     def cost(self) -> float | None:
