@@ -119,7 +119,7 @@ def recorded(
     payload: str,
     metadata: str,
 ) -> RecordedEvent:
-    """Return the event of which these are the columns `RECORDED`; in a third of the time of `recorded_event`."""
+    """Return the event of which these are the columns `RECORDED`."""
     fields = {
         "event_id": event_id,
         "project_id": project_id,

@@ -44,7 +44,7 @@ class TreeEvent:
     dead: int = 0
 
     def with_deliveries(self, waiting: int, dead: int) -> TreeEvent:
-        """Return the event with these numbers; `dataclasses.replace` takes five times as long."""
+        """Return the event with these numbers; `dataclasses.replace` takes several times as long."""
         return TreeEvent(*(*_own_fields(self), waiting, dead))
 
     @property
