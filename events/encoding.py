@@ -115,20 +115,16 @@ def decode(body: bytes | str, correlation_id: str | None = None) -> Event:
 
 
 def constructed(fields: dict[str, Any]) -> Event:
-    """Return an event of fields that were valid before; as `model_construct` does, which takes four times as long.
+    """Return an event of fields that were valid before; as `model_construct` does, which takes several times as long.
 
     Args:
         fields: all of them, in their order.
     """
     event = Event.__new__(Event)
-    event.__setstate__(
-        {
-            "__dict__": fields,
-            "__pydantic_fields_set__": set(fields),
-            "__pydantic_extra__": None,
-            "__pydantic_private__": None,
-        }
-    )
+    _set(event, "__dict__", fields)
+    _set(event, "__pydantic_fields_set__", _FIELDS)
+    _set(event, "__pydantic_extra__", None)
+    _set(event, "__pydantic_private__", None)
     return event
 
 
@@ -181,6 +177,10 @@ def _refuse_constant(name: str) -> Any:
 # What a digest is taken over: another text would make every event that is published again another one.
 _CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 _STRICT = json.JSONDecoder(parse_constant=_refuse_constant)
+# An event is frozen: this is how pydantic itself sets what it is made of. One set of its fields' names serves all
+# events, because nothing adds to it (a copy that is changed gets its own); many an event is smaller than that set.
+_set = object.__setattr__
+_FIELDS = set(Event.model_fields)
 
 
 def _shown(error: Exception) -> str:

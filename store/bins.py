@@ -11,7 +11,9 @@ Source: HdrHistogram's log-linear buckets.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 _LEADING_BITS = 7
 _PER_OCTAVE = 1 << (_LEADING_BITS - 1)
@@ -54,8 +56,9 @@ class Durations:
         if not bins:
             bins.update(other.bins)
             return
+        so_far = bins.get
         for number, times in other.bins.items():
-            if count := bins.get(number, 0) + times:
+            if count := so_far(number, 0) + times:
                 bins[number] = count
             else:
                 bins.pop(number, None)
@@ -70,15 +73,14 @@ class Durations:
         """Their exact average in milliseconds; None when there are none."""
         return self.total_us / 1e3 / self.count if self.bins else None
 
-    def percentile_ms(self, percent: int) -> float | None:
-        """Return the nearest-rank percentile in milliseconds, less than 1/128 off; None when there are none."""
-        rank = -(-self.count * percent // 100)
-        bins = self.bins
-        for number in sorted(bins):
-            rank -= bins[number]
-            if rank <= 0:
-                return middle_of(number) / 1e3
-        return None
+    def percentiles_ms(self, *percents: int) -> list[float | None]:
+        """Return nearest-rank percentiles in milliseconds, each less than 1/128 off; None when there are none."""
+        numbers = sorted(self.bins)
+        up_to = list(accumulate(map(self.bins.__getitem__, numbers)))
+        if not up_to:
+            return [None for _ in percents]
+        ranks = [-(-up_to[-1] * percent // 100) for percent in percents]
+        return [middle_of(numbers[bisect_left(up_to, rank)]) / 1e3 for rank in ranks]
 
     def _count(self, number: int, times: int) -> None:
         count = self.bins.get(number, 0) + times

@@ -8,10 +8,10 @@ name it. Two events may name each other; a chain ends where it would repeat, and
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import islice
+from dataclasses import dataclass, field
+from itertools import islice, starmap
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, select
 
 from events.errors import EventBusError, EventNotFound
 from events.ports import HistoryTail
@@ -19,7 +19,7 @@ from events.records import RecordedEvent
 from store import descent, inserts
 from store.engine import reading
 from store.fold import DEAD, WAITING
-from store.rows import is_storable, recorded_event
+from store.rows import RECORDED, is_storable, recorded
 from store.seam import Seam
 from store.tables import events
 from store.tree import CausationTree, MissingLink, TreeEvent, build
@@ -108,12 +108,12 @@ class Causation:
         with reading(self._engine) as connection:
             archived = self._seam.archived(connection)
             exists = event_id in inserts.known_positions(connection, self._namespace, [event_id])
-            rows = connection.execute(events.select().where(*caused)).mappings() if is_storable(event_id) else ()
-            found = list(map(recorded_event, rows))
-        for recorded in self._seam.events(archived):
-            exists = exists or recorded.event.event_id == event_id
-            if recorded.event.causation_id == event_id:
-                found.append(recorded)
+            rows = connection.execute(select(*RECORDED).where(*caused)) if is_storable(event_id) else ()
+            found = list(starmap(recorded, rows))
+        for one in self._seam.events(archived):
+            exists = exists or one.event.event_id == event_id
+            if one.event.causation_id == event_id:
+                found.append(one)
         if not exists:
             raise _not_found(event_id)
         return sorted(found, key=lambda recorded: recorded.position)
@@ -129,24 +129,22 @@ class Causation:
             missing = self._missing(connection, known[event_id], tail)
             positions = [event.position for event in known.values()]
             states = descent.delivery_states(connection, self._namespace, positions)
-        for one in list(known.values()):
+        for one in list(known.values()) if states else ():
             waiting, dead = states[one.position, WAITING], states[one.position, DEAD]
             if waiting or dead:
-                known[one.event_id] = replace(one, waiting=waiting, dead=dead)
+                known[one.event_id] = one.with_deliveries(waiting, dead)
         return build(event_id, known, missing)
 
     def _below(self, connection: Connection, event_id: str, tail: _Tail) -> dict[str, TreeEvent]:
         """Return an event and everything that it set off, by id."""
-        known = descent.stored_event(connection, self._namespace, event_id)
-        if event_id in tail.events:
-            known.setdefault(event_id, tail.events[event_id])
-        if event_id not in known:
-            raise _not_found(event_id)
+        known: dict[str, TreeEvent] = {}
         fresh = [event_id]
         while fresh:
             # Once, as a rule: an effect that was published before its cause can be in SQL when the cause is not.
             stored = descent.descendants(connection, self._namespace, fresh, MAX_TREE + 1)
             fresh = _spread(fresh, stored, known, tail)
+            if event_id not in known:
+                raise _not_found(event_id)
             if len(known) > MAX_TREE:
                 raise EventBusError(
                     f"The causation tree of {event_id!r} has more than {MAX_TREE:,} events: read them with a replay "
@@ -206,9 +204,10 @@ def _after(archived: int, unarchived: Iterable[tuple[TreeEvent, bool]]) -> _Tail
 
 
 def _spread(fresh: list[str], stored: dict[str, TreeEvent], known: dict[str, TreeEvent], tail: _Tail) -> list[str]:
-    """Add what was found in SQL, and what the tail has below it; return the ids of the latter."""
+    """Add what was found in SQL, and what the tail has of it and below it; return the ids of what is below."""
     reached = [*fresh, *(event_id for event_id in stored if event_id not in known)]
-    for event_id, event in stored.items():
+    of_tail = {event_id: tail.events[event_id] for event_id in fresh if event_id in tail.events}
+    for event_id, event in (of_tail | stored).items():
         known.setdefault(event_id, event)
     added = []
     for event_id in reached:  # grows while it is walked

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Connection, RowMapping, Table, text
+from sqlalchemy import Connection, Table, text
 
 from store.cursors import insert
 from store.inserts import upsert
@@ -114,13 +115,13 @@ def add(connection: Connection, namespace: str, table: Table, kind: type[Tally],
         upsert(connection, statement.on_conflict_do_update(index_elements=keys, set_=values), rows)
 
 
-def tallies(table: Table, kind: type[Tally], rows: Iterable[RowMapping]) -> Iterator[tuple[Key, Tally]]:
+def tallies(table: Table, kind: type[Tally], rows: Iterable[Mapping[Any, Any]]) -> Iterator[tuple[Key, Tally]]:
     """Iterate over what rows of a table hold, by key; a row that has come to nothing is as good as none."""
-    names, nothing = key_names(table), kind()
+    key_of, nothing = itemgetter(*key_names(table)), kind()
     for row in rows:
         tally = kind.of(row)
         if tally != nothing:
-            yield tuple(row[name] for name in names), tally
+            yield key_of(row), tally
 
 
 def key_names(table: Table) -> list[str]:

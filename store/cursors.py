@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Select, Table, func, select
+from sqlalchemy import Connection, Select, Table, bindparam, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from store.tables import archive
@@ -40,6 +40,10 @@ PRUNED_DELIVERIES = "pruned_deliveries"
 COUNTERS = (LIVES, PRUNED_EVENTS, PRUNED_DELIVERIES)
 NOTHING_YET = "0-0"
 STREAMS = ("history", "outcomes", DIRECT, DELIVERIES)
+# Made once: every question asks it.
+_CURSOR = select(archive.c.position, archive.c.last_entry).where(
+    archive.c.namespace == bindparam("namespace"), archive.c.stream == bindparam("stream")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ class Cursor:
 
 def read(connection: Connection, namespace: str, stream: str) -> Cursor:
     """Return a stream's cursor, without locking it."""
-    row = connection.execute(_row(namespace, stream)).one_or_none()
+    row = connection.execute(_CURSOR, {"namespace": namespace, "stream": stream}).one_or_none()
     return Cursor(*row) if row else Cursor(0, NOTHING_YET)
 
 

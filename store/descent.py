@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+from functools import cache
+from itertools import starmap
 from typing import Any
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, TextualSelect, text
 
 from events.records import RecordedEvent
-from store import inserts
-from store.rows import Unstorable, is_storable, measures_of
-from store.tables import Moment, deliveries, events
+from store.rows import RECORDED, Unstorable, is_storable, measures_of, recorded
+from store.tables import Moment, events
 from store.tree import MissingLink, TreeEvent
 
 # The first fields of a `TreeEvent`, in their order.
@@ -25,25 +26,32 @@ _NAMES = (
 )  # fmt: skip
 _COLUMNS = ", ".join(_NAMES)
 _OF_X = ", ".join(f"x.{name}" for name in _NAMES)
+_RECORDED = ", ".join(str(column).replace(f"{events.name}.", "x.") for column in RECORDED)
 
 # UNION, not UNION ALL: a row met before is not followed again, which ends cycles. The LIMIT stops the
 # recursion itself, because rows are asked for one by one.
 #
 # A recursion takes one step per generation, and PostgreSQL guesses ten rows a step. Given a plain join it
 # reads the whole table in every step (a chain of 600 took minutes). LATERAL with OFFSET 0 leaves it
-# nothing but the index. SQLite has no LATERAL, and needs none: it always joins through the index.
+# nothing but the index. SQLite has no LATERAL, and needs none: with CROSS it joins in the order that is written.
 _LOOKUP = {
-    "sqlite": "JOIN {table} x ON x.namespace = :namespace AND x.{column} = {value}",
+    "sqlite": "CROSS JOIN {table} {name} ON {name}.namespace = :namespace AND {name}.{column} = {value}",
     "postgresql": """CROSS JOIN LATERAL (
             SELECT * FROM {table} WHERE namespace = :namespace AND {column} = {value} OFFSET 0
-        ) x""",
+        ) {name}""",
 }
 _LISTED = {
     "sqlite": "json_each(:listed) l",
     "postgresql": "json_array_elements_text(CAST(:listed AS json)) AS l (value)",
 }
+# Of thousands of positions, one look into the index: a list of parameters costs more than what it finds.
+_IS_LISTED = {
+    "sqlite": "event_position IN (SELECT value FROM json_each(:listed))",
+    "postgresql": """event_position = ANY (ARRAY(
+        SELECT CAST(value AS bigint) FROM json_array_elements_text(CAST(:listed AS json)) AS l (value)))""",
+}
 
-_ABOVE = """
+_ABOVE = f"""
     WITH RECURSIVE chain (position, cause) AS (
         SELECT i.position,
                (SELECT e.causation_id FROM events e WHERE e.namespace = :namespace AND e.position = i.position)
@@ -53,12 +61,19 @@ _ABOVE = """
         SELECT x.position,
                (SELECT e.causation_id FROM events e WHERE e.namespace = :namespace AND e.position = x.position)
         FROM chain c
-        {cause_of_c}
+        {{place_of_cause}}
     )
-    SELECT position FROM chain LIMIT :bound"""
+    SELECT {_RECORDED}
+    FROM (SELECT position FROM chain LIMIT :bound) c
+    {{event_of_c}}"""
 
 _BELOW = f"""
     WITH RECURSIVE tree ({_COLUMNS}) AS (
+        SELECT {_OF_X}
+        FROM {{listed}}
+        {{place_of_l}}
+        {{event_of_i}}
+      UNION
         SELECT {_OF_X}
         FROM {{listed}}
         {{effects_of_l}}
@@ -78,64 +93,61 @@ _BROKEN = """
            WHERE i.namespace = :namespace AND i.event_id = e.causation_id) IS NULL
     ORDER BY e.position"""
 
+# SQLite takes a partial index (`deliveries_state`) only if its condition is written in the query.
+_OPEN = """
+    SELECT DISTINCT event_position FROM deliveries
+    WHERE namespace = :namespace AND state IN ('waiting', 'dead') AND state <> 'done' AND {is_listed}"""
+_STATES = """
+    SELECT event_position, subscriber, redelivery, state FROM deliveries
+    WHERE namespace = :namespace AND {is_listed}"""
+
 
 def ancestors(connection: Connection, namespace: str, event_id: str, bound: int) -> dict[str, RecordedEvent]:
     """Return an event and the causes before it, by id, as far as they are stored; at most `bound`."""
     if not is_storable(event_id):
         return {}
     _compile_nothing(connection)
-    query = _ABOVE.format(cause_of_c=_lookup(connection, "event_index", "event_id", "c.cause"))
     values = {"namespace": namespace, "event_id": event_id, "bound": bound}
-    return inserts.at_positions(connection, namespace, connection.execute(text(query), values).scalars().all())
-
-
-def stored_event(connection: Connection, namespace: str, event_id: str) -> dict[str, TreeEvent]:
-    """Return the event of that id, by id; empty when it is not stored."""
-    found = inserts.known_positions(connection, namespace, [event_id])
-    query = select(*(events.c[name] for name in _NAMES)).where(
-        events.c.namespace == namespace, events.c.position.in_(found.values())
-    )
-    return _by_id(connection.execute(query))
+    rows = connection.execute(_statement(_ABOVE, connection.dialect.name), values).all()
+    return {one.event.event_id: one for one in starmap(recorded, rows)}
 
 
 def descendants(connection: Connection, namespace: str, event_ids: Collection[str], bound: int) -> dict[str, TreeEvent]:
-    """Return what those events caused, directly or through others, by id; at most `bound`.
+    """Return those events and what they caused, directly or through others, by id; at most `bound`.
 
     Args:
         event_ids: they need not be stored themselves.
     """
     _compile_nothing(connection)
-    query = _BELOW.format(
-        listed=_LISTED[connection.dialect.name],
-        effects_of_l=_lookup(connection, "events", "causation_id", "l.value"),
-        effects_of_t=_lookup(connection, "events", "causation_id", "t.event_id"),
-    )
     listed = json.dumps([event_id for event_id in event_ids if is_storable(event_id)], ensure_ascii=False)
     values = {"namespace": namespace, "listed": listed, "bound": bound}
-    return _by_id(connection.execute(text(query).columns(timestamp=Moment), values))
+    rows = connection.execute(_statement(_BELOW, connection.dialect.name), values).all()
+    return {event.event_id: event for event in starmap(TreeEvent, rows)}
 
 
 def broken_links(connection: Connection, namespace: str, root_id: str) -> Iterable[MissingLink]:
     """Iterate over stored events that name that root and a cause which is not stored, oldest first."""
-    found = connection.execute(text(_BROKEN), {"namespace": namespace, "root_id": root_id})
+    values = {"namespace": namespace, "root_id": root_id}
+    found = connection.execute(_statement(_BROKEN, connection.dialect.name), values)
     return (MissingLink(*row) for row in found)
 
 
 def delivery_states(connection: Connection, namespace: str, positions: Collection[int]) -> Counter[tuple[int, str]]:
-    """Count the deliveries of events by (position, state), as far as archived.
+    """Count deliveries by (position, state), as far as archived, of those events that have any waiting or dead.
 
     Of a delivery that was made again the last one counts.
     """
-    table, found = deliveries.c, Counter[tuple[int, str]]()
-    for chunk in inserts.chunks(positions):
-        query = select(table.event_position, table.subscriber, table.redelivery, table.state).where(
-            table.namespace == namespace, table.event_position.in_(chunk)
-        )
-        last: dict[tuple[int, str], tuple[int, str]] = {}
-        for position, subscriber, redelivery, state in connection.execute(query):
+
+    def asked(query: str, of: Collection[int]) -> Sequence[Any]:
+        values = {"namespace": namespace, "listed": json.dumps(list(of))}
+        return connection.execute(_statement(query, connection.dialect.name), values).all()
+
+    last: dict[tuple[int, str], tuple[int, str]] = {}
+    # Most deliveries are done, and need not be looked at.
+    if some := [position for (position,) in asked(_OPEN, positions)]:
+        for position, subscriber, redelivery, state in asked(_STATES, some):
             last[position, subscriber] = max(last.get((position, subscriber), (-1, "")), (redelivery, state))
-        found.update((position, state) for (position, _), (_, state) in last.items())
-    return found
+    return Counter((position, state) for (position, _), (_, state) in last.items())
 
 
 def without_payload(recorded: RecordedEvent) -> TreeEvent | None:
@@ -169,10 +181,18 @@ def _compile_nothing(connection: Connection) -> None:
         connection.exec_driver_sql("SET LOCAL jit = off")
 
 
-def _by_id(rows: Iterable[Any]) -> dict[str, TreeEvent]:
-    """Return rows of `_NAMES` as the events that they begin."""
-    return {event.event_id: event for event in (TreeEvent(*row) for row in rows)}
-
-
-def _lookup(connection: Connection, table: str, column: str, value: str) -> str:
-    return _LOOKUP[connection.dialect.name].format(table=table, column=column, value=value)
+@cache
+def _statement(query: str, dialect: str) -> TextualSelect:
+    """Return one of the queries above as a dialect has it; made once, which takes longer than many an answer."""
+    lookup = _LOOKUP[dialect].format
+    said = query.format(
+        listed=_LISTED[dialect],
+        is_listed=_IS_LISTED[dialect],
+        place_of_l=lookup(table="event_index", column="event_id", value="l.value", name="i"),
+        place_of_cause=lookup(table="event_index", column="event_id", value="c.cause", name="x"),
+        event_of_c=lookup(table="events", column="position", value="c.position", name="x"),
+        event_of_i=lookup(table="events", column="position", value="i.position", name="x"),
+        effects_of_l=lookup(table="events", column="causation_id", value="l.value", name="x"),
+        effects_of_t=lookup(table="events", column="causation_id", value="t.event_id", name="x"),
+    )
+    return text(said).columns(timestamp=Moment)

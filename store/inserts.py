@@ -7,6 +7,7 @@ new; what may be there already into a staging table, and from there with one INS
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from itertools import starmap
 from typing import Any
 
 from sqlalchemy import Column, Connection, Table, select
@@ -17,7 +18,7 @@ from events.records import OPEN, AttemptState, RecordedEvent
 from store import partitions
 from store.copying import FEW, copy
 from store.cursors import Insert, insert
-from store.rows import is_storable, recorded_event
+from store.rows import RECORDED, is_storable, recorded
 from store.tables import dead_letters, event_index, events, outcomes
 from store.tally import Labels
 
@@ -114,9 +115,8 @@ def at_positions(connection: Connection, namespace: str, positions: Collection[i
     """Return the events at those positions, by id."""
     found: dict[str, RecordedEvent] = {}
     for chunk in chunks(positions):
-        query = select(events).where(events.c.namespace == namespace, events.c.position.in_(chunk))
-        for row in connection.execute(query).mappings():
-            found[row["event_id"]] = recorded_event(row)
+        query = select(*RECORDED).where(events.c.namespace == namespace, events.c.position.in_(chunk))
+        found |= {one.event.event_id: one for one in starmap(recorded, connection.execute(query).all())}
     return found
 
 

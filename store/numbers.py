@@ -154,13 +154,16 @@ class DeliveryStatistics(DeliveryNumbers):
 def event_numbers(tally: EventTally) -> dict[str, Any]:
     """Return the fields of `EventNumbers`."""
     cost = sum(tally.cost_micros.values())
+    p50, p95, p99 = tally.latency.percentiles_ms(50, 95, 99)
     return {
         "count": tally.events,
         "cost_total": cost / 1e6,
         "cost_average": cost / 1e6 / tally.priced if tally.priced else None,
         "cost_by_currency": {currency: micros / 1e6 for currency, micros in sorted(tally.cost_micros.items())},
         "latency_average_ms": tally.latency.average_ms,
-        **{f"latency_p{percent}_ms": tally.latency.percentile_ms(percent) for percent in (50, 95, 99)},
+        "latency_p50_ms": p50,
+        "latency_p95_ms": p95,
+        "latency_p99_ms": p99,
         "first_time": tally.first_time,
         "last_time": tally.last_time,
     }
@@ -168,13 +171,15 @@ def event_numbers(tally: EventTally) -> dict[str, Any]:
 
 def delivery_numbers(tally: DeliveryTally) -> dict[str, Any]:
     """Return the fields of `DeliveryNumbers`."""
-    percentiles = {f"elapsed_p{percent}_ms": tally.elapsed.percentile_ms(percent) for percent in (50, 95, 99)}
+    p50, p95, p99 = tally.elapsed.percentiles_ms(50, 95, 99)
     return {
         **tally.states,
         "attempts": tally.attempts,
         "failures": tally.failures,
         "elapsed_average_ms": tally.elapsed.average_ms,
-        **percentiles,
+        "elapsed_p50_ms": p50,
+        "elapsed_p95_ms": p95,
+        "elapsed_p99_ms": p99,
     }
 
 

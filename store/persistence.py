@@ -23,7 +23,7 @@ from store.paths import Given
 from store.statistics import Grain
 
 T = TypeVar("T")
-_PAGE = 500
+_PAGE = 1000
 
 
 class EventPersistence:

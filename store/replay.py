@@ -24,7 +24,7 @@ from store import inserts
 from store.engine import reading
 from store.filter import EventFilter, check_position
 from store.planning import hidden
-from store.rows import RECORDED, recorded
+from store.rows import RECORDED, recorded, size_of_row
 from store.seam import MovedOn, Seam
 from store.tables import events
 
@@ -93,7 +93,9 @@ class Replay:
         check_position(after)
         return self.seam.steadily(lambda: self._page(filter, after, limit, size_bytes))
 
-    def iterate(self, filter: EventFilter = _EVERYTHING, after: int = 0, *, page: int = 500) -> Iterator[RecordedEvent]:
+    def iterate(
+        self, filter: EventFilter = _EVERYTHING, after: int = 0, *, page: int = 1000
+    ) -> Iterator[RecordedEvent]:
         """Iterate over history from a position (exclusive) until its end, a page in memory at a time.
 
         No connection is held between pages; stop and resume from the last event's position at will.
@@ -136,7 +138,7 @@ class Replay:
     def _page(self, filter: EventFilter, after: int, limit: int, size_bytes: int) -> Page:
         with reading(self._engine) as connection:
             archived = self.seam.archived(connection)
-            rows, full = self._rows(connection, filter, after, Budget(limit, max(size_bytes, 1)))
+            rows, full = self._rows(connection, filter, after, limit, size_bytes)
         if full and rows[-1].position <= archived:
             return Page(tuple(rows), rows[-1].position, False)
         try:
@@ -149,27 +151,28 @@ class Replay:
         return _joined(rows, full, tail, filter, limit)
 
     def _rows(
-        self, connection: Connection, filter: EventFilter, after: int, budget: Budget
+        self, connection: Connection, filter: EventFilter, after: int, limit: int, size_bytes: int
     ) -> tuple[list[RecordedEvent], bool]:
-        """Return rows after a position, a chunk at a time, and whether the budget ended before they did."""
+        """Return rows after a position, and whether limit or size ended them.
+
+        PostgreSQL keeps the answer, which is fetched a chunk at a time: what lies beyond the budget never comes here.
+        """
         dialect = connection.dialect.name
         place: ColumnElement[int] = events.c.position
         if dialect == "sqlite" and self._is_short(connection, filter):
             place = hidden(events.c.position, dialect)
-        query = (
-            select(*(events.c[name] for name in RECORDED))
-            .where(*filter.conditions(self._namespace, dialect))
-            .order_by(events.c.position)
-        )
+        wanted = (*filter.conditions(self._namespace, dialect), place > after)
+        query = select(*RECORDED).where(*wanted).order_by(events.c.position).limit(limit)
         found: list[RecordedEvent] = []
-        while ask := budget.chunk():
-            chunk = list(starmap(recorded, connection.execute(query.where(place > after).limit(ask))))
-            found += chunk
-            if len(chunk) < ask:
-                return found, False
-            for each in chunk:
-                budget.spend(size_of(each))
-            after = chunk[-1].position
+        budget = Budget(limit, max(size_bytes, 1))
+        with connection.execute(query.execution_options(stream_results=True)) as rows:
+            while ask := budget.chunk():
+                chunk = rows.fetchmany(ask)
+                found += starmap(recorded, chunk)
+                if len(chunk) < ask:
+                    return found, False
+                for row in chunk:
+                    budget.spend(size_of_row(row))
         return found, True
 
     def _is_short(self, connection: Connection, filter: EventFilter) -> bool:

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import RowMapping
+from sqlalchemy import ColumnElement, RowMapping, Text, cast
 
 from events.encoding import constructed
 from events.event import MAX_NAME_CHARS, Event
 from events.records import OPEN, Outcome, RecordedEvent, Rejected
 from events.types import named
-from store.tables import read_json
+from store.tables import events, read_json
 
 RAW_CHARS = 65_536
 REDACTED = "[redacted]"
@@ -28,10 +28,13 @@ _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 # Numbers that jsonb does not give back as they were written: with an exponent, and minus zero.
 _INEXACT = re.compile(r"[0-9][eE][-+0-9]|-0(?:\.0*)?(?![.0-9])")
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-# The columns that an event is made of, in the order in which `recorded` takes them.
-RECORDED = (
-    "position", "depth", "deliveries", "origin", "exact", "event_id", "project_id", "type", "actor", "causation_id",
-    "correlation_id", "timestamp", "payload", "blackboard_pointer", "metadata",
+_COLUMN = events.c
+# The columns that an event is made of, in the order in which `recorded` takes them: JSON as text, which is read
+# where it becomes part of an event, and tells before how large that is.
+RECORDED: tuple[ColumnElement[Any], ...] = (
+    _COLUMN.position, _COLUMN.depth, cast(_COLUMN.deliveries, Text), _COLUMN.origin, _COLUMN.exact, _COLUMN.event_id,
+    _COLUMN.project_id, _COLUMN.type, _COLUMN.actor, _COLUMN.causation_id, _COLUMN.correlation_id, _COLUMN.timestamp,
+    _COLUMN.blackboard_pointer, cast(_COLUMN.payload, Text), cast(_COLUMN.metadata, Text),
 )  # fmt: skip
 _NAMES = ("event_id", "project_id", "type", "actor", "causation_id", "correlation_id", "blackboard_pointer")
 
@@ -91,14 +94,18 @@ def measures_of(event: Event) -> tuple[int | None, str | None, int | None]:
 
 
 def recorded_event(row: RowMapping | Mapping[str, Any]) -> RecordedEvent:
-    """Return the event that a row of `events` holds."""
-    return recorded(*(row[name] for name in RECORDED))
+    """Return the event that a row of `events` holds, its JSON parsed."""
+    fields = {name: row[name] for name in Event.model_fields}
+    fields["type"] = named(row["type"])
+    if row["exact"] is not None:
+        fields |= read_json(row["exact"])
+    return RecordedEvent(row["position"], constructed(fields), row["depth"], tuple(row["deliveries"]), row["origin"])
 
 
 def recorded(
     position: int,
     depth: int,
-    deliveries: Iterable[str],
+    deliveries: str,
     origin: str,
     exact: str | None,
     event_id: str,
@@ -108,29 +115,32 @@ def recorded(
     causation_id: str | None,
     correlation_id: str,
     timestamp: datetime,
-    payload: dict[str, Any],
     blackboard_pointer: str | None,
-    metadata: dict[str, Any],
+    payload: str,
+    metadata: str,
 ) -> RecordedEvent:
     """Return the event of which these are the columns `RECORDED`."""
+    fields = {
+        "event_id": event_id,
+        "project_id": project_id,
+        "type": named(kind),
+        "actor": actor,
+        "causation_id": causation_id,
+        "correlation_id": correlation_id,
+        "timestamp": timestamp,
+        "payload": read_json(payload),
+        "blackboard_pointer": blackboard_pointer,
+        "metadata": read_json(metadata),
+    }
     if exact is not None:
-        written = read_json(exact)
-        payload, metadata = written["payload"], written["metadata"]
-    event = constructed(
-        {
-            "event_id": event_id,
-            "project_id": project_id,
-            "type": named(kind),
-            "actor": actor,
-            "causation_id": causation_id,
-            "correlation_id": correlation_id,
-            "timestamp": timestamp,
-            "payload": payload,
-            "blackboard_pointer": blackboard_pointer,
-            "metadata": metadata,
-        }
-    )
-    return RecordedEvent(position, event, depth, tuple(deliveries), origin)
+        fields |= read_json(exact)
+    return RecordedEvent(position, constructed(fields), depth, tuple(read_json(deliveries)), origin)
+
+
+def size_of_row(row: Sequence[Any]) -> int:
+    """Return how many bytes the payload and metadata have of which `RECORDED` are a row."""
+    payload, metadata = row[-2:]
+    return len(payload.encode()) + len(metadata.encode())
 
 
 def outcome_row(namespace: str, outcome: Outcome) -> dict[str, Any]:

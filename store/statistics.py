@@ -77,10 +77,10 @@ class Statistics:
             what became of deliveries as far as archived.
         """
         wanted = _Rows(project_id, TOTAL)
-        events, handled = self._events(wanted), self._handled(wanted)
+        events, handled = self._both(wanted)
         by_type, by_actor = _by(events, _TYPE), _by(events, _ACTOR)
         of_type, of_actor = _by(handled, _HANDLED_TYPE), _by(handled, _HANDLED_ACTOR)
-        total, of_all = _together(events.values(), EventTally()), _together(handled.values(), DeliveryTally())
+        total, of_all = _together(by_type.values(), EventTally()), _together(of_type.values(), DeliveryTally())
         types = [TypeStatistics(type=key, **handled_numbers(by_type[key], of_type.get(key))) for key in by_type]
         actors = [ActorStatistics(actor=key, **handled_numbers(by_actor[key], of_actor.get(key))) for key in by_actor]
         return ProjectStatistics(
@@ -191,18 +191,36 @@ class Statistics:
 
         Guarantee: as `project`; no sum ever gets smaller, but for a recount, and for `waiting`.
         """
-        wanted = _Rows(None, TOTAL)
-        return _by(self._events(wanted), _TYPE), _by(self._handled(wanted), _SUBSCRIBER)
+        events, handled = self._both(_Rows(None, TOTAL))
+        return _by(events, _TYPE), _by(handled, _SUBSCRIBER)
 
     def _events(self, wanted: _Rows) -> dict[Key, EventTally]:
         """Return the archived sums and those of the tail, by key."""
-        return self._seam.steadily(lambda: self._events_once(wanted))
 
-    def _events_once(self, wanted: _Rows) -> dict[Key, EventTally]:
-        unarchived = self._tail()
-        with reading(self._engine) as connection:
-            found = dict(self._read(connection, event_statistics, EventTally, wanted))
-            for key, tally in self._left(connection, unarchived, wanted):
+        def read() -> dict[Key, EventTally]:
+            with reading(self._engine) as connection:
+                archived = self._seam.archived(connection)
+                found = dict(self._read(connection, event_statistics, EventTally, wanted))
+            return self._with_tail(found, archived, wanted)
+
+        return self._seam.steadily(read)
+
+    def _both(self, wanted: _Rows) -> tuple[dict[Key, EventTally], dict[Key, DeliveryTally]]:
+        """Return the same, and the sums of deliveries in the same snapshot."""
+
+        def read() -> tuple[dict[Key, EventTally], dict[Key, DeliveryTally]]:
+            with reading(self._engine) as connection:
+                archived = self._seam.archived(connection)
+                found = dict(self._read(connection, event_statistics, EventTally, wanted))
+                handled = dict(self._read(connection, delivery_statistics, DeliveryTally, wanted))
+            return self._with_tail(found, archived, wanted), handled
+
+        return self._seam.steadily(read)
+
+    def _with_tail(self, found: dict[Key, EventTally], archived: int, wanted: _Rows) -> dict[Key, EventTally]:
+        """Add the sums of what lies after a position, which is not archived."""
+        for key, tally in _unarchived(self._seam.events(archived), archived).items():
+            if key in wanted:
                 found.setdefault(key, EventTally()).merge(tally)
         return found
 
@@ -261,7 +279,10 @@ class Statistics:
         self, connection: Connection, table: Table, kind: type[Tally], wanted: _Rows, *more: ColumnElement[bool]
     ) -> Iterator[tuple[Key, Tally]]:
         """Iterate over the rows that are wanted, those of a project after one another."""
-        yield from tallies(table, kind, connection.execute(self._query(table, wanted).where(*more)).mappings())
+        names = [column.name for column in table.columns]
+        rows = connection.execute(self._query(table, wanted).where(*more))
+        # Plain dictionaries: SQLAlchemy's mappings take longer to be asked for each column.
+        yield from tallies(table, kind, (dict(zip(names, row, strict=True)) for row in rows))
 
     def _query(self, table: Table, wanted: _Rows) -> Select[Any]:
         query = select(table).where(table.c.namespace == self._namespace, *wanted.conditions(table))
@@ -340,7 +361,10 @@ def _by(found: Mapping[Key, Tally], *parts: int) -> dict[Any, Tally]:
     groups: dict[Any, Tally] = {}
     of = itemgetter(*parts)
     for key, tally in found.items():
-        groups.setdefault(of(key), type(tally)()).merge(tally)
+        name = of(key)
+        if name not in groups:
+            groups[name] = type(tally)()
+        groups[name].merge(tally)
     return groups
 
 

@@ -168,4 +168,4 @@ def _written(bins: Mapping[int, int]) -> str:
 
 
 def _read(bins: Mapping[str, int]) -> dict[int, int]:
-    return {int(number): count for number, count in bins.items()}
+    return dict(zip(map(int, bins), bins.values(), strict=True))

@@ -294,6 +294,15 @@ def test_a_known_name_reads_as_the_member_and_an_unknown_one_as_a_type_name() ->
 # the wire
 
 
+def test_a_changed_copy_of_a_decoded_event_changes_nothing_of_other_events() -> None:
+    event, other = (decode(encode(Event(project_id="p", type="T", actor="a", payload={"n": n}))) for n in (1, 2))
+
+    for copy in (event.model_copy(update={"unheard_of": 1}), event.model_copy(update={"unheard_of": 1}, deep=True)):
+        assert "unheard_of" in copy.model_fields_set
+    assert event.model_fields_set == other.model_fields_set == set(Event.model_fields)
+    assert other.model_copy(deep=True) == other
+
+
 @settings(max_examples=60)
 @given(
     payload=json_objects,

@@ -6,6 +6,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import sqlalchemy
 
 from events.errors import InvalidFilter, RedisUnavailable, StoreUnavailable
 from events.records import END
@@ -274,3 +275,20 @@ def test_a_question_without_matches_in_a_long_tail_ends(engine):
 
     assert list(Replay(engine, "test", tail).iterate(EventFilter(project_id="none"))) == []
     assert tail.reads == 3
+
+
+def test_postgresql_keeps_what_a_page_of_large_events_has_no_room_for(engine, archive):
+    if engine.dialect.name != "postgresql":
+        pytest.skip("SQLite looks for each row when it is asked for it.")
+    store_events(archive, *(an_event(n, payload={"text": "x" * 1000}) for n in range(1, 31)))
+    cursors = []
+
+    @sqlalchemy.event.listens_for(engine, "before_cursor_execute")
+    def note(_connection, cursor, statement, *_):
+        cursors.append((cursor.name, statement))
+
+    page = Replay(engine, "test", None).page(size_bytes=10_000)
+
+    of_events = [name for name, statement in cursors if "FROM events" in statement]
+    assert len(of_events) == 1 and of_events[0], "a cursor without a name brings the whole answer"
+    assert 8 <= len(page.events) < 20 and not page.complete
