@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from datetime import datetime
 from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
@@ -89,6 +90,27 @@ class EventCounts:
         """Count a row of `events` that was not there before."""
         labels = Labels(row["project_id"], row["type"], row["actor"])
         self._changes.at(microseconds(row["timestamp"]), labels).add(row)
+
+    def inserted_all(self, rows: Iterable[Mapping[Any, Any]]) -> None:
+        """Count rows of `events` that were not there before: together those that say nothing but when they were."""
+        moments: dict[Labels, list[datetime]] = {}
+        for row in rows:
+            if row["cost_micros"] is None and row["latency_us"] is None:
+                labels = Labels(row["project_id"], row["type"], row["actor"])
+                moments.setdefault(labels, []).append(row["timestamp"])
+            else:
+                self.inserted(row)
+        for labels, when in moments.items():
+            self._happened(labels, min(when), max(when), when)
+
+    def _happened(self, labels: Labels, first: datetime, last: datetime, when: list[datetime]) -> None:
+        """Count events without a cost or a latency."""
+        start = microseconds(first)
+        if start_of(HOUR, start) == start_of(HOUR, microseconds(last)):
+            self._changes.at(start, labels).see(len(when), first, last)
+        else:
+            for moment in when:
+                self._changes.at(microseconds(moment), labels).see(1, moment, moment)
 
     def spread(self) -> dict[Key, EventTally]:
         """Return what they come to, by row of `event_statistics`."""

@@ -14,7 +14,8 @@ event. Four rules make the result independent of the order:
 So a dead delivery stays dead whatever is decided about its letter (`dead_letters.resolution` says it). One
 that is delivered again is a new row, `redelivery` + 1, made by the outcome `redelivered`.
 
-Rows are read and written once per transaction, under the lock `cursors.DELIVERIES`, which is taken last. So one
+Rows are read and written once per transaction, under the lock `cursors.DELIVERIES`, which is taken last. So what
+was not there when it was read is not there when it is written, and is inserted without asking again; and one
 archiver sees what the other folded, or is seen by it, and the difference between what a row said and what
 it says now goes into the statistics.
 """
@@ -35,6 +36,7 @@ from store.tally import UNKNOWN, DeliveryTally, Labels
 
 WAITING = "waiting"
 DEAD = AttemptState.DEAD.value
+_NO_LABELS = (None, None, None)
 _LEARNED = ("state", "attempts", "settled_position", *Labels._fields)
 FINAL = (AttemptState.DONE, AttemptState.DEAD, AttemptState.DISCARDED, AttemptState.DROPPED)
 
@@ -57,6 +59,7 @@ class Fold:
         self._changed: dict[Key, _Delivery] = {}
         self._labels: dict[int, Labels] = {}
         self._inserted: list[Row] = []
+        self._new = range(0)
 
     def delivered(self, recorded: RecordedEvent) -> None:
         """Note the deliveries that publish made of an event."""
@@ -66,6 +69,10 @@ class Fold:
     def inserted_event(self, row: Row) -> None:
         """Note a row of `events` that was not there before: its deliveries are counted by its labels from now on."""
         self._labels[row["position"]] = Labels(row["project_id"], row["type"], row["actor"])
+
+    def came(self, first: int, last: int) -> None:
+        """Note that the new events from one position to another are all that came, with nothing between them."""
+        self._new = range(first, last + 1)
 
     def ended(self, outcome: Outcome) -> None:
         """Note the end of an attempt; one of a malformed entry belongs to no delivery, and its position may be any."""
@@ -104,7 +111,8 @@ class Fold:
     def _stored(self, connection: Connection, new_events: set[int]) -> dict[Key, Row]:
         """Return the rows that may change: of new events all there are, which are few; of others those named."""
         column = deliveries.c
-        found = list(self._select(connection, new_events))
+        found = list(self._select_new(connection))
+        found += self._select(connection, {position for position in new_events if position not in self._new})
         named: dict[str, set[int]] = {}
         for position, subscriber, _ in self._changed:
             if position not in new_events:
@@ -120,6 +128,16 @@ class Fold:
             )
             yield from map(dict, connection.execute(query).mappings())
 
+    def _select_new(self, connection: Connection) -> Iterator[Row]:
+        """Iterate over the rows that outcomes made before their events came."""
+        if self._new:
+            position = deliveries.c.event_position
+            query = select(deliveries).where(
+                deliveries.c.namespace == self._namespace, position.between(self._new[0], self._new[-1])
+            )
+            found = map(dict, connection.execute(query).mappings())
+            yield from (row for row in found if row["event_position"] in self._labels)
+
     def _learn_labels(self, connection: Connection, old: dict[Key, Row]) -> None:
         """Find the labels of what changes: a row has them, or the event at its position."""
         for (position, _, _), row in old.items():
@@ -129,15 +147,20 @@ class Fold:
         self._labels |= inserts.labels_at(connection, self._namespace, unknown)
 
     def _write_rows(self, connection: Connection, old: dict[Key, Row], changes: Changes[DeliveryTally]) -> None:
-        rows = []
+        rows, new = [], []
         for key in sorted(self._changed.keys() | old.keys()):
-            before, after = old.get(key), self._merged(key, old.get(key))
-            if before == after:
+            before = old.get(key)
+            after = self._merged(key, before)
+            if before is None:
+                new.append(after)
+            elif before == after:
                 continue
-            rows.append(after)
-            if before:
+            else:
+                rows.append(after)
                 _tally(changes, before, _labels_of(before)).add_delivery(before, -1)
             _tally(changes, after, _labels_of(after)).add_delivery(after)
+        if new:
+            inserts.insert_deliveries(connection, new)
         if rows:
             column, statement = deliveries.c, cursors.insert(connection, deliveries)
             merged = statement.on_conflict_do_update(
@@ -148,8 +171,9 @@ class Fold:
 
     def _merged(self, key: Key, old: Row | None) -> Row:
         """Return a delivery's row as it is to be: what was stored, and what was learned."""
-        new = self._changed.get(key, _Delivery())
+        new = self._changed.get(key) or _Delivery()
         position, subscriber, redelivery = key
+        project_id, type_, actor = self._labels.get(position, _NO_LABELS)
         row: Row = {
             "namespace": self._namespace,
             "event_position": position,
@@ -158,10 +182,10 @@ class Fold:
             "state": new.state,
             "attempts": max(new.attempts, old["attempts"]) if old else new.attempts,
             "settled_position": new.settled_position,
-            **dict.fromkeys(Labels._fields),
+            "project_id": project_id,
+            "type": type_,
+            "actor": actor,
         }
-        if position in self._labels:
-            row |= self._labels[position]._asdict()
         if old and old["settled_position"] is not None:
             row |= {"state": old["state"], "settled_position": old["settled_position"]}
         return row

@@ -1,7 +1,8 @@
 """The statements that add rows, in bulk, and that look events up by id.
 
-PostgreSQL takes many rows by COPY: events straight into their tables, because the archiver knows that they are
-new; what may be there already into a staging table, and from there with one INSERT ... ON CONFLICT.
+PostgreSQL takes many rows by COPY: what is taken for new straight into its table, whose key refuses the batch when
+it is not; what may be there already into a staging table, and from there with one INSERT ... ON CONFLICT. SQLite
+takes what is new by its driver's `executemany`.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from sqlalchemy import table as table_of
 
 from events.records import OPEN, AttemptState, RecordedEvent
 from store import partitions
-from store.copying import FEW, copy
+from store.copying import FEW, copy, execute_many
 from store.cursors import Insert, insert
 from store.rows import RECORDED, is_storable, recorded
-from store.tables import dead_letters, event_index, events, outcomes
+from store.tables import dead_letters, deliveries, event_index, events, outcomes
 from store.tally import Labels
 
 PURGED = AttemptState.PURGED.value
@@ -28,21 +29,36 @@ _CHUNK = 900
 
 
 def insert_events(connection: Connection, rows: list[dict[str, Any]]) -> None:
-    """Insert events that are known to be new; the caller holds the `direct` row.
+    """Insert events that are new, or taken for it; the caller holds the `direct` row.
 
     Raises:
         IntegrityError: an id or position is taken after all; nothing of the statement remains.
     """
     partitions.ensure(connection, "events", [row["position"] for row in rows])
     keys = [{name: row[name] for name in ("namespace", "event_id", "position")} for row in rows]
-    if _copies(connection, rows):
-        copy(connection, event_index, keys)
-        copy(connection, events, rows)
-        return
     if connection.dialect.name == "sqlite":  # its text is exact
-        rows = [row | {"exact": None} for row in rows]
-    connection.execute(event_index.insert(), keys)
-    connection.execute(events.insert(), rows)
+        rows = [row if row["exact"] is None else row | {"exact": None} for row in rows]
+    _add(connection, event_index, keys)
+    _add(connection, events, rows)
+
+
+def insert_deliveries(connection: Connection, rows: list[dict[str, Any]]) -> None:
+    """Insert deliveries that are known to be new; the caller holds the `deliveries` row, and made the partitions.
+
+    Raises:
+        IntegrityError: one is there after all; nothing of the statement remains.
+    """
+    _add(connection, deliveries, rows)
+
+
+def insert_new_outcomes(connection: Connection, rows: list[dict[str, Any]]) -> None:
+    """Insert outcomes that are taken for new; the caller holds the `outcomes` row.
+
+    Raises:
+        IntegrityError: one is there after all; nothing of the statement remains.
+    """
+    partitions.ensure(connection, "outcomes", [row["position"] for row in rows])
+    _add(connection, outcomes, rows)
 
 
 def insert_outcomes(connection: Connection, rows: list[dict[str, Any]]) -> None:
@@ -73,6 +89,16 @@ def upsert(connection: Connection, statement: Insert, rows: list[dict[str, Any]]
     staged = table_of(staging, *(column_of(name) for name in rows[0]))
     connection.execute(statement.from_select(list(rows[0]), select(*(staged.c[name] for name in rows[0]))))
     connection.exec_driver_sql(f"DELETE FROM {staging}")
+
+
+def _add(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    """Insert rows, none of which is there."""
+    if connection.dialect.name == "sqlite":
+        execute_many(connection, table, rows)
+    elif _copies(connection, rows):
+        copy(connection, table, rows)
+    else:
+        connection.execute(table.insert(), rows)
 
 
 def _copies(connection: Connection, rows: list[dict[str, Any]]) -> bool:

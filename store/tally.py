@@ -65,6 +65,11 @@ class EventTally:
             self.latency.add(row["latency_us"])
         self._see(row["timestamp"], row["timestamp"])
 
+    def see(self, events: int, first: datetime, last: datetime) -> None:
+        """Add events without a cost or a latency, and the earliest and the latest timestamp of theirs."""
+        self.events += events
+        self._see(first, last)
+
     def merge(self, other: EventTally) -> None:
         """Add everything that another tally has."""
         self.events += other.events

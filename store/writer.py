@@ -71,10 +71,38 @@ class ArchiveWriter:
         Returns:
             What became of those at or below the cursor that the store did not have.
         """
+        rows = self._storable(recorded, event_row)
+        late = Late() if self._append_new(rows) else self._append_looking(rows)
+        self._seen(recorded)
+        return late
+
+    def _append_new(self, rows: list[tuple[RecordedEvent, Row]]) -> bool:
+        """Store events that are all beyond the cursor, ascending, in the expectation that all are new.
+
+        The keys of `events` and `event_index` say whether they are: when one is not, or the database refuses a
+        value, nothing of them is stored, and the answer is False. So only what is unusual is looked up.
+        """
+        before = self._appended
+        for record, _ in rows:
+            if record.position <= before:
+                return False
+            before = record.position
+        batch = [row for _, row in rows]
+        if not self._is_kept(inserts.insert_events, batch):
+            return False
+        self._counts.inserted_all(batch)
+        for record, row in rows:
+            self._fold.inserted_event(row)
+            self._fold.delivered(record)
+        if rows:
+            self._fold.came(batch[0]["position"], batch[-1]["position"])
+        return True
+
+    def _append_looking(self, rows: list[tuple[RecordedEvent, Row]]) -> Late:
+        """Store events of which any may be stored already, or have an id or a position that is."""
         late = Late()
         fresh: list[tuple[RecordedEvent, Row]] = []
         aside: list[Rejected] = []
-        rows = self._storable(recorded, event_row)
         known = inserts.known_positions(self._connection, self._namespace, [row["event_id"] for _, row in rows])
         behind = [row["position"] for _, row in rows if row["position"] <= self.cursor.position]
         taken = inserts.ids_at(self._connection, self._namespace, behind)
@@ -102,7 +130,6 @@ class ArchiveWriter:
             self._fold.delivered(record)
             if record.position <= self.cursor.position:
                 late.stored.append(record)
-        self._seen(recorded)
         return late
 
     def append_outcomes(self, ended: Sequence[Outcome]) -> Late:
@@ -131,7 +158,7 @@ class ArchiveWriter:
             if there != row:
                 late.refused.append(_displaced(outcome, "that of another outcome"))
         self.reject(late.refused)
-        for outcome, row in self._keep(fresh, inserts.insert_outcomes):
+        for outcome, row in self._keep_outcomes(fresh):
             self._fold.inserted_outcome(row)
             folded.append(outcome)
         for outcome in folded:
@@ -209,6 +236,27 @@ class ArchiveWriter:
                 self.reject([rejection(batch[0][0], f"The database refused it: {first_line(error)}.")])
                 return []
         return [kept for one in batch for kept in self._keep([one], store)]
+
+    def _keep_outcomes(self, fresh: list[tuple[Outcome, Row]]) -> list[tuple[Outcome, Row]]:
+        """Store outcomes, and return what is stored of them; those beyond the cursor in the expectation that all are
+        new."""
+        batch = [row for _, row in fresh]
+        is_beyond = all(row["position"] > self.cursor.position for row in batch)
+        if is_beyond and self._is_kept(inserts.insert_new_outcomes, batch):
+            return fresh
+        return self._keep(fresh, inserts.insert_outcomes)
+
+    def _is_kept(self, store: Callable[[Connection, list[Row]], None], rows: list[Row]) -> bool:
+        """Store rows, all or none; False when the database refuses a value of theirs."""
+        try:
+            if rows:
+                with self._connection.begin_nested():
+                    store(self._connection, rows)
+        except exc.SQLAlchemyError as error:
+            if not is_bad_row(error):
+                raise
+            return False
+        return True
 
     def _keep_letters(self, ended: list[Outcome]) -> None:
         """Store the dead letters that outcomes make, then what others decided about them or earlier ones."""

@@ -17,9 +17,10 @@ from events.errors import StoreUnavailable
 from events.event import Event
 from events.records import AttemptState, Outcome, RecordedEvent, Rejected
 from events.types import named
+from store import cursors
 from store.archive import Archive
 from store.cursors import Cursor
-from store.engine import open_engine, reading
+from store.engine import open_engine, reading, writing
 from store.replay import Replay
 from store.tables import deliveries, event_index, events, metadata, outcomes, rejected
 from tests.store.conftest import an_event, store_events, store_outcomes
@@ -158,6 +159,24 @@ def test_a_batch_appended_twice_is_stored_once(archive, engine):
 
     assert len(rows(engine, events)) == len(rows(engine, outcomes)) == len(rows(engine, deliveries)) == 49
     assert rows(engine, rejected) == []
+
+
+def test_a_large_batch_beyond_the_cursor_that_is_not_all_new_keeps_what_is_new(archive, engine):
+    store_events(archive, an_event(1, event_id="taken"))
+    batch = [an_event(n, deliveries=("A",), event_id="taken" if n == 52 else f"e{n}") for n in range(2, 100)]
+    ended = [outcome(100 + n, n, subscriber="A") for n in range(2, 60)]
+    store_outcomes(archive, *ended[:40])
+    with writing(engine) as connection:  # as an older backup would have it
+        cursors.move(connection, "test", "outcomes", Cursor(0, "0-0"))
+
+    store_events(archive, *batch)
+    store_outcomes(archive, *ended)
+
+    assert rows(engine, events, "position") == [(n,) for n in range(1, 100) if n != 52]
+    assert rows(engine, rejected, "entry_id") == [("52-0",)]
+    assert len(rows(engine, outcomes)) == 58
+    assert len([row for row in rows(engine, deliveries, "state") if row == ("done",)]) == 58
+    assert len(rows(engine, deliveries)) == 98
 
 
 def test_what_comes_late_behind_the_cursor_is_stored_at_its_position(archive, engine):
