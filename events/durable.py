@@ -72,7 +72,7 @@ class Barrier:
                     try:
                         client.execute_command("WAITAOF", 1, 0, 1)
                         self._run_id = _run_of(client.info("server"))
-                    except redis.ResponseError as error:
+                    except (redis.ResponseError, NotDurable) as error:
                         client.close()
                         raise NotDurable(
                             f"The server cannot wait for its disk ({error}): it needs appendonly yes, and Redis 7.2 or "

@@ -15,7 +15,14 @@ from datetime import datetime
 from typing import Any
 
 from events.backfill import ENOUGH, UNPUBLISHED
-from events.errors import InvalidFilter, MalformedEntry, RedeliveryRefused, RedisUnavailable
+from events.errors import (
+    CertificateRefused,
+    InvalidFilter,
+    LoginRefused,
+    MalformedEntry,
+    RedeliveryRefused,
+    RedisUnavailable,
+)
 from events.namespace import Namespace
 from events.records import RecordedEvent
 from events.redelivery import Under, begin, give_up, hand_over, look, once
@@ -192,6 +199,8 @@ class Redelivery:
         number = self._registry.next_number()
         try:
             return int(once(self._namespace, self._name, number, recorded, self._who, self._why))
+        except (LoginRefused, CertificateRefused):
+            raise
         except RedisUnavailable as error:
             raise RedisUnavailable(
                 f"{error} {recorded.event.event_id!r:.200} may have been delivered to {self._name!r} again, as "
@@ -227,7 +236,8 @@ class Redelivery:
         looked = max(looked, under.cursor)
         try:
             return hand_over(self._namespace, self._name, under, looked, events, self._who, self._why)
-        except RedisUnavailable:  # where only the reply of the last step was lost, it has ended and begins anew
+        except RedisUnavailable:
+            # Perhaps only the reply was lost. After the last step this has ended then, and who asks again begins anew.
             found = self.look()
             if found.number == under.number:
                 raise
