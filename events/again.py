@@ -51,7 +51,8 @@ class Again:
             UnknownSubscriber, InvalidFilter: nothing was delivered.
             RedeliveryRefused: likewise; the subscriber joins, is being back-filled, takes none of the types, or
                 another redelivery to it is under way.
-            RedisUnavailable, StoreUnavailable, HistoryReset: call it again.
+            RedisUnavailable, StoreUnavailable, HistoryReset: call it again. Had only the last reply been lost, and
+                nobody could ask Redis afterwards, that begins anew.
 
         Guarantee: cancelled or killed anywhere, the same call goes on where it stopped, and repeats nothing.
         """

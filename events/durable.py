@@ -4,7 +4,9 @@
 
 WAITAOF waits for what its own connection has written; the append-only file is in the order of writes, so what was
 published before is on disk when our write is. A barrier that has begun does not cover what came after; those who
-come meanwhile share the next one. Source: Redis WAITAOF (7.2), Valkey.
+come meanwhile share the next one. All of it holds within one run of the server: what an earlier run had acknowledged
+and not yet brought to disk is gone, and no barrier on the next run tells of it. So who waits says on which run its
+publish began, and is promised something only by a barrier on that one. Source: Redis WAITAOF (7.2), Valkey.
 """
 
 from __future__ import annotations
@@ -24,6 +26,15 @@ MARGIN_S = 0.5
 MOST_WAITERS = 64
 
 
+class Passing:
+    """One barrier: whether it has ended, why it failed, and on which run of the server it passed."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        self.run_id = ""
+        self.error: EventBusError | None = NotDurable("The wait for the disk was interrupted.")
+
+
 class Barrier:
     """Waits for the server's disk. Threads may share it.
 
@@ -39,13 +50,16 @@ class Barrier:
         self._turn = threading.Condition()
         self.pool = ThreadPoolExecutor(MOST_WAITERS, thread_name_prefix="eventbus-durable")
         """Where event loops wait: those of a process have few threads, and need them for other things."""
-        self._begun = self._ended = 0
-        self._error: EventBusError | None = None
+        self._coming = Passing()  # begins from now on
+        self._under_way: Passing | None = None
         self._client: Client | None = None
-        self._run_id: str | None = None
+        self._run_id = ""
 
-    def check(self) -> None:
+    def check(self) -> str:
         """Make sure that the server can wait for its disk, before anything is published.
+
+        Returns:
+            The run of the server, for `wait`: an id that each start of a server makes anew.
 
         Raises:
             NotDurable: it has no WAITAOF, or writes no append-only file.
@@ -57,31 +71,40 @@ class Barrier:
                 with mapped(client):
                     try:
                         client.execute_command("WAITAOF", 1, 0, 1)
-                        self._run_id = client.info("server").get("run_id")
-                    except redis.ResponseError as error:
+                        self._run_id = _run_of(client.info("server"))
+                    except (redis.ResponseError, NotDurable) as error:
                         client.close()
                         raise NotDurable(
                             f"The server cannot wait for its disk ({error}): it needs appendonly yes, and Redis 7.2 or "
                             "Valkey. Nothing was published."
                         ) from None
                 self._client = client
+            return self._run_id
 
-    def wait(self) -> None:
-        """Return when everything that was acknowledged before this call is on disk.
+    def wait(self, run_id: str) -> None:
+        """Return when everything that was acknowledged since `check`, before this call, is on disk.
+
+        Args:
+            run_id: what `check` returned before it was published.
 
         Raises:
-            NotDurable: it is not, within the time-out, or nobody can tell; it is published all the same.
+            NotDurable: it is not, within the time-out, or nobody can tell, and it is published all the same; or
+                another run has come, which may have lost it.
         """
         with self._turn:
-            wanted = self._begun + 1  # one that begins from now on
-            while self._ended < wanted:
-                if self._begun == self._ended:
+            mine = self._coming
+            while not mine.ended:
+                if self._under_way is None:
                     self._lead()
                 else:
                     self._turn.wait()
-            error = self._error
-        if error is not None:
-            raise NotDurable(f"{error} It is published; publishing again is safe, and waits again.") from None
+        if mine.error is not None:
+            raise NotDurable(f"{mine.error} It is published; publishing again is safe, and waits again.") from None
+        if mine.run_id != run_id:
+            raise NotDurable(
+                "The server was restarted, or another one took over, since it was published: it may be lost. "
+                "Publishing again is safe, and waits again."
+            )
 
     def close(self) -> None:
         """Close the connection."""
@@ -93,44 +116,60 @@ class Barrier:
 
     def _lead(self) -> None:
         """Run the next barrier, for everybody who waits for it; the lock is held before and after, not meanwhile."""
-        self._begun += 1
+        mine, self._coming = self._coming, Passing()
+        self._under_way, client = mine, self._client
         self._turn.release()
-        error: EventBusError | None = NotDurable("The wait for the disk was interrupted.")
         try:
-            self._pass()
-            error = None
+            mine.run_id = self._pass(client)
+            mine.error = None
         except EventBusError as problem:
-            error = problem
+            mine.error = problem
         finally:
             self._turn.acquire()
-            self._ended += 1
-            self._error = error
+            if mine.error is None and mine.run_id != self._run_id and client is self._client:
+                self._client = None  # another run is asked again before the next one is published
+                client.close()  # type: ignore[union-attr]
+            mine.ended, self._under_way = True, None
             self._turn.notify_all()
 
-    def _pass(self) -> None:
-        """Write, and wait for it, on one connection: WAITAOF on another one would wait for nothing."""
-        client = self._client
+    def _pass(self, client: Client | None) -> str:
+        """Write, and wait for it, on one connection: WAITAOF on another one would wait for nothing.
+
+        Returns:
+            The run of the server that has done so.
+        """
         if client is None:
-            raise RedisUnavailable("The bus was disconnected while a publish waited for the disk.")
+            raise RedisUnavailable(
+                "The bus was disconnected, or its server changed, while a publish waited for the disk."
+            )
         wait_ms = int(max(self._timeout_s - MARGIN_S, MARGIN_S) * 1000)
-        written, synced = self._written(client, wait_ms)
+        written, synced, run_id = self._written(client, wait_ms)
         if isinstance(written, redis.exceptions.NoScriptError):
             self._namespace().call("position", 0)  # brings the script
-            written, synced = self._written(client, wait_ms)
+            written, synced, run_id = self._written(client, wait_ms)
         if not isinstance(written, bytes) or not written.isdigit():
             raise NotDurable(f"The server did not take the write that marks the place ({written!r:.200}).")
         if not isinstance(synced, list) or not synced[0]:
             raise NotDurable(f"The server has not brought it to disk within {wait_ms / 1000:g} s ({synced!r:.200}).")
+        return run_id
 
-    def _written(self, client: Client, wait_ms: int) -> list[Any]:
+    def _written(self, client: Client, wait_ms: int) -> tuple[Any, Any, str]:
         pipe: Any = client.pipeline(transaction=False)
         pipe.execute_command(*self._namespace().command("position", 0))
         pipe.execute_command("WAITAOF", 1, 0, wait_ms)
         pipe.info("server")
         with mapped(client):
             written, synced, server = pipe.execute(raise_on_error=False)
-        if not isinstance(server, dict) or server.get("run_id") != self._run_id:
-            self._client = None  # asked again before the next one is published
-            client.close()
-            raise NotDurable("The server was restarted, or another one took over, while it was published.")
-        return [written, synced]
+        return written, synced, _run_of(server)
+
+
+def _run_of(server: Any) -> str:
+    """Return the run of a server from what INFO says of it.
+
+    Raises:
+        NotDurable: it does not say.
+    """
+    run_id = server.get("run_id") if isinstance(server, dict) else None
+    if not run_id:
+        raise NotDurable(f"The server does not say which run of it this is ({server!r:.200}).")
+    return str(run_id)

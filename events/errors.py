@@ -132,7 +132,8 @@ class HistoryReset(PublishRefused):
 class NotDurable(EventBusError):
     """A durable publish cannot be promised: the server cannot wait for its disk, or has not in time.
 
-    Unless the sentence says that nothing was published, the event is: publishing it again is safe, and waits again.
+    Unless the sentence says that nothing was published, or that it may be lost, the event is published. Publishing it
+    again is safe, and waits again.
     """
 
 

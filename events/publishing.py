@@ -98,9 +98,9 @@ class Publishing(Asking):
             return await self._submit_here(list(events), delay, at)
         barrier = await asyncio.to_thread(lambda: self.backend.barrier)
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(barrier.pool, barrier.check)
+        run_id = await loop.run_in_executor(barrier.pool, barrier.check)
         answers = await self._submit_here(list(events), delay, at)
-        await loop.run_in_executor(barrier.pool, barrier.wait)
+        await loop.run_in_executor(barrier.pool, barrier.wait, run_id)
         return answers
 
     def publish_sync(
@@ -115,9 +115,10 @@ class Publishing(Asking):
         """Publish events from code without an event loop; as `publish_many` does."""
         if not durable:
             return self._submit(list(events), delay, at).result()
-        self.backend.barrier.check()
+        barrier = self.backend.barrier
+        run_id = barrier.check()
         answers = self._submit(list(events), delay, at).result()
-        self.backend.barrier.wait()
+        barrier.wait(run_id)
         return answers
 
     def cancel(self, event_id: str) -> bool:

@@ -149,13 +149,24 @@ class Tracing:
         self._open[id(span)] = span, unended
         return span
 
+    def is_open(self, span: Span) -> bool:
+        """Whether nobody has ended a span."""
+        return id(span) in self._open
+
     def end(
-        self, span: Span, told: Mapping[str, Any], *, problem: str | None = None, error: BaseException | None = None
+        self,
+        span: Span,
+        told: Mapping[str, Any],
+        *,
+        problem: str | None = None,
+        error: BaseException | None = None,
+        at_ns: int | None = None,
     ) -> bool:
         """End a span, unless it has ended; return whether this call did.
 
         Args:
             told: attributes that say how. problem: why it failed, if it did. error: an exception to record.
+            at_ns: when its work was over, nanoseconds since 1970; None is now.
         """
         from opentelemetry.trace import Status, StatusCode
 
@@ -168,7 +179,7 @@ class Tracing:
             if error is not None:
                 span.record_exception(error)
         with harmless("end"):
-            span.end()
+            span.end(at_ns)
         return True
 
     def close(self) -> None:

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-
 from events.deliveries import Settlement
-from workers.about import about
 from workers.attempt import Attempt, conclude, failed, hand_back
 from workers.refusing import PUT_OFF_US
-
-log = logging.getLogger("eventbus.worker")
 
 
 def conclusion(attempt: Attempt, max_event_bytes: int, *, at_once: bool) -> Settlement:
@@ -24,5 +19,5 @@ def conclusion(attempt: Attempt, max_event_bytes: int, *, at_once: bool) -> Sett
     try:
         return conclude(attempt, max_event_bytes)
     except BaseException as error:
-        log.exception("The result of %r could not be read.", attempt, extra=about(attempt.lease))
+        attempt.error = error  # that its result cannot be read; the log tells of it when it is settled
         return failed(attempt, error)

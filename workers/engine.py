@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from events.deliveries import Deliveries, Settlement
+from events.deliveries import Deliveries
 from events.errors import EventBusError
 from events.frame import Lease
 from events.namespace import Namespace
@@ -43,7 +43,7 @@ from workers.limits import Interrupter
 from workers.loop import CANCEL_AGAIN_S, AsyncHandlers, LoopThread
 from workers.receiver import Receiver
 from workers.refusing import Refusing
-from workers.saying import say, say_given_up, say_that
+from workers.saying import Ended, say_given_up, say_that, tell
 from workers.settler import Settler
 from workers.spans import spans_of
 
@@ -178,18 +178,13 @@ class Engine:
                 return None
             attempt.finished = True
         elapsed_s = time.monotonic() - attempt.started_at if attempt.started_at else 0.0
-        settlements: list[Settlement] = []
         try:
-            share_out(attempt)
-            for one in attempt.batch:
-                self._end(one, settlements)
+            self._settle(attempt)
         except BaseException:
             goes_on = False  # nobody would run what follows
             raise
         finally:
-            self._settler.put(*settlements)
-            leases = [one.lease for one in attempt.batch]
-            following = self.receiver.finished(leases, elapsed_s, goes_on=goes_on)
+            following = self.receiver.finished([one.lease for one in attempt.batch], elapsed_s, goes_on=goes_on)
             with self._idle:
                 for one in attempt.batch:
                     self._running.pop(id(one), None)
@@ -198,7 +193,18 @@ class Engine:
                     self._idle.notify_all()
         return None if following is None else self._attempt(following)
 
-    def _end(self, attempt: Attempt, settlements: list[Settlement]) -> None:
+    def _settle(self, attempt: Attempt) -> None:
+        """Settle it and those that it leads; only then tell of it, for a log or an exporter may take its time."""
+        ended: list[Ended] = []
+        try:
+            share_out(attempt)
+            for one in attempt.batch:
+                self._end(one, ended)
+        finally:
+            self._settler.put(*(end for _, end in ended))
+        tell(attempt, ended, self._spans)
+
+    def _end(self, attempt: Attempt, ended: list[Ended]) -> None:
         """Add how to settle it; one that cannot be is renewed no longer, and keeps nobody from theirs."""
         attempt.finished = True
         try:
@@ -207,14 +213,11 @@ class Engine:
             elif not self.receiver.has_let_go(attempt.lease):
                 end = conclusion(attempt, self._settings.max_event_bytes, at_once=self._may_start_elsewhere(attempt))
                 if self._spans is not None:
-                    self._spans.end(attempt, end)
-                settlements.append(end)
-                say(attempt, end)
+                    self._spans.settling(attempt)
+                ended.append((attempt, end))
         except BaseException:
             say_that("The end of %r failed; what is not settled of it goes to another worker.", attempt, failed=True)
             self._gone(attempt.lease)
-        if attempt.trace is not None:
-            attempt.trace.lost()
 
     @property
     def hangs(self) -> str:
@@ -230,7 +233,7 @@ class Engine:
         self._start_no_more()
         self._last_beats.start()
         if not self._wait_idle():
-            late = self._awaited()
+            late = [attempt for attempt in self._attempts() if not attempt.abandoned]
             log.warning("%d handlers still run at the end of the grace and are interrupted.", len(late))
             for attempt in late:
                 self._cancel(attempt)
@@ -264,9 +267,6 @@ class Engine:
     def _attempts(self) -> list[Attempt]:
         with self._idle:
             return list(self._running.values())
-
-    def _awaited(self) -> list[Attempt]:
-        return [attempt for attempt in self._attempts() if not attempt.abandoned]
 
     def _start_no_more(self) -> None:
         """Begin to drain: hand back what was read, and what waits for the loop to come to it."""
@@ -370,7 +370,7 @@ class Engine:
         if not self.draining:
             log.error("The handlers' event loop has ended without stop_consuming: this process reads no more.")
             self._start_no_more()
-        for attempt in [a for a in self._awaited() if a.deferred]:
+        for attempt in [a for a in self._attempts() if a.deferred and not a.abandoned]:
             attempt.cancelled, attempt.error = True, Interrupted()
             self.finish(attempt)
 

@@ -15,7 +15,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from events.backfill import ENOUGH, UNPUBLISHED
-from events.errors import InvalidFilter, MalformedEntry, RedeliveryRefused
+from events.errors import (
+    CertificateRefused,
+    InvalidFilter,
+    LoginRefused,
+    MalformedEntry,
+    RedeliveryRefused,
+    RedisUnavailable,
+)
 from events.namespace import Namespace
 from events.records import RecordedEvent
 from events.redelivery import Under, begin, give_up, hand_over, look, once
@@ -102,7 +109,7 @@ class Redelivery:
     Raises, in every method:
         UnknownSubscriber: nobody declares the subscriber.
         RedeliveryRefused: it joins, is being back-filled, or takes none of the types.
-        RedisUnavailable, ScriptFailed, HistoryReset, StoreUnavailable, NotMigrated: ask again to go on.
+        RedisUnavailable, ScriptFailed, HistoryReset, StoreUnavailable, NotMigrated: `run(None)` goes on.
     """
 
     def __init__(
@@ -158,6 +165,8 @@ class Redelivery:
 
         Raises:
             RedeliveryRefused: also when one that asked something else is under way.
+            RedisUnavailable: it may have ended all the same, with a step whose reply was lost, where nobody could ask
+                afterwards; then the same question begins anew, while None finds nothing to go on with.
 
         Guarantee: each event is delivered once in one redelivery, however often this is killed and called again.
         """
@@ -186,10 +195,22 @@ class Redelivery:
 
         Returns:
             1, or 0 when it was persisted without being published.
+
+        Raises:
+            RedisUnavailable: it may have been delivered: this knows nothing of an earlier call, and called again it
+                delivers once more.
         """
         self._narrowed(Question(EventFilter(types=(recorded.event.type.value,))), self.look())
         number = self._registry.next_number()
-        return int(once(self._namespace, self._name, number, recorded, self._who, self._why))
+        try:
+            return int(once(self._namespace, self._name, number, recorded, self._who, self._why))
+        except (LoginRefused, CertificateRefused):
+            raise
+        except RedisUnavailable as error:
+            raise RedisUnavailable(
+                f"{error} {recorded.event.event_id!r:.200} may have been delivered to {self._name!r} again, as "
+                f"redelivery {number}: look at its deliveries before you ask once more."
+            ) from None
 
     def abandon(self) -> Under:
         """Give up what is under way; what it has delivered stays delivered."""
@@ -217,7 +238,16 @@ class Redelivery:
         is_last = page.complete or page.last >= under.end
         looked = under.end if is_last else page.last
         events = [recorded for recorded in page.events if recorded.position <= under.end]
-        return hand_over(self._namespace, self._name, under, max(looked, under.cursor), events, self._who, self._why)
+        looked = max(looked, under.cursor)
+        try:
+            return hand_over(self._namespace, self._name, under, looked, events, self._who, self._why)
+        except RedisUnavailable:
+            # Perhaps only the reply was lost. After the last step this has ended then, and who asks again begins anew.
+            found = self.look()
+            if found.number == under.number:
+                raise
+            made = under.made + sum(one.origin not in UNPUBLISHED for one in events)
+            return under._replace(verdict="ended", cursor=looked, made=made) if is_last else found
 
     def _is_time(self, started: float, made: int) -> bool:
         """Tell whether the rate allows more by now; wait for it a moment."""

@@ -31,11 +31,11 @@ class Refusing:
     def refuse(self, lease: Lease) -> None:
         """Settle a delivery; what is put off is said once in `SAY_AGAIN_S`."""
         if lease.fault is not None:
+            self._settle(dead(lease, lease.fault))
             log.error(
                 "A delivery of %s cannot be read and becomes a dead letter: %s", lease.subscriber, lease.fault,
                 extra=about(lease),
             )  # fmt: skip
-            self._settle(dead(lease, lease.fault))
             return
         self._settle(hand_back(lease, delay_us=PUT_OFF_US))
         if time.monotonic() - self._said_at > SAY_AGAIN_S:

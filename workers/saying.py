@@ -1,12 +1,16 @@
-"""What the log says of attempts: a line for each that did not go well, or for those of a call that hangs.
+"""What the log and the spans say of attempts: a line for each that did not go well, or for those of a call that hangs.
 
-One that went well has a line at the level `debug`, of which nothing is made at any other.
+Of an attempt that ends they tell when its settlement is put, not before: a log that does not take its line, and an
+exporter that waits for its network, keep nothing from being settled. One that went well has a line at the level
+`debug`, of which nothing is made at any other.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from events.deliveries import Settlement
 from events.errors import Discard, Retry
@@ -14,9 +18,36 @@ from events.records import AttemptState
 from workers.about import about
 from workers.attempt import Attempt
 
+if TYPE_CHECKING:
+    from workers.spans import Spans
+
 _NOT_WELL = (AttemptState.DEAD, AttemptState.RETRIED, AttemptState.DISCARDED)
 
 log = logging.getLogger("eventbus.worker")
+
+
+Ended = tuple[Attempt, Settlement]
+"""An attempt, and how it is settled."""
+
+
+def tell(leader: Attempt, ended: Sequence[Ended], spans: Spans | None) -> None:
+    """Tell how attempts ended; what goes wrong with that is theirs who keep logs and spans.
+
+    Args:
+        leader: of the call that they are of. ended: those whose settlements are put.
+    """
+    for attempt, settlement in ended:
+        if spans is not None:
+            spans.end(attempt, settlement)
+    for attempt in leader.batch:
+        if attempt.trace is not None:
+            attempt.trace.lost()  # unless it has ended
+    for attempt, settlement in ended:
+        try:
+            say(attempt, settlement)
+        except Exception:
+            with suppress(Exception):  # it is the log itself that fails
+                say_that("What became of %r could not be logged.", attempt, failed=True)
 
 
 def say(attempt: Attempt, settlement: Settlement) -> None:

@@ -14,6 +14,7 @@ How a span of an attempt has ended, `eventbus.outcome`:
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
@@ -63,12 +64,20 @@ class Spans:
             for one in started:
                 one.trace = self._processing(one, call)
 
-    def end(self, attempt: Attempt, settlement: Settlement) -> None:
-        """End an attempt's span with what becomes of the delivery; that of the settlement begins."""
+    def settling(self, attempt: Attempt) -> None:
+        """Begin the span of an attempt's settlement; that of the attempt is over with this moment.
+
+        It is only noted, for `end`: ending a span may export it, and the settlement does not wait for that.
+        """
         processing = attempt.trace
-        if processing is not None and processing.ended(settlement.state or "", settlement.reason, attempt.error):
+        if processing is not None and processing.over():
             with harmless("begin"):
                 self._settling[id(attempt.lease)] = self._settle(attempt.lease.event, processing.context)
+
+    def end(self, attempt: Attempt, settlement: Settlement) -> None:
+        """End an attempt's span with what becomes of the delivery."""
+        if attempt.trace is not None:
+            attempt.trace.ended(settlement.state or "", settlement.reason, attempt.error)
 
     def settled(self, lease: Lease, verdict: str) -> None:
         """End the span of a settlement that Redis has answered."""
@@ -133,15 +142,15 @@ class Call:
         self._failed = 0
         self._lock = Lock()
 
-    def ended(self, *, failed: bool) -> None:
-        """Note the end of one of its attempts."""
+    def ended(self, *, failed: bool, at_ns: int | None) -> None:
+        """Note the end of one of its attempts; `at_ns` as in `Tracing.end`."""
         with self._lock:
             self._left -= 1
             self._failed += failed
             if self._left:
                 return
         problem = f"{self._failed} of {self._count} attempts failed." if self._failed else None
-        self._tracing.end(self.span, {}, problem=problem)
+        self._tracing.end(self.span, {}, problem=problem, at_ns=at_ns)
 
 
 class Processing:
@@ -157,6 +166,7 @@ class Processing:
         self._tracing = tracing
         self._span = span
         self._call = call
+        self._over_ns: int | None = None
         self.context = set_span_in_context(span)
 
     def enter(self) -> Any:
@@ -183,8 +193,13 @@ class Processing:
         """Return events that the attempt returned, with its context where they have none and have room."""
         return self._tracing.carried(events, self._span)
 
-    def ended(self, state: str, reason: str, error: BaseException | None) -> bool:
-        """End it, unless it has ended; return whether this call did.
+    def over(self) -> bool:
+        """Note that it is over now, for whoever ends it later; return whether it had not ended."""
+        self._over_ns = time.time_ns()
+        return self._tracing.is_open(self._span)
+
+    def ended(self, state: str, reason: str, error: BaseException | None) -> None:
+        """End it, unless it has ended.
 
         Args:
             state: of the outcome; empty where there is none, because the handler was not called.
@@ -194,15 +209,13 @@ class Processing:
         told = {"eventbus.outcome": state or HANDED_BACK}
         if failed:
             told["error.type"] = state if error is None else type(error).__qualname__
-        return self._end(told, reason if failed else None, error)
+        self._end(told, reason if failed else None, error)
 
     def lost(self) -> None:
         """End it, unless it has ended, as one of which nothing comes here."""
         self._end(_LOST, _VOID)
 
-    def _end(self, told: dict[str, str], problem: str | None, error: BaseException | None = None) -> bool:
-        if not self._tracing.end(self._span, told, problem=problem, error=error):
-            return False
-        if self._call is not None:
-            self._call.ended(failed=problem is not None)
-        return True
+    def _end(self, told: dict[str, str], problem: str | None, error: BaseException | None = None) -> None:
+        ended = self._tracing.end(self._span, told, problem=problem, error=error, at_ns=self._over_ns)
+        if ended and self._call is not None:
+            self._call.ended(failed=problem is not None, at_ns=self._over_ns)

@@ -23,6 +23,7 @@ if stream == 'outcomes' then
   redis.call('XTRIM', key('outcomes'), 'MINID', whole(trim))
   return ARGV[3]
 end
+local LONGEST = 1000000000000 -- milliseconds, 31 years: a time-out that somebody wrote by hand may be no expiry
 local expiry, now, due_at = tonumber(ARGV[5]), server_time(), {} -- token of a join -> when it goes anyway; 0: it went
 
 local function expires_in(id)
@@ -35,7 +36,7 @@ local function expires_in(id)
     end
     longest = math.max(longest, expiry + (due_at[token] - now) / 1000)
   end
-  return whole(longest)
+  return whole(math.min(longest, LONGEST))
 end
 
 local expires = {}

@@ -6,6 +6,7 @@
 if epoch_differs() then return 'EPOCH' end
 local lease = lease_on(key('queue', ARGV[3]), ARGV[4])
 if not (lease and lease[2] == ARGV[2] and whole(lease[4]) == ARGV[5]) then return 'refused' end
-redis.call('HLEN', key('suspects', ARGV[3]))
+local starts = (counted(redis.call('HGET', key('suspects', ARGV[3]), ARGV[6])) or 0) + 1
 although_full(key('queue', ARGV[3]))
-return redis.call('HINCRBY', key('suspects', ARGV[3]), ARGV[6], 1)
+redis.call('HSET', key('suspects', ARGV[3]), ARGV[6], whole(starts))
+return starts

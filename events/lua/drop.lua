@@ -28,6 +28,8 @@ local joins, running = key('joins', S), key('running', S)
 redis.call('HLEN', r.suspects)
 redis.call('HLEN', running)
 redis.call('ZCARD', joins)
+redis.call('SCARD', key('subscribers'))
+for kind in string.gmatch(r.types, '[^\t]+') do redis.call('SCARD', key('routes', kind)) end
 
 local grouped = has_group(r.queue)
 local held = grouped and redis.call('XPENDING', r.queue, GROUP)[1] or 0

@@ -33,6 +33,12 @@ local function finite(text)
   return number and number - number == 0 and number or nil
 end
 
+-- The same of what counts things: nil of what is not whole, or less than nothing, or no exact double.
+local function counted(text)
+  local number = finite(text)
+  return number and number >= 0 and number <= MAX_POSITION and number % 1 == 0 and number or nil
+end
+
 local function server_time()
   local t = redis.call('TIME')
   return tonumber(t[1]) * 1000000 + tonumber(t[2])
@@ -223,7 +229,22 @@ local function takes(r, kind)
   return (string.find(types, '\t' .. kind .. '\t', 1, true) or string.find(types, '\t*\t', 1, true)) and true or false
 end
 
-local function next_turn(r) return redis.call('HINCRBY', key('sub', r.name), 'turn', 1) end
+-- Gives the next turns, that many, and returns the last one. Where a hand has written what is no turn, they go on
+-- after that of the last lane that waits. Turns are taken in the middle of writing, so nothing here can fail:
+-- the types of both keys are checked (record).
+local function take_turn(r, count)
+  if not r.turn then
+    local turn = counted(redis.call('HGET', key('sub', r.name), 'turn') or '0')
+    if not turn or turn >= PRIORITY_STEP then
+      local last = redis.call('ZRANGE', r.lanes, -1, -1, 'WITHSCORES')[2]
+      turn = math.floor((finite(last) or 0) % PRIORITY_STEP)
+    end
+    r.turn = turn
+  end
+  r.turn = r.turn + count
+  redis.call('HSET', key('sub', r.name), 'turn', whole(r.turn))
+  return r.turn
+end
 
 -- Invariant: a lane is in `lanes` exactly when its list has a head that may move: the list is not
 -- empty, and (ordered) nobody holds the lane, or its head is the holder come back. The head says how
@@ -231,7 +252,7 @@ local function next_turn(r) return redis.call('HINCRBY', key('sub', r.name), 'tu
 local function may_move(r, lane, head)
   if r.listed[lane] then return end
   local _, priority = waits_in(head)
-  local place = whole(next_turn(r) - priority * PRIORITY_STEP)
+  local place = whole(take_turn(r, 1) - priority * PRIORITY_STEP)
   if redis.call('ZADD', r.lanes, 'NX', place, lane) == 1 then r.waiting = r.waiting + 1 end
   r.listed[lane] = true
 end
@@ -330,7 +351,7 @@ end
 -- Gives lanes that are equally urgent the next turns, in their order.
 local function take_turns(r, lanes, urgency)
   if #lanes == 0 then return end
-  local turn, places = redis.call('HINCRBY', key('sub', r.name), 'turn', #lanes) - #lanes, {}
+  local turn, places = take_turn(r, #lanes) - #lanes, {}
   for n, lane in ipairs(lanes) do
     places[2 * n - 1], places[2 * n] = whole(turn + n - urgency * PRIORITY_STEP), lane
   end
@@ -397,7 +418,7 @@ local function admit(r)
   local moved, size, is_open = 0, 0, true
   open_rate(r)
   while is_open and r.used < r.window and r.waiting > 0 and moved < ADMIT_LIMIT and size < MAX_WRITTEN do
-    local lanes, urgency = next_lanes(r, math.min(r.window - r.used, LANES_AT_ONCE))
+    local lanes, urgency = next_lanes(r, math.min(math.ceil(r.window - r.used), LANES_AT_ONCE)) -- of 2.5, by hand
     local again, rounds = {}, 1
     if #lanes > 0 and r.waiting == 0 and not (r.ordered or r.rate or r.has_suspects) then
       rounds = math.min(math.floor((r.window - r.used) / #lanes), READ_AT_ONCE)
@@ -540,11 +561,16 @@ local function come_back_in_order(r, frame, lane, position)
 end
 
 -- Deliveries of a subscriber that wait, those ready, running and to be retried included; counted no further than a
--- bound, once it is reached.
+-- bound, once it is reached. Who has written asks too, when it is too late for an error: what is behind a key of a
+-- wrong type is not counted.
 local function count_waiting(r, bound)
-  local count, seen = r.used + redis.call('ZCARD', r.delayed), {}
+  local count, seen = r.used, {}
+  local function count_in(length)
+    if type(length) == 'number' then count = count + length end
+  end
+  count_in(redis.pcall('ZCARD', r.delayed))
   local function add(lane)
-    if not seen[lane] then count = count + redis.call('LLEN', lane_key(r, lane)) end
+    if not seen[lane] then count_in(redis.pcall('LLEN', lane_key(r, lane))) end
     seen[lane] = true
   end
   for _, lane in ipairs(redis.call('ZRANGE', r.lanes, 0, bound - 1)) do
@@ -577,6 +603,7 @@ local delivered, written = 0, 0 -- deliveries and bytes of this call; at the max
 -- stays as it is: every attempt sees the same.
 
 local MAX_JOINED, MAX_JOINED_BYTES = 10000, 32000000
+local UNREADABLE = 1000000000 -- deliveries that `open` counts where a hand has written no count: the time-out ends it
 local MAX_SCOPES = 32 -- of one event: each costs every delivery in it a few commands, and every event a copy
 local scopes = {} -- token -> what this call knows of it; false when there is no such join
 
@@ -587,8 +614,8 @@ local function scope(token)
     local v = S and redis.call('HMGET', key('join', part), 'open', 'dead', 'left', 'bytes', 'why', 'frame') or {}
     if v[1] then
       local s = { name = S, position = position, hash = key('join', part), list = key('joined', part),
-                  open = finite(v[1]), dead = finite(v[2]) or 0, left = finite(v[3]) or 0,
-                  bytes = finite(v[4]) or 0, is_complete = v[5] == 'complete', frame = v[6] }
+                  open = counted(v[1]) or UNREADABLE, dead = counted(v[2]) or 0, left = counted(v[3]) or 0,
+                  bytes = counted(v[4]) or 0, is_complete = v[5] == 'complete', frame = v[6] }
       s.kept = redis.call('LLEN', s.list)
       redis.call('ZCARD', key('joins', S))
       if s.frame then check_lane(record(S), waits_in(s.frame)) else record(S) end

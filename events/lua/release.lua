@@ -31,6 +31,18 @@ local function opened(id)
   return e
 end
 
+-- Runs what only reads. An error in it is of this event's own queues or joins, and must not hold up the others.
+local function reading(read, ...)
+  local well, found = pcall(read, ...)
+  if well then return found end
+  return 'FAILED\t' .. (type(found) == 'table' and found.err or tostring(found))
+end
+
+local function unreadable(id)
+  scheduled(id) -- the joins that it leaves
+  return 'UNREADABLE'
+end
+
 local due = redis.call('ZRANGEBYSCORE', key('scheduled'), '-inf', whole(now), 'LIMIT', 0, most)
 local events, batch, size = {}, {}, 0
 if #due > 0 then
@@ -44,12 +56,9 @@ for n, id in ipairs(due) do
   if e then
     size = size + string.len(e.body)
     if e.cause ~= '' then handled[e.cause] = e.cause_was end
-    -- It only reads. An error in it is of this event's own queues, and must not hold up the others.
-    local well, reason = pcall(refusal, e, max_routes, batch)
-    if not well then reason = 'FAILED\t' .. (type(reason) == 'table' and reason.err or tostring(reason)) end
-    events[n] = reason or e
+    events[n] = reading(refusal, e, max_routes, batch) or e
   else
-    events[n] = 'UNREADABLE'
+    events[n] = reading(unreadable, id)
   end
 end
 

@@ -99,6 +99,10 @@ for n, item in ipairs(items) do
       said[S] = finite(redis.call('HGET', key('running', S), consumer)) or 0
     end
     if item.action == 'dead' then check_stream(r.dead) end
+    if item.suspect == 2 then
+      local name = position .. ':' .. redelivery
+      item.starts = counted(redis.call('HGET', r.suspects, name)) or 0
+    end
     if item.scopes then scopes_in(item.scopes) end
     if r.join_of or redelivery ~= '0' then redis.call('ZCARD', key('joins', S)) end
     if item.count and item.count > 0 then verdict = events_refused(item, position, redelivery) or verdict end
@@ -169,8 +173,8 @@ for n, item in ipairs(items) do
     elseif item.suspect == 1 then
       redis.call('HSETNX', r.suspects, name, '0')
       r.has_suspects = true
-    elseif item.suspect == 2 and redis.call('HINCRBY', r.suspects, name, -1) < 0 then -- counted, and never started
-      redis.call('HSET', r.suspects, name, '0')
+    elseif item.suspect == 2 then -- counted, and never started
+      redis.call('HSET', r.suspects, name, whole(math.max(0, item.starts - 1)))
     end
     if line ~= '' then ended[item.S] = (ended[item.S] or 0) + 1 end
   end

@@ -14,7 +14,7 @@ from events.bus import EventBus
 from events.errors import EventBusError, InvalidSettings
 from events.settings import Settings
 
-_ITS_OWN = ("settings", "backend", "_lock", "_sender", "_here", "_consuming", "_undeclared")
+_ITS_OWN = ("settings", "backend", "_tracing", "_lock", "_sender", "_here", "_consuming", "_undeclared")
 
 
 class Lent:

@@ -55,7 +55,7 @@ MUTATIONS: dict[str, tuple[Edit, ...]] = {
     "window_ignored": (
         Edit("while is_open and r.used < r.window and", "while is_open and"),
         Edit("is_open = is_open and r.used < r.window and", "is_open = is_open and"),
-        Edit("math.min(r.window - r.used, LANES_AT_ONCE)", "LANES_AT_ONCE"),
+        Edit("math.min(math.ceil(r.window - r.used), LANES_AT_ONCE)", "LANES_AT_ONCE"),
     ),
     "twice_in_one_batch": (Edit("leases[S][item.entry] = nil -- an item", "-- an item"),),
     "lane_forgotten_after_rounds": (Edit("(#frames == count and redis.call('EXISTS', list) == 1)", "false"),),

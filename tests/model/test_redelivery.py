@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from events.connection import connect
 from events.deliveries import Deliveries, Settlement
-from events.errors import InvalidFilter, RedeliveryRefused, ScriptFailed, UnknownSubscriber
+from events.errors import InvalidFilter, RedeliveryRefused, RedisUnavailable, ScriptFailed, UnknownSubscriber
+from events.namespace import Namespace
 from events.records import AttemptState
 from events.redelivery import Under, begin, hand_over, look
 from events.steering import steer
+from events.stream import HistoryStream
 from store.deliveries import DeliveryFilter, StoredDeliveries
 from store.filter import EventFilter
+from store.replay import Replay
+from tests.fault_proxy import FaultProxy
 from tests.model.filling import FROM_THE_BEGINNING, Bench
-from workers.redelivery import Question, Redelivery
+from tests.valkey_servers import ValkeyServer
+from workers.redelivery import PAGE, Question, Redelivery
 
 EVERYTHING = Question()
 
@@ -24,6 +32,17 @@ EVERYTHING = Question()
 def redelivery(bench: Bench, name: str = "S", **how: Any) -> Redelivery:
     given = {"who": "ann", "why": "mended", **how}
     return Redelivery(bench.namespace, bench.registry, bench.replay, name, **given)
+
+
+@contextmanager
+def over_a_bad_line(bench: Bench, server: ValkeyServer) -> Iterator[tuple[FaultProxy, Redelivery]]:
+    """A redelivery to S whose connection loses replies."""
+    with FaultProxy("127.0.0.1", server.port) as proxy:
+        client = connect(proxy.url, 20)
+        namespace = Namespace(client, bench.name, bench._remembered)
+        replay = Replay(bench.engine, bench.name, HistoryStream(namespace))
+        yield proxy, Redelivery(namespace, bench.registry, replay, "S", who="ann", why="mended")
+        client.close()
 
 
 def everything(bench: Bench) -> dict[bytes, bytes]:
@@ -207,6 +226,55 @@ def test_one_event_is_delivered_again_in_one_step_beside_what_is_under_way(bench
     assert redelivery(bench).run(None).made == 6
     assert sorted(bench.handled("S")) == sorted(published)
     assert stored(bench)["e0"] == ["done"] * 3
+
+
+@pytest.mark.parametrize("count", [3, 250])
+def test_a_redelivery_whose_last_reply_is_lost_has_ended_and_is_not_begun_anew(
+    bench: Bench, either_server: ValkeyServer, count: int
+) -> None:
+    bench.declare("S", "A")
+    published = bench.publish(count)
+    bench.handled("S")
+    with over_a_bad_line(bench, either_server) as (proxy, driver):
+
+        def lose_the_last(under: Under) -> None:
+            if count - under.made <= PAGE:
+                proxy.drop_replies(1, matching=b"page")
+
+        under = driver.run(EVERYTHING, lose_the_last)
+
+        assert proxy.dropped == 1
+    assert (under.verdict, under.made, under.cursor) == ("ended", count, under.end)
+    assert sorted(bench.handled("S")) == sorted(published), "each once"
+
+
+def test_a_step_in_the_middle_whose_reply_is_lost_is_gone_on_with(bench: Bench, either_server: ValkeyServer) -> None:
+    bench.declare("S", "A")
+    published = bench.publish(PAGE + 50)
+    bench.handled("S")
+    with over_a_bad_line(bench, either_server) as (proxy, driver):
+        proxy.drop_replies(1, matching=b"page")
+        with pytest.raises(RedisUnavailable):
+            driver.run(EVERYTHING)
+
+        assert driver.run(EVERYTHING).made == PAGE + 50
+    assert sorted(bench.handled("S")) == sorted(published)
+
+
+def test_one_event_whose_reply_is_lost_may_have_been_delivered_and_the_error_says_so(
+    bench: Bench, either_server: ValkeyServer
+) -> None:
+    bench.declare("S", "A")
+    (event_id,) = bench.publish()
+    bench.handled("S")
+    recorded = bench.replay.find(event_id)
+    assert recorded is not None
+    with over_a_bad_line(bench, either_server) as (proxy, driver):
+        proxy.drop_replies(1, matching=b"once")
+        with pytest.raises(RedisUnavailable, match="'e0' may have been delivered to 'S' again, as"):
+            driver.once(recorded)
+
+    assert bench.handled("S") == [event_id]
 
 
 def test_a_rehearsal_writes_nothing_and_tells_what_would_be(bench: Bench) -> None:

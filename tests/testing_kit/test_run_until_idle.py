@@ -13,6 +13,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
@@ -457,6 +459,18 @@ def test_an_applications_subscribers_run_on_the_tests_servers_and_it_has_its_own
 
     assert app.settings == elsewhere
     assert app.backend.redis_url() == "redis://127.0.0.1:1"
+
+
+def test_an_application_traces_as_before_when_the_test_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trace, "get_tracer_provider", TracerProvider)
+    app = EventBus(Settings(redis_url="redis://127.0.0.1:1", home=str(tmp_path), tracing="opentelemetry"))
+    traced = app._tracing
+    assert traced is not None
+
+    with TestBus(app):
+        assert app._tracing is not traced
+
+    assert app._tracing is traced
 
 
 def test_an_application_that_consumes_by_itself_is_stopped_at_the_end() -> None:
