@@ -1,4 +1,4 @@
-"""The subscriber that docs/deploy.md scales by need; its handler asks for an hour, as one that a provider refuses does."""
+"""The subscriber that docs/deploy.md scales by need; its handler asks for an hour, as where a provider is closed."""
 
 from __future__ import annotations
 
