@@ -36,6 +36,10 @@ class Mistake(ValueError):
     """What the user gave cannot be used; the message is one sentence."""
 
 
+class Failed(Exception):
+    """What was asked for cannot be had here and now; the message is one sentence."""
+
+
 def reporting(command: Callable[P, None]) -> Callable[P, None]:
     """Wrap a command so that what goes wrong in it is one sentence and an exit code.
 
@@ -49,7 +53,7 @@ def reporting(command: Callable[P, None]) -> Callable[P, None]:
         try:
             command(*args, **kwargs)
             sys.stdout.flush()
-        except (EventBusError, Mistake) as error:
+        except (EventBusError, Mistake, Failed) as error:
             complain(str(error))
             raise typer.Exit(code_of(error)) from None
         except KeyboardInterrupt:

@@ -108,9 +108,16 @@ Grace = Annotated[
         show_default="EVENTBUS_GRACE_S, else 25",
     ),
 ]
-LogLevel = Annotated[str, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning, error or critical.")]
-
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+LogLevel = Annotated[
+    str,
+    typer.Option(
+        "--log-level",
+        metavar="LEVEL",
+        help="debug, info, warning, error or critical.",
+        autocompletion=lambda: list(LOG_LEVELS),
+    ),
+]
 
 
 def log_level(name: str) -> str:

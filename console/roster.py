@@ -53,6 +53,7 @@ def lag_object(lag: Lag) -> dict[str, Any]:
     """Return what a subscriber has before it as JSON shows it."""
     queue = lag.queue
     return {
+        "unsettled": queue.unsettled,
         "lag": lag.lag,
         "ready": queue.ready,
         "waiting": queue.waiting,

@@ -42,7 +42,7 @@ def _command(name: str, command: Any) -> Iterator[str]:
     shown = " ".join(_named(one) for one in arguments)
     yield f"```text\n{f'eventbus {name} {shown}'.strip()}{' [OPTIONS]' if options else ''}\n```"
     yield from _help(command.help)
-    if told := [f"| `{_named(one)}` | {_cell(one.help or '')} |" for one in arguments]:
+    if told := [f"| `{_in_cell(_named(one))}` | {_cell(one.help or '')} |" for one in arguments]:
         yield "\n".join(["| argument | |", "| --- | --- |", *told])
     if told := [f"| {_spelled(one)} | {_cell(one.help or '')} | {_default(one)} |" for one in options]:
         yield "\n".join(["| option | | default |", "| --- | --- | --- |", *told])
@@ -74,7 +74,7 @@ def _named(argument: Any) -> str:
 def _spelled(option: Any) -> str:
     value = "" if option.is_flag else f" {option.metavar or _kind(option)}"
     names = [*sorted(option.opts, key=len), *option.secondary_opts]
-    return ", ".join(f"`{name}{value}`" for name in names).replace("|", r"\|")
+    return _in_cell(", ".join(f"`{name}{value}`" for name in names))
 
 
 def _kind(option: Any) -> str:
@@ -89,7 +89,12 @@ def _default(option: Any) -> str:
 
 
 def _cell(text: str) -> str:
-    return _escaped(" ".join(text.split())).replace("|", r"\|")
+    return _in_cell(_escaped(" ".join(text.split())))
+
+
+def _in_cell(text: str) -> str:
+    """Return a text whose bars end no cell of a table."""
+    return text.replace("|", r"\|")
 
 
 def _escaped(text: str) -> str:

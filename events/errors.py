@@ -255,6 +255,7 @@ class Retry(Exception):
         after: seconds or a timedelta until the next attempt, at most 1e9 s; a time that has passed means at
             once. None lets the subscriber's backoff decide.
         reason: why, for the outcome.
+        at_least: not before the subscriber's backoff, if that is longer: somebody else named the time.
 
     Raises:
         TypeError, ValueError: `after` is not a time, or too long. Inside a handler that is a failure like
@@ -262,9 +263,11 @@ class Retry(Exception):
     """
 
     after: float | None = None
+    at_least: bool = False  # here too: a subclass of an application's may not call what follows
 
-    def __init__(self, after: float | timedelta | None = None, reason: object = "") -> None:
+    def __init__(self, after: float | timedelta | None = None, reason: object = "", *, at_least: bool = False) -> None:
         self.after = None if after is None else _seconds(after)
+        self.at_least = at_least
         self.reason = str(reason)
         how = "retry" if self.after is None else f"retry after {self.after:g} s"
         super().__init__(f"{self.reason}; {how}" if self.reason else how)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -30,12 +31,12 @@ from events.encoding import IfRoom
 from events.errors import EventBusError, InvalidSettings
 from events.event import Event
 from events.settings import Settings
+from events.trace_context import PARENT, STATE, context_of
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Link, Span, SpanKind, Tracer
 
-PARENT, STATE = "traceparent", "tracestate"
 FLUSH_S = 3.0
 SYSTEM = "eventbus"
 
@@ -212,6 +213,20 @@ class Tracing:
 
     def _refused(self, span: Span, error: BaseException) -> None:
         self.end(span, {"error.type": type(error).__qualname__}, problem=str(error))
+
+
+def headers_for(event: Event) -> dict[str, str]:
+    """Return the headers that let another system continue the trace of what is sent for an event.
+
+    The context is that of the span which is current, an attempt's inside a handler; where there is none, that which
+    the event carries; else there are no headers.
+    """
+    carrier: dict[str, str] = {}
+    if "opentelemetry.trace" in sys.modules:  # else nobody here has a span
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+        TraceContextTextMapPropagator().inject(carrier)
+    return carrier or context_of(event.metadata)
 
 
 @contextmanager

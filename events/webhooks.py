@@ -2,9 +2,10 @@
 
     2xx                               done
     410                               given up: a dead letter at once, whoever listened there does no more
-    429, 503 with `Retry-After`       tried again then, within a day
+    429, 503 with `Retry-After`       tried again then, within a day, and not before the subscriber's own backoff
     anything else, or no answer       tried again by the subscriber's own backoff, in the end a dead letter
 
+The status alone decides: whoever sent it has the event, or has not, whatever comes of the rest of the answer.
 The body is a CloudEvent in the JSON format. Source of the headers and the signature: Standard Webhooks 1.0
 (`webhook-id`, `webhook-timestamp`, `webhook-signature`). The id is the event's, the same in every attempt: a receiver
 that has seen it before answers 2xx and does nothing.
@@ -34,10 +35,14 @@ from events.errors import EventBusError, InvalidSubscription, Retry
 from events.event import Event
 from events.settings import without_password
 from events.subscriptions import check_name
+from events.telemetry import headers_for
 
 if TYPE_CHECKING:
     import httpx
 
+# Each attempt that runs may have a connection: how many run is the subscriber's affair (`concurrency`), and one that
+# waits for a connection would spend its `timeout_s` on that.
+KEPT_CONNECTIONS = 100
 TIMEOUT_S = 15.0
 MIN_SECRET_BYTES = 24
 TOLERANCE_S = 300.0
@@ -62,7 +67,7 @@ class Webhook:
         name: the subscriber's.
         url: `https://`; `http://` only on this machine.
         secret: at least 24 bytes: text as it is, or `whsec_` and base64 of the bytes.
-        timeout_s: seconds for one attempt.
+        timeout_s: seconds for one attempt, from the connection to the end of the answer.
         headers: sent too, e.g. an API key.
 
     Raises:
@@ -96,19 +101,27 @@ class Webhook:
         Raises:
             WebhookFailed, Retry: it was not taken, or nobody knows.
         """
+        body = json.dumps(to_structured(event), ensure_ascii=False).encode()
+        signed = sign(self._key, event.event_id, body)
+        headers = {**headers_for(event), **self._headers, "content-type": STRUCTURED, **signed}
+        answer, said = await self._send(body, headers)
+        self._judge(answer, said.decode(errors="replace"))
+
+    async def _send(self, body: bytes, headers: Mapping[str, str]) -> tuple[httpx.Response, bytes]:
+        """Return the answer, and what its body begins with: nothing where that is late, cut off or not to be read."""
         import httpx
 
-        body = json.dumps(to_structured(event), ensure_ascii=False).encode()
-        headers = {**self._headers, "content-type": STRUCTURED, **sign(self._key, event.event_id, body)}
+        answer, said = None, b""
         request = self._client().stream("POST", self._url, content=body, headers=headers)
         try:
             async with asyncio.timeout(self._timeout_s), request as answer:  # httpx's own is for each step, not for all
                 said = await _beginning(answer)
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
-            raise WebhookFailed(
-                f"{without_password(self._url)} did not answer: {type(error).__name__} {error}".rstrip()
-            ) from None
-        self._judge(answer, said.decode(errors="replace"))
+            if answer is None:
+                raise WebhookFailed(
+                    f"{without_password(self._url)} did not answer: {type(error).__name__} {error}".rstrip()
+                ) from None
+        return answer, said
 
     def _judge(self, answer: httpx.Response, text: str) -> None:
         if answer.is_success:
@@ -118,7 +131,7 @@ class Webhook:
             raise WebhookGone(f"{said}; nobody listens there any more.")
         after_s = _retry_after_s(answer.headers.get("retry-after", ""))
         if answer.status_code in (429, 503) and after_s is not None:
-            raise Retry(after=after_s, reason=said)
+            raise Retry(after=after_s, reason=said, at_least=True)
         raise WebhookFailed(said)
 
     def _client(self) -> httpx.AsyncClient:
@@ -129,7 +142,9 @@ class Webhook:
             import httpx
 
             _unsaid.hide(str(httpx.URL(self._url)))
-            found = self._clients[loop] = httpx.AsyncClient(timeout=self._timeout_s, follow_redirects=False)
+            limits = httpx.Limits(max_connections=None, max_keepalive_connections=KEPT_CONNECTIONS)
+            found = httpx.AsyncClient(timeout=self._timeout_s, follow_redirects=False, limits=limits)
+            self._clients[loop] = found
         return found
 
 

@@ -20,7 +20,7 @@ HOUSES = ("events", "store", "workers", "console")
 
 LANGUAGE = {
     "errors", "event", "encoding", "types", "settings", "keys", "ports", "records", "context", "subscriber", "shown",
-    "digits", "cloudevents", "schemas", "budget",
+    "digits", "cloudevents", "schemas", "budget", "trace_context",
 }  # fmt: skip
 COMPOSITION = {
     "events.bus", "events.again", "events.asking", "events.factory", "events.backend", "events.default",

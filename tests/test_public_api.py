@@ -372,7 +372,7 @@ def test_the_error_tree_is_the_one_drawn_in_its_file() -> None:
     ]  # fmt: skip
     assert (actual["Discard"], actual["Retry"]) == ("Exception", "Exception")
     assert events.errors.TimeLimitExceeded.__bases__ == (BaseException,)
-    assert shape(events.errors.Retry.__init__) == "(self, after=None, reason='')"
+    assert shape(events.errors.Retry.__init__) == "(self, after=None, reason='', *, at_least=False)"
     assert shape(events.errors.Discard.__init__) == "(self, reason='')"
 
 

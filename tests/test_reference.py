@@ -78,3 +78,15 @@ def test_a_page_that_is_not_up_to_date_is_named_with_the_command_to_run(tmp_path
     assert said.returncode == 0, said.stderr
     missing, after = said.stdout.splitlines()
     assert "'bus.md'" in missing and after == "[] python docs/reference.py"
+
+
+def test_no_bar_of_a_name_ends_a_cell_of_a_table() -> None:
+    ends = re.compile(r"(?<!\\)\|")
+    for page in FOLDER.glob("*.md"):
+        columns = 0
+        for line in page.read_text().splitlines():
+            if not line.startswith("|"):
+                columns = 0
+                continue
+            columns = columns or len(ends.findall(line))
+            assert len(ends.findall(line)) == columns, f"{page.name}: {line}"

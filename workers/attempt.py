@@ -192,7 +192,9 @@ def failed(attempt: Attempt, error: BaseException) -> Settlement:
     if clause is not None or lease.attempt >= options.max_attempts:
         text = "".join(traceback.format_exception(error))
         return dead(lease, reason, elapsed_us=attempt.elapsed_us, text=text)
-    after = error.after if isinstance(error, Retry) and error.after is not None else delay_s(lease.attempt, options)
+    after = delay_s(lease.attempt, options)
+    if isinstance(error, Retry) and error.after is not None:
+        after = max(error.after, after) if error.at_least else error.after
     return Settlement(
         lease, "again", AttemptState.RETRIED, attempts=lease.attempt, delay_us=int(after * 1e6),
         elapsed_us=attempt.elapsed_us, reason=reason,

@@ -9,6 +9,8 @@ import typer
 from console.exits import Mistake
 from console.options import JsonLines, Project, no_more
 
+STATES = ("waiting", "done", "dead", "discarded", "dropped")
+
 
 def command(
     event: Annotated[
@@ -19,7 +21,12 @@ def command(
     ] = None,
     state: Annotated[
         str | None,
-        typer.Option("--state", metavar="STATE", help="Only waiting, done, dead, discarded or dropped."),
+        typer.Option(
+            "--state",
+            metavar="STATE",
+            help="Only waiting, done, dead, discarded or dropped.",
+            autocompletion=lambda: list(STATES),
+        ),
     ] = None,
     project: Project = None,
     after: Annotated[

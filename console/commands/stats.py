@@ -23,7 +23,13 @@ SHOWN = 100
 WAYS = ("type", "actor", "subscriber", "project", "day", "hour")
 By = Annotated[
     str | None,
-    typer.Option("--by", metavar="WHAT", help="type, actor, subscriber, project, day or hour.", show_default="type"),
+    typer.Option(
+        "--by",
+        metavar="WHAT",
+        help="type, actor, subscriber, project, day or hour.",
+        show_default="type",
+        autocompletion=lambda: list(WAYS),
+    ),
 ]
 Since = Annotated[
     str | None, typer.Option("--since", metavar="WHEN", help="With --by day or hour: from then, or so long ago.")

@@ -51,6 +51,7 @@ class SubscriberList(BaseModel):
 class LagShape(BaseModel):
     """What waits for a subscriber, and who is there to do it: for autoscalers."""
 
+    unsettled: int = Field(description="Ready, waiting, running and delayed: none of it may be without a worker.")
     lag: int
     ready: int
     waiting: int

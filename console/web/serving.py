@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import signal
+import socket
 from types import FrameType
 
 import uvicorn
@@ -10,9 +12,12 @@ import uvicorn
 from console.web.access import Tokens, check
 from console.web.app import Web
 from console.web.connections import Connection
+from console.web.listening import BACKLOG, listening
 from events.settings import Settings
 
 GRACE_S = 10
+
+log = logging.getLogger("uvicorn.error")
 
 
 class Server(uvicorn.Server):
@@ -27,6 +32,14 @@ class Server(uvicorn.Server):
         self.web = web
         self.was_interrupted = False
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to answer; where the sockets are ours uvicorn does not say where they listen."""
+        await super().startup(sockets)
+        if sockets:
+            host, port = self.config.host, sockets[0].getsockname()[1]
+            shown = f"[{host}]" if ":" in host else host
+            log.info("Uvicorn running on http://%s:%d (Press CTRL+C to quit)", shown, port)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """End; a second Ctrl-C ends what is under way too. The process's exit code is ours, not the signal's."""
         self.force_exit = self.was_interrupted and sig == signal.SIGINT
@@ -40,11 +53,11 @@ def serve(settings: Settings, host: str, port: int, log_level: str) -> None:
 
     Raises:
         InvalidSettings: others than this machine would be served without a token, or a token is too short.
+        Failed: the port is taken, or cannot be listened at.
         KeyboardInterrupt: Ctrl-C ended it.
-        SystemExit: the port is taken, and the log says so.
     """
     server = made(settings, host, port, log_level)
-    server.run()
+    server.run(listening(host, port))
     if server.was_interrupted:
         raise KeyboardInterrupt
 
@@ -61,6 +74,7 @@ def made(settings: Settings, host: str, port: int, log_level: str) -> Server:
         web.app,
         host=host,
         port=port,
+        backlog=BACKLOG,
         log_config=None,  # its lines are the process's
         log_level=log_level,
         access_log=False,

@@ -13,13 +13,43 @@ const headers = token ? { authorization: `Bearer ${token}` } : {};
 const most = Number(process.argv[2] ?? Infinity);
 const place = "cursor.txt";
 
+const mayPass = new Set([408, 429, 502, 503, 504]);
+
+// Asks until it is answered well: a server that is away, or a connection that ends, is waited for. What is published has
+// an id, so asking again is safe. A refusal, of a token or of an event, does not pass: it ends the program.
+async function ask(path, request, read) {
+  for (;;) {
+    let said, wait = 1;
+    try {
+      const answer = await fetch(`${base}/api/v1${path}`, { ...request, headers: { ...headers, ...request.headers } });
+      if (answer.ok) return await read(answer);
+      said = `${answer.status} ${await answer.text()}`;
+      if (!mayPass.has(answer.status)) end(`${path} was refused: ${said}`);
+      wait = Number(answer.headers.get("retry-after")) || 1;
+    } catch (error) {
+      said = error.cause?.message ?? error.message;
+    }
+    await pause(wait, said);
+  }
+}
+
+async function pause(seconds, why) {
+  console.error(`again in ${seconds} s: ${why}`);
+  await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+}
+
+function end(why) {
+  console.error(why);
+  process.exit(1);
+}
+
 async function* events(after) {
   // The stream ends when the connection does; it goes on after the last event that arrived.
   for (;;) {
+    const path = "/events/stream?type=SCENE_WRITTEN";
+    const answer = await ask(path, { headers: { "last-event-id": after } }, (answer) => answer);
+    let why = "the stream ended";
     try {
-      const url = `${base}/api/v1/events/stream?type=SCENE_WRITTEN`;
-      const answer = await fetch(url, { headers: { ...headers, "last-event-id": after } });
-      if (!answer.ok) throw new Error(`${answer.status} ${await answer.text()}`);
       let text = "";
       for await (const bytes of answer.body.pipeThrough(new TextDecoderStream())) {
         text += bytes;
@@ -32,24 +62,18 @@ async function* events(after) {
         }
       }
     } catch (error) {
-      console.error(`again in a second: ${error.message}`);
+      why = error.cause?.message ?? error.message;
     }
-    await new Promise((resolve) => setTimeout(resolve, 1000));
+    await pause(1, why);
   }
 }
 
-async function publish(event) {
-  for (;;) {
-    const answer = await fetch(`${base}/api/v1/events`, {
-      method: "POST",
-      headers: { ...headers, "content-type": "application/json" },
-      body: JSON.stringify(event),
-    });
-    if (answer.ok) return answer.json();
-    if (answer.status !== 503) throw new Error(await answer.text());
-    await new Promise((resolve) => setTimeout(resolve, 1000)); // a server is away: the id makes it safe to ask again
-  }
-}
+const publish = (event) =>
+  ask(
+    "/events",
+    { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(event) },
+    (answer) => answer.json(),
+  );
 
 let count = 0;
 for await (const scene of events(existsSync(place) ? readFileSync(place, "utf8") : "0")) {

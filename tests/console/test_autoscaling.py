@@ -26,8 +26,8 @@ from tests.waiting import wait_until
 APP = "tests.fleet.gated:bus"
 PATIENCE_S = 60
 FIELDS = {
-    "lag", "ready", "waiting", "is_lower_bound", "running", "delayed", "dead", "oldest_s", "oldest_is_lower_bound",
-    "workers", "capacity", "paused",
+    "unsettled", "lag", "ready", "waiting", "is_lower_bound", "running", "delayed", "dead", "oldest_s",
+    "oldest_is_lower_bound", "workers", "capacity", "paused",
 }  # fmt: skip
 
 
@@ -177,7 +177,7 @@ def test_lag_says_what_waits_since_when_and_who_is_there_to_do_it(fleet: Fleet) 
 
     assert all(set(lag) == FIELDS for lag in found.values())
     plain, on_loop = found["Plain"], found["Async"]
-    assert (plain["lag"], plain["ready"], plain["waiting"], plain["running"]) == (2, 2, 0, 3)
+    assert (plain["lag"], plain["ready"], plain["waiting"], plain["running"], plain["unsettled"]) == (2, 2, 0, 3, 5)
     assert (plain["workers"], plain["capacity"]) == (1, 2), "of three processes one is alive and drains not"
     assert (found["One"]["capacity"], found["Many"]["capacity"]) == (1, 2), "a concurrency bounds it"
     assert (before - fleet.lost.position) / 1e6 - 0.001 <= plain["oldest_s"] <= (after - fleet.lost.position) / 1e6

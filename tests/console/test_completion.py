@@ -46,6 +46,9 @@ def test_bash_completes_commands_and_options(place: Place) -> None:
     assert completed("eventbus", "t") == {"tail", "top", "tree"}
     assert "--correlation" in completed("eventbus", "tail", "--c")
     assert completed("eventbus", "completion", "") == {"bash", "zsh", "fish"}
+    assert completed("eventbus", "stats", "--by", "") == {"type", "actor", "subscriber", "project", "day", "hour"}
+    assert completed("eventbus", "deliveries", "--state", "d") == {"done", "dead", "discarded", "dropped"}
+    assert completed("eventbus", "worker", "--log-level", "w") == {"warning"}
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -16,3 +16,10 @@ bus.subscribe(
     max_backoff=0.2,
     give_up_on=(WebhookGone,),
 )
+bus.subscribe(
+    Webhook("Patient", os.environ["TEST_HOOK_URL"], os.environ["TEST_HOOK_SECRET"], timeout_s=2),
+    ["USER_APPROVED"],
+    max_attempts=3,
+    min_backoff=2,
+    jitter=0,
+)

@@ -19,6 +19,7 @@ from console.web import guesses
 from console.web.access import Access, Role, Tokens, Who
 from console.web.guards import POLICY
 from console.web.guesses import MOST, WINDOW_S, Guesses
+from console.web.listening import listening
 from tests.fleet.fleet import World
 from tests.web.site import Site, start
 
@@ -240,11 +241,33 @@ def test_a_session_is_read_by_every_web_process_with_the_same_tokens_and_its_key
     assert who(other, cookie) is None and who(access, forged) is None
 
 
-def test_a_taken_port_is_named(site: Site) -> None:
+@pytest.mark.parametrize(
+    ("host", "sentence"),
+    [
+        ("127.0.0.1", "Port {port} of 127.0.0.1 is taken: give another one with --port, or set PORT."),
+        ("192.0.2.1", "This machine has no address '192.0.2.1': give one with --host; 0.0.0.0 is all of them."),
+        (
+            "nowhere.invalid",
+            "This machine has no address 'nowhere.invalid': give one with --host; 0.0.0.0 is all of them.",
+        ),
+    ],
+)
+def test_where_it_cannot_listen_is_said_before_anything_begins(site: Site, host: str, sentence: str) -> None:
+    port = site.address[1]
+
     done = subprocess.run(
-        [sys.executable, "-m", "console.main", "web", "--port", str(site.address[1])], capture_output=True, text=True,
-        timeout=60, env=site.world.environment, cwd=site.world.tmp_path,
+        [sys.executable, "-m", "console.main", "web", "--host", host, "--port", str(port)], capture_output=True,
+        text=True, timeout=60, cwd=site.world.tmp_path,
+        env={**site.world.environment, "EVENTBUS_WEB_TOKEN": OPERATOR},
     )  # fmt: skip
 
-    assert done.returncode != 0 and "address already in use" in done.stderr and "Traceback" not in done.stderr
-    assert isinstance(site.http, httpx.Client)
+    assert (done.returncode, done.stderr) == (1, f"eventbus: {sentence.format(port=port)}\n")
+
+
+def test_it_listens_at_every_address_that_a_name_has() -> None:
+    found = listening("localhost", 0)
+    hosts = {one.getsockname()[0] for one in found}
+    for one in found:
+        one.close()
+
+    assert "127.0.0.1" in hosts and hosts <= {"127.0.0.1", "::1"}

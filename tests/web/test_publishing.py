@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 
+from events.encoding import encode
+from events.event import Event
+from events.settings import Settings
 from tests.waiting import wait_until
 from tests.web.site import Site
 
 EVENTS = "/api/v1/events"
+NOON = "2026-01-31T12:00:00Z"
 STRUCTURED = {"content-type": "application/cloudevents+json"}
 
 
@@ -158,6 +162,45 @@ def test_what_is_published_over_http_is_handled_and_its_effect_is_found(site: Si
     assert effect["type"] == "SCENE_WRITTEN" and effect["payload"] == {"of": receipt["event_id"]}
     chain = site.get(f"/events/{effect['event_id']}/chain")
     assert [event["event_id"] for event in chain["events"]] == [receipt["event_id"], effect["event_id"]]
+
+
+MADE_BY = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+OTHER = "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01"
+
+
+def test_an_event_without_a_context_gets_that_of_the_request(site: Site) -> None:
+    headers = {"traceparent": MADE_BY, "tracestate": "vendor=1"}
+    bare, own = new(), new(metadata={"traceparent": OTHER, "cost": 1})
+
+    one = site.http.post(EVENTS, json=bare, headers=headers)
+    many = site.http.post(f"{EVENTS}/batch", json=[own, new(event_id=f"{own['event_id']}-2")], headers=headers)
+
+    assert (one.status_code, many.status_code) == (201, 200), many.text
+    assert site.get(f"/events/{bare['event_id']}")["metadata"] == headers
+    assert site.get(f"/events/{own['event_id']}")["metadata"] == own["metadata"]
+    assert site.get(f"/events/{own['event_id']}-2")["metadata"] == headers
+
+
+@pytest.mark.parametrize(
+    "parent", ["", "00-1-2-01", MADE_BY.upper(), f"ff{MADE_BY[2:]}", f"00-{'0' * 32}-{'1' * 16}-01"]
+)
+def test_a_header_that_is_no_context_is_none(site: Site, parent: str) -> None:
+    event = new()
+
+    answer = site.http.post(EVENTS, json=event, headers={"traceparent": parent, "tracestate": "vendor=1"})
+
+    assert answer.status_code == 201 and site.get(f"/events/{event['event_id']}")["metadata"] == {}
+
+
+def test_a_context_makes_no_event_too_large(site: Site) -> None:
+    event = new()
+    room = Settings().max_event_bytes - len(encode(Event(**event, payload={"text": ""}, timestamp=NOON)))
+    event |= {"payload": {"text": "x" * (room - 10)}, "timestamp": NOON}
+
+    answer = site.http.post(EVENTS, json=event, headers={"traceparent": MADE_BY})
+
+    assert answer.status_code == 201, answer.text
+    assert site.get(f"/events/{event['event_id']}")["metadata"] == {}
 
 
 def cloud(**changes: Any) -> dict[str, Any]:

@@ -6,15 +6,17 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
 
 from events.errors import InvalidSubscription
 from events.event import Event
-from events.webhooks import Webhook, WebhookFailed, sign, verify
+from events.webhooks import Webhook, WebhookGone, sign, verify
 from tests.fleet.conftest import make_world
 from tests.fleet.fleet import World
 from tests.valkey_servers import ValkeyServer
@@ -187,29 +189,127 @@ def test_an_id_that_no_header_holds_is_signed_as_it_is_sent() -> None:
     assert headers["webhook-id"].isascii() and verify("k" * 24, headers, b"{}")
 
 
-def test_an_answer_without_end_is_not_waited_for() -> None:
-    done = threading.Event()
+BEGINNINGS = {
+    "late": b"content-length: 5\r\n\r\n",
+    "without_end": b"transfer-encoding: chunked\r\n\r\n",
+    "cut": b"content-length: 5\r\n\r\n.",
+    "not_to_be_read": b"content-encoding: gzip\r\ncontent-length: 5\r\n\r\n.....",
+}
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            while not done.wait(0.05):
-                try:
-                    self.wfile.write(b".")
-                except OSError:
-                    return
 
-        def log_message(self, *_: object) -> None:
-            pass
+@pytest.mark.parametrize("how", BEGINNINGS)
+@pytest.mark.parametrize(("status", "raised"), [(200, None), (410, WebhookGone)])
+def test_a_status_decides_whatever_comes_of_the_body(how: str, status: int, raised: type[Exception] | None) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asked(reader)
+        writer.write(f"HTTP/1.1 {status} So\r\n".encode() + BEGINNINGS[how])
+        while how == "without_end" and not writer.is_closing():
+            writer.write(b"1\r\n.\r\n")
+            await asyncio.sleep(0.05)  # what it sends, not what is waited for
+        if how in ("late", "without_end"):
+            await reader.read()
+        writer.close()
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    hook = Webhook("Slow", f"http://127.0.0.1:{server.server_address[1]}/", SECRET, timeout_s=1.0)
+    async def run(url: str) -> None:
+        hook = Webhook("Slow", url, SECRET, timeout_s=1.5)
+        with pytest.raises(raised) if raised else nullcontext():
+            await asyncio.wait_for(hook.handle_event(event()), 30)
+
+    asyncio.run(at_a_receiver(answer, run))
+
+
+def test_more_attempts_than_a_pool_has_connections_run_at_once() -> None:
+    count, here, all_are_here = 150, 0, asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal here
+        await asked(reader)
+        here += 1
+        if here == count:
+            all_are_here.set()
+        await all_are_here.wait()
+        writer.write(b"HTTP/1.1 204 So\r\n\r\n")
+        writer.close()
+
+    async def run(url: str) -> None:
+        hook = Webhook("Many", url, SECRET, timeout_s=20)
+        await asyncio.gather(*(hook.handle_event(event()) for _ in range(count)))
+
+    asyncio.run(at_a_receiver(answer, run))
+    assert here == count
+
+
+@pytest.mark.parametrize("after", ["0", "1", "Sun, 06 Nov 1994 08:49:37 GMT"])
+def test_one_that_asks_for_no_time_burns_no_attempts(world: World, receiver: Receiver, after: str) -> None:
+    receiver.answer = lambda event, n: (503, {"retry-after": after}) if n == 1 else (200, {})
+    event = Event(type="USER_APPROVED", project_id="film", actor="t")
+    world.bus.publish_sync(event)
+
+    wait_until(lambda: len(receiver.of(event.event_id)) == 2, 30, "two attempts")
+    first, second = receiver.of(event.event_id)
+
+    assert second[2] - first[2] >= 1.9, "the subscriber's own backoff is two seconds"
+
+
+MADE_BY = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "sent"),
+    [
+        ({}, {}),
+        ({"traceparent": MADE_BY, "tracestate": "a=1"}, {"traceparent": MADE_BY, "tracestate": "a=1"}),
+        ({"traceparent": MADE_BY, "tracestate": "a=1\r\nx-evil: 1"}, {"traceparent": MADE_BY}),
+        ({"traceparent": f"{MADE_BY}\r\nx-evil: 1"}, {}),
+        ({"traceparent": 7}, {}),
+    ],
+)
+def test_the_context_of_an_event_goes_out_with_it(
+    receiver: Receiver, metadata: dict[str, Any], sent: dict[str, str]
+) -> None:
+    receiver.answer = lambda event, n: (204, {})
+    traced = event(metadata=metadata)
+
+    asyncio.run(Webhook("Plain", receiver.url, SECRET).handle_event(traced))
+
+    ((headers, _, _),) = receiver.of(traced.event_id)
+    assert {name: headers[name] for name in ("traceparent", "tracestate", "x-evil") if name in headers} == sent
+
+
+def test_the_context_of_the_attempt_goes_before_that_of_the_event(receiver: Receiver) -> None:
+    receiver.answer = lambda event, n: (204, {})
+    traced = event(metadata={"traceparent": MADE_BY})
+
+    async def run() -> str:
+        with TracerProvider().get_tracer("t").start_as_current_span("process") as span:
+            await Webhook("Traced", receiver.url, SECRET).handle_event(traced)
+            context = span.get_span_context()
+            return f"00-{context.trace_id:032x}-{context.span_id:016x}-"
+
+    made_by = asyncio.run(run())
+
+    ((headers, _, _),) = receiver.of(traced.event_id)
+    assert headers["traceparent"].startswith(made_by)
+
+
+def event(**fields: Any) -> Event:
+    return Event(type="QA_REPORT", project_id="p", actor="t", **fields)
+
+
+async def asked(reader: asyncio.StreamReader) -> None:
+    """Read a whole request."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    [size] = [int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+    await reader.readexactly(size)
+
+
+async def at_a_receiver(
+    answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+    run: Callable[[str], Awaitable[None]],
+) -> None:
+    """Run something with the URL of a server whose every connection is answered so."""
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, backlog=256)
     try:
-        with pytest.raises(WebhookFailed, match="did not answer: TimeoutError"):
-            asyncio.run(asyncio.wait_for(hook.handle_event(Event(type="QA_REPORT", project_id="p", actor="t")), 30))
+        await run(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
     finally:
-        done.set()
-        server.shutdown()
-        server.server_close()
+        server.close()

@@ -18,6 +18,7 @@ from events.due import Scheduled
 from events.errors import EventBusError
 from events.event import Event
 from events.publisher import Answer as PublishAnswer
+from events.trace_context import adopted
 
 MAX_BATCH = 10_000
 # What reading an event adds to its own fields.
@@ -36,7 +37,7 @@ class When(BaseModel):
 
 async def publish(asked: Asked) -> Response:
     """Publish the event of the body."""
-    event = await _one(asked)
+    event = adopted(await _one(asked), asked.request.headers)
     (answer,) = await _published(asked, [event])
     if isinstance(answer, EventBusError):
         raise answer
@@ -50,14 +51,15 @@ async def publish_batch(asked: Asked) -> dict[str, Any]:
     places: list[int] = []
     for number, item in enumerate(await _many(asked)):
         try:
-            events.append(_event(item) if not _is_cloudevents(asked) else cloudevents.from_structured(item))
+            event = _event(item) if not _is_cloudevents(asked) else cloudevents.from_structured(item)
+            events.append(adopted(event, asked.request.headers))
             places.append(number)
             answers.append({})
         except (EventBusError, Mistake) as error:
             answers.append({"event_id": _id_of(item), "error": problem_object(error)})
-    for number, event, answer in zip(places, events, await _published(asked, events), strict=True):
+    for number, sent, answer in zip(places, events, await _published(asked, events), strict=True):
         if isinstance(answer, EventBusError):
-            answers[number] = {"event_id": event.event_id, "error": problem_object(answer)}
+            answers[number] = {"event_id": sent.event_id, "error": problem_object(answer)}
         else:
             answers[number] = _object(answer)
     return {
@@ -155,7 +157,11 @@ async def cancel(asked: Asked) -> Response:
 
 # In the binary mode the body is the data, of any media type; with `ce-specversion` JSON is data too, and no event.
 _BODY: dict[str, Any] = {JSON: NewEvent | JsonValue, cloudevents.STRUCTURED: CloudEvent, "*/*": JsonValue}
-_HEADERS = {
+_TRACED = {
+    "traceparent": "W3C Trace Context: what handles an event that has no `metadata.traceparent` continues this trace.",
+    "tracestate": "Goes with `traceparent`.",
+}
+_HEADERS = _TRACED | {
     "ce-specversion": "`1.0`: the request is a CloudEvent in the binary mode. Its data is the body, of the media type "
     "in `Content-Type`; without a body it has none. Each attribute is a header `ce-` and its name, the value "
     "percent-encoded where it is not printable ASCII.",
