@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections import Counter, defaultdict
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import redis
@@ -21,12 +18,10 @@ from events.publisher import Publisher
 from events.routes import declare
 from events.subscriptions import SubscriberOptions
 from tests.chaos import fixed
-from tests.chaos.check import RULES, Violation
-from tests.chaos.evidence import Evidence
+from tests.chaos.check import Violation
 from tests.chaos.faults import FAULTS, script
 from tests.chaos.levers import TIME_IN_SCRIPTS
 from tests.chaos.mutations import MUTATIONS, plant
-from tests.chaos.plan import briefs
 from tests.chaos.proofs import TARGETS
 from tests.chaos.run import Run, Verdict
 from tests.chaos.shrink import Shrinker
@@ -126,52 +121,6 @@ def test_a_broken_build_acknowledges_what_it_reads(redis_url: str, monkeypatch: 
         assert lease.event.type == "A"
         assert client.xlen(namespace.keys("queue", "S")) == 0
         assert client.xpending(namespace.keys("queue", "S"), "fleet")["pending"] == 0
-
-
-def broken(rule: str, *, stage: dict[str, Any] | None = None, **found: Any) -> list[str]:
-    """Return what a rule says of evidence that is empty but for what is given."""
-    evidence = Evidence.__new__(Evidence)
-    nothing: dict[str, Any] = {name: [] for name in ("journal", "events", "outcomes", "deliveries", "effects")}
-    nothing |= {"acknowledged": {}, "of": {}, "lost": {}, "blamed": set(), "stored": Counter()}
-    nothing |= {"caused": defaultdict(list), "_lost_of": defaultdict(list)}
-    told = {"losses": [], "suffered": [], "deadly": [], "lease_s": 2.0, "held_up_s": 0.1, "seed": 1} | (stage or {})
-    vars(evidence).update(nothing | found, stage=SimpleNamespace(**told))
-    return list(RULES[rule](evidence))
-
-
-LOST = {"state": "lost", "worker": "a-host-7-0a1b"}
-
-
-@pytest.mark.parametrize(
-    ("journal", "is_broken"),
-    [
-        ([], True),
-        ([{"word": "heard", "pid": 7, "at": 5.0}, {"word": "held up", "pid": 7, "at": 4.0, "seconds": 9.0}], True),
-        ([{"word": "heard", "pid": 7, "at": 5.0}, {"word": "held up", "pid": 8, "at": 6.0, "seconds": 9.0}], True),
-        ([{"word": "heard", "pid": 7, "at": 5.0}, {"word": "held up", "pid": 7, "at": 6.0, "seconds": 0.9}], False),
-    ],
-)
-def test_a_lease_may_run_out_where_its_own_worker_was_kept_from_running(
-    journal: list[dict[str, Any]], is_broken: bool
-) -> None:
-    assert bool(broken("leases of the living hold", outcomes=[LOST], journal=journal)) == is_broken
-
-
-@pytest.mark.parametrize("rule", ["stored once", "returned once", "joined once"])
-def test_what_the_store_lacks_is_told_and_breaks_no_rule_that_looks_for_what_it_caused(rule: str) -> None:
-    lacking = [brief for brief in islice(briefs(1), 50) if not brief.shots or rule != "returned once"]
-
-    acknowledged = {brief.event_id: {"number": brief.number} for brief in lacking}
-
-    assert bool(broken(rule, acknowledged=acknowledged)) == (rule != "returned once")
-
-
-def test_a_lease_may_run_out_where_a_fault_or_the_drivers_own_lateness_silenced_its_worker() -> None:
-    frozen = SimpleNamespace(name="freeze")
-
-    assert not broken("leases of the living hold", outcomes=[LOST], stage={"suffered": [frozen]})
-    assert not broken("leases of the living hold", outcomes=[LOST], stage={"held_up_s": 0.9})
-    assert broken("leases of the living hold", outcomes=[LOST], stage={"suffered": [SimpleNamespace(name="poison")]})
 
 
 def test_every_broken_build_has_a_run_that_catches_it() -> None:

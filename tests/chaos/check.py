@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 from store.recount import differences
 from tests.chaos.evidence import Evidence, Row
 from tests.chaos.faults import FAULTS
+from tests.chaos.life import ended_unasked, silent
 from tests.chaos.piece import AGENTS, OF_RELEASES
 from tests.chaos.plan import is_doomed
 from tests.chaos.stage import NAMESPACE, Stage
@@ -20,7 +21,7 @@ from tests.chaos.stage import NAMESPACE, Stage
 HEARS = {
     "Director": ("BRIEF",), "Painter": ("SHOT",), "Keeper": ("SHOT",), "Biller": ("IMAGE",), "Doomed": ("BRIEF",),
     "Editor": ("BRIEF",), "Listener": ("BRIEF", "SHOT", "IMAGE", "CUT", "CHARGED"), "Herald": ("IMAGE", "CUT"),
-    "Victim": ("DEADLY",),
+    "Victim": ("DEADLY",), "Prober": ("PROBE",),
 }  # fmt: skip
 POISONED = ("Painter", "Listener", "Director")
 MOST_STARTS = 3
@@ -53,7 +54,7 @@ def _rest(evidence: Evidence) -> Iterator[str]:
 
 
 def _stored_once(evidence: Evidence) -> Iterator[str]:
-    for event_id in [*evidence.acknowledged, *evidence.stage.deadly]:
+    for event_id in [*evidence.acknowledged, *evidence.stage.deadly, *evidence.stage.probes]:
         if evidence.stored[event_id] != 1 and event_id not in evidence.lost:
             yield f"{event_id} was acknowledged, and is in the store {evidence.stored[event_id]} times."
     for event_id, count in evidence.stored.items():
@@ -253,6 +254,8 @@ def _payload(event: Row) -> Any:
 
 RULES: dict[str, Callable[[Evidence], Iterator[str]]] = {
     "comes to rest": _rest,
+    "everybody works": silent,
+    "nobody ends unasked": ended_unasked,
     "stored once": _stored_once,
     "leases of the living hold": _undisturbed,
     "ended once": _ended_once,

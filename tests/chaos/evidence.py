@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import text
 
 from tests.chaos.journal import read
+from tests.chaos.life import pid_of
 from tests.chaos.losses import Lost
 from tests.chaos.plan import Brief, briefs
 from tests.chaos.stage import NAMESPACE, Stage
@@ -72,7 +73,7 @@ class Evidence:
         What was felt while it was still starting says nothing of leases: it had none. The driver counts as well,
         because all that a worker says to Redis goes by way of its proxy.
         """
-        pid = int(worker.rsplit("-", 2)[1])
+        pid = pid_of(worker)
         mine = [line for line in self.journal if line["pid"] == pid]
         began = min((line["at"] for line in mine if line["word"] != "held up"), default=0.0)
         felt = [float(line["seconds"]) for line in mine if line["word"] == "held up" and line["at"] > began]

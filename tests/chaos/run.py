@@ -15,6 +15,7 @@ from tests.chaos import plan
 from tests.chaos.check import Violation, violations
 from tests.chaos.evidence import Evidence
 from tests.chaos.faults import Step, script
+from tests.chaos.probe import probe
 from tests.chaos.report import screen
 from tests.chaos.stage import Stage, stage
 from tests.chaos.tally import Tally, counted
@@ -116,3 +117,6 @@ def _play(run: Run, now: Stage) -> None:
     now.heal()
     now.cast.end_publishing()
     now.wait_quiet()
+    if now.quiet_after_s is not None:
+        probe(now)
+        now.wait_quiet()

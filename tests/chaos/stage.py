@@ -64,8 +64,9 @@ class Stage:
 
     Attributes:
         redis, engine: straight to the servers, not by way of the proxy. piece: what is played.
-        patience: how many times as long as usual it waits for quiet.
+        patience: how many times as long as usual it waits for quiet. workers: processes of the fleet.
         poisoned: entries written by hand into queues that Redis still has. deadly: ids of events that kill.
+        probes: ids of events that are published at rest, to see who works. silent: sentences about those who do not.
         losses: what Redis was allowed to forget. repairs: runs of `doctor --repair`.
         known_since: of subscriptions of releases, the position from which on they have every event.
         held_up_s: the longest that this process itself was kept from running; others may have been, too.
@@ -84,10 +85,13 @@ class Stage:
     piece: Piece = CHAOS
     postgres: PostgresServer | None = None
     patience: float = 1.0
+    workers: int = 2
     poisoned: int = 0
     deadly: list[str] = field(default_factory=list)
     losses: list[Loss] = field(default_factory=list)
     repairs: int = 0
+    probes: list[str] = field(default_factory=list)
+    silent: list[str] = field(default_factory=list)
     known_since: dict[tuple[str, str], int] = field(default_factory=dict)
     held_up_s: float = 0.0
     suffered: list[Suffered] = field(default_factory=list)
@@ -148,8 +152,7 @@ class Stage:
         """Send a signal to every process of some kinds."""
         for kind in kinds:
             for pid in self.cast.pids(kind):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, number)
+                self.cast.signal(pid, number)
 
     def serve_by(self, server: ValkeyServer) -> None:
         """Let another server take the place of the one behind the proxy, which is ended."""
@@ -177,14 +180,14 @@ class Stage:
             process.kill()
         process.wait()
 
-    def publish(self, event: Event) -> bool:
-        """Publish an event of the driver's own; return whether it was acknowledged."""
+    def publish(self, *events: Event) -> bool:
+        """Publish events of the driver's own; return whether all were acknowledged."""
         until = time.monotonic() + PUBLISH_S * self.patience
         with contextlib.closing(EventBus(self.settings)) as bus:
             while time.monotonic() < until:
                 try:
-                    bus.publish_sync(event)
-                    return True
+                    if not any(isinstance(answer, Exception) for answer in bus.publish_many_sync(list(events))):
+                        return True
                 except EventBusError:
                     self.play(TICK_S)
         return False
@@ -276,7 +279,19 @@ def stage(
         environment = _environment(folder, settings, mutation)
         cast = Cast(folder, environment, piece.app, lambda: piece.publisher(folder, seed))
         now = Stage(
-            folder, seed, settings, valkey, proxy, cast, hand, engine, valkey.client(), piece, postgres, patience
+            folder,
+            seed,
+            settings,
+            valkey,
+            proxy,
+            cast,
+            hand,
+            engine,
+            valkey.client(),
+            piece,
+            postgres,
+            patience,
+            workers,
         )
         stack.callback(lambda: (now.redis.close(), now.valkey.stop()))
         stack.callback(cast.drop_curtain)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import random
 import signal
 import time
@@ -23,21 +21,21 @@ FURTHEST_S = 15.0
 
 def kill(stage: Stage, rng: random.Random, kinds: tuple[str, ...] = KINDS) -> None:
     """SIGKILL a process of any of these kinds."""
-    _signal(_some_pid(stage, rng, kinds), signal.SIGKILL)
+    _signal(stage, _some_pid(stage, rng, kinds), signal.SIGKILL)
 
 
 def freeze(stage: Stage, rng: random.Random) -> None:
     """SIGSTOP a process for longer than a lease, then SIGCONT."""
     pid = _some_pid(stage, rng, KINDS[:-1])
-    _signal(pid, signal.SIGSTOP)
+    _signal(stage, pid, signal.SIGSTOP)
     stage.play(stage.lease_s * rng.uniform(1.2, 2.0))
-    _signal(pid, signal.SIGCONT)
+    _signal(stage, pid, signal.SIGCONT)
 
 
 def deploy(stage: Stage, rng: random.Random) -> None:
     """SIGHUP the supervisor: every worker process is replaced, one after another."""
     for pid in stage.cast.pids("fleet"):
-        _signal(pid, signal.SIGHUP)
+        _signal(stage, pid, signal.SIGHUP)
 
 
 def release(stage: Stage, rng: random.Random) -> None:
@@ -46,7 +44,7 @@ def release(stage: Stage, rng: random.Random) -> None:
     deploy(stage, rng)
     stage.play(rng.uniform(0.5, 3.0))
     for pid in stage.cast.pids("application"):
-        _signal(pid, signal.SIGTERM)
+        _signal(stage, pid, signal.SIGTERM)
 
 
 def jump_clocks(stage: Stage, rng: random.Random) -> None:
@@ -82,7 +80,6 @@ def _some_pid(stage: Stage, rng: random.Random, kinds: tuple[str, ...] = KINDS) 
     return rng.choice(pids) if pids else None
 
 
-def _signal(pid: int | None, number: signal.Signals) -> None:
+def _signal(stage: Stage, pid: int | None, number: signal.Signals) -> None:
     if pid is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
+        stage.cast.signal(pid, number)
