@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -12,15 +12,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import redis
 from sqlalchemy import Engine, Table
 
+from events.keys import GROUP, Keys
 from store.engine import open_engine
 from store.tables import delivery_statistics, event_statistics
 from tests.chaos.cast import Exit, Signalled
 from tests.chaos.check import RULES, statistics_differ
 from tests.chaos.evidence import Evidence
 from tests.chaos.plan import briefs
+from tests.chaos.remains import left_in_redis, places
 from tests.chaos.stage import NAMESPACE
+from tests.chaos.unfinished import Unfinished
 from tests.servers import migrate
 
 
@@ -29,7 +33,8 @@ def broken(rule: str, *, stage: dict[str, Any] | None = None, **found: Any) -> l
     evidence = Evidence.__new__(Evidence)
     nothing: dict[str, Any] = {name: [] for name in ("journal", "events", "outcomes", "deliveries", "effects")}
     nothing |= {"acknowledged": {}, "of": {}, "lost": {}, "blamed": set(), "stored": Counter()}
-    nothing |= {"caused": defaultdict(list), "_lost_of": defaultdict(list)}
+    nothing |= {"caused": defaultdict(list), "_lost_of": defaultdict(list), "state": {}, "unfinished": Unfinished()}
+    nothing |= {"places": [], "rejected": set()}
     told = {
         "losses": [],
         "suffered": [],
@@ -152,3 +157,109 @@ def test_of_worker_processes_no_more_are_killed_than_were_sent_a_signal_and_none
     stage = cast_of(tmp_path, signalled=(Signalled(1.0, 7, signal.SIGKILL),), log=log)
 
     assert bool(broken("nobody ends unasked", stage=stage)) == is_broken
+
+
+BRIEF = {"event_id": "EV-1-000001", "position": 5, "type": "BRIEF", "payload": {"number": 1}, "project_id": "P0"}
+
+
+@pytest.mark.parametrize(
+    ("agents", "state", "is_broken"),
+    [((), "waiting", True), ((), None, True), (("Director",), "waiting", False), (("Director",), "dead", True)],
+)
+def test_where_a_run_was_cut_off_what_waits_may_end_and_what_redis_has_nothing_of_may_not(
+    agents: tuple[str, ...], state: str | None, is_broken: bool
+) -> None:
+    others = {(5, agent): "done" for agent in ("Doomed", "Editor", "Listener")}
+    ends = [{"event_position": 5, "subscriber": agent, "state": "done"} for _, agent in others]
+    says = broken(
+        "ended once",
+        events=[BRIEF],
+        outcomes=ends,
+        state=others | ({(5, "Director"): state} if state else {}),
+        unfinished=Unfinished(agents=frozenset(agents)),
+    )
+
+    assert says == ([f"Director should have ended EV-1-000001 (BRIEF) as done; it is {state}."] if is_broken else [])
+
+
+def test_what_was_acknowledged_and_is_on_its_way_may_be_stored_yet() -> None:
+    known = {"EV-1-000001": {"number": 1}}
+
+    assert broken("stored once", acknowledged=known)
+    assert not broken("stored once", acknowledged=known, unfinished=Unfinished(events=frozenset(known)))
+
+
+@pytest.mark.parametrize("state", ["done", "waiting"])
+def test_what_was_done_has_caused_what_it_returns_and_what_waits_has_not(state: str) -> None:
+    shot = BRIEF | {"type": "SHOT"}
+
+    assert bool(broken("returned once", events=[shot], state={(5, "Painter"): state})) == (state == "done")
+    image = {"caused": defaultdict(list, {"EV-1-000001": [{"type": "IMAGE"}] * 2})}
+    assert broken("returned once", events=[shot], state={(5, "Painter"): state}, **image)
+
+
+FLUSHED = SimpleNamespace(clock=6)
+
+
+@pytest.mark.parametrize(
+    ("position", "losses", "is_broken"),
+    [(5, [], False), (7, [], True), (7, [FLUSHED], False), (6, [FLUSHED], True), (4, [FLUSHED], True)],
+)
+def test_an_event_is_where_the_store_has_it_but_for_one_that_was_forgotten_and_published_again(
+    position: int, losses: list[Any], is_broken: bool
+) -> None:
+    found = {"of": {"EV-1-000001": BRIEF}, "places": [("EV-1-000001", position)]}
+
+    assert bool(broken("positions agree", stage={"losses": losses}, **found)) == is_broken
+
+
+def test_what_redis_remembers_and_the_store_lacks_is_told_unless_it_was_set_aside() -> None:
+    assert broken("positions agree", places=[("EV-1-000001", 5)])
+    assert not broken("positions agree", places=[("EV-1-000001", 5)], rejected={5})
+
+
+@pytest.fixture
+def remains(redis_url: str) -> Iterator[Any]:
+    """A stage of which there is Redis alone, with a subscriber who has nothing to do."""
+    with redis.Redis.from_url(redis_url) as client:
+        keys = Keys(NAMESPACE)
+        client.xgroup_create(keys("queue", "Painter"), GROUP, mkstream=True)
+        client.set(keys("clock"), 5)
+        client.set(keys("id", "EV-1-000001"), "5\t\t0\tdigest\t")
+        yield SimpleNamespace(redis=client, keys=keys)
+
+
+LEFT: dict[str, Callable[[redis.Redis, Keys], Any]] = {
+    "keys of the kind join ": lambda client, keys: client.hset(keys("join", "Editor", "5"), "open", 0),
+    "keys of the kind joined ": lambda client, keys: client.rpush(keys("joined", "Editor", "5"), "frame"),
+    "keys of the kind held ": lambda client, keys: client.hset(keys("held", "Keeper"), "P0", "name"),
+    "keys of the kind lane ": lambda client, keys: client.rpush(keys("lane", "Keeper", "P0"), "frame"),
+    "keys of the kind suspects ": lambda client, keys: client.hset(keys("suspects", "Painter"), "name", 1),
+    "keys of the kind envelopes ": lambda client, keys: client.hset(keys("envelopes"), "EV-1-000001", "body"),
+    "keys of the kind that nobody knows ": lambda client, keys: client.set(f"{keys.prefix}stray", 1),
+    "beyond the last position": lambda client, keys: client.set(keys("archived"), 6),
+    "before the last event's position": lambda client, keys: client.set(keys("clock"), 4),
+}
+
+
+@pytest.mark.parametrize("says", LEFT)
+def test_redis_has_nothing_of_what_has_ended(remains: Any, says: str) -> None:
+    assert not list(left_in_redis(remains, 5))
+
+    LEFT[says](remains.redis, remains.keys)
+
+    (found,) = left_in_redis(remains, 5)
+    assert says in found
+
+
+def test_an_entry_that_is_gone_and_pending_still_is_left(remains: Any) -> None:
+    queue = remains.keys("queue", "Painter")
+    entry = remains.redis.xadd(queue, {"f": "frame"})
+    remains.redis.xreadgroup(GROUP, "a-host-7-0a1b", {queue: ">"})
+    remains.redis.xdel(queue, entry)
+
+    assert list(left_in_redis(remains, 5)) == [f"1 entries of {queue} are pending."]
+
+
+def test_places_are_those_of_what_redis_remembers(remains: Any) -> None:
+    assert list(places(remains)) == [("EV-1-000001", 5)]

@@ -13,11 +13,14 @@ from tests.chaos.journal import read
 from tests.chaos.life import pid_of
 from tests.chaos.losses import Lost
 from tests.chaos.plan import Brief, briefs
+from tests.chaos.remains import places
 from tests.chaos.stage import NAMESPACE, Stage
+from tests.chaos.unfinished import unfinished
 
 Row = dict[str, Any]
 BLAME = "It killed its worker three times"
 MOST_DEATHS = 3
+REJECTED = "SELECT entry_id FROM rejected WHERE namespace = :n AND stream = 'history'"
 
 
 class Evidence:
@@ -26,6 +29,8 @@ class Evidence:
     Attributes:
         journal: lines of all processes, by time. acknowledged: those of acknowledged briefs, by id.
         events, outcomes, deliveries, effects: rows of the store and of the application; the first two by position.
+        rejected: positions of what was set aside. places: ids and positions of what Redis has.
+        unfinished: what was on its way. state: of deliveries, by their event's position and their subscriber.
         of: events by id. caused: events by the id of their cause.
         lost: what may be lost and is not in the store, by id.
         blamed: deliveries, by their event's position and their subscriber, that ended as dead letters because three
@@ -34,12 +39,17 @@ class Evidence:
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
+        begun = unfinished(stage)
         self.journal = list(read(stage.cast.journal))
         self.acknowledged = {line["event"]: line for line in self.journal if line["word"] == "acknowledged"}
         self.events = self.rows("SELECT * FROM events WHERE namespace = :n ORDER BY position")
         self.deliveries = self.rows("SELECT * FROM deliveries WHERE namespace = :n")
         self.outcomes = self.rows("SELECT * FROM outcomes WHERE namespace = :n ORDER BY position")
         self.effects = self.rows("SELECT * FROM chaos_effects")
+        self.rejected = {int(row["entry_id"].split("-")[0]) for row in self.rows(REJECTED)}
+        self.places = list(places(stage))
+        self.unfinished = begun | unfinished(stage)
+        self.state = {(one["event_position"], one["subscriber"]): one["state"] for one in self.deliveries}
         self.of = {event["event_id"]: event for event in self.events}
         self.stored = Counter(event["event_id"] for event in self.events)
         self.caused: dict[str, list[Row]] = defaultdict(list)
@@ -90,6 +100,19 @@ class Evidence:
     def may_be_overtaken(self, position: int, by: int) -> bool:
         """Whether what was at a position may have been put back after something later was published."""
         return any(position <= loss.clock < by for loss in self.stage.losses)
+
+    def may_end(self, event: Row, subscriber: str) -> bool:
+        """Whether a delivery has not ended, and may yet: a run that was cut off says nothing of it."""
+        state = self.state.get((event["position"], subscriber))
+        return state in (None, "waiting") and self.unfinished.may_end(subscriber)
+
+    def may_lack(self, event: Row | None, subscriber: str) -> bool:
+        """Whether what a subscriber causes of an event may not be in the store: it has not ended, or not been archived.
+
+        That it has not ended is told where endings are looked at.
+        """
+        done = event is not None and self.state.get((event["position"], subscriber)) == "done"
+        return not done or bool(self.unfinished.events)
 
     def is_blamed(self, event: Row | None, subscriber: str) -> bool:
         """Whether a subscriber has given an event up because three workers died of it, or beside it.

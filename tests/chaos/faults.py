@@ -64,6 +64,7 @@ FAULTS: dict[str, Fault] = {
     "deadlock": Fault(1, database.deadlock, databases=("postgres",)),
     "disk full": Fault(1, database.fill_disk, databases=("sqlite",)),
     "kill worker": Fault(0, partial(processes.kill, kinds=("worker",)), silences=True),
+    "freeze worker": Fault(0, processes.freeze_worker, silences=True),
     "kill archiver": Fault(0, partial(processes.kill, kinds=("archiver",)), silences=True),
 }
 

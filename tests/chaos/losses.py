@@ -8,6 +8,7 @@ has ended may run again, and what was published since may end before what is put
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,12 @@ def lost_by_failing_over(stage: Stage, behind: redis.Redis) -> Loss:
     return _loss([entry for entry in history if entry[0] not in known], scheduled, clock)
 
 
+def in_history(entries: Any) -> Iterator[RecordedEvent]:
+    """Iterate over those of history's entries that are events."""
+    records = (read_event(entry_id, fields) for entry_id, fields in entries)
+    return (record for record in records if isinstance(record, RecordedEvent))
+
+
 def _content(stage: Stage, client: redis.Redis) -> tuple[Any, Any, Any]:
     with client.pipeline(transaction=True) as pipe:
         pipe.xrange(stage.keys("history"))
@@ -72,9 +79,6 @@ def _content(stage: Stage, client: redis.Redis) -> tuple[Any, Any, Any]:
 
 def _loss(history: Any, scheduled: Any, clock: bytes | None) -> Loss:
     events = {event_id.decode(): Lost(event_id.decode(), None, "") for event_id in scheduled}
-    for entry_id, fields in history:
-        record = read_event(entry_id, fields)
-        if isinstance(record, RecordedEvent):
-            event = record.event
-            events[event.event_id] = Lost(event.event_id, event.causation_id, str(event.type))
+    for event in (recorded.event for recorded in in_history(history)):
+        events[event.event_id] = Lost(event.event_id, event.causation_id, str(event.type))
     return Loss(int(clock or 0), time.monotonic(), events)

@@ -192,22 +192,32 @@ class Stage:
                     self.play(TICK_S)
         return False
 
-    def wait_quiet(self) -> None:
-        """Wait until nothing is left to do, several looks in a row; longer, as long as anything ends meanwhile."""
+    def wait_quiet(self, times: float = 1.0) -> bool:
+        """Wait until nothing is left to do, several looks in a row; longer, as long as anything ends meanwhile.
+
+        Args:
+            times: how many times as long as this stage's patience is.
+
+        Returns:
+            Whether it came to that.
+        """
         began = moved = time.monotonic()
         seen, repaired, last = 0, 0, ""
-        while time.monotonic() - moved < QUIET_WITHIN_S * self.patience and time.monotonic() - began < LAST_S:
+        self.quiet_after_s = None
+        patience = self.patience * times
+        while time.monotonic() - moved < QUIET_WITHIN_S * patience and time.monotonic() - began < LAST_S * times:
             self.left = self.unfinished()
             seen = 0 if self.left else seen + 1
             if seen == SEEN_QUIET:
                 self.quiet_after_s = time.monotonic() - began
-                return
+                return True
             if self.left == FORGOTTEN and self.losses and repaired < REPAIRS:
                 self.repair()
                 repaired += 1
             if self.left != last:
                 moved, last = time.monotonic(), self.left
             self.play(0.3)
+        return False
 
     def _look_for_routes(self) -> None:
         with contextlib.suppress(redis.RedisError):
@@ -226,15 +236,8 @@ class Stage:
             return f"{waiting} events are in the outbox"
         if scheduled := self.redis.zcard(self.keys("scheduled")):
             return f"{scheduled} events are scheduled"
-        for name in self.piece.agents:
-            queue, delayed, lanes, joins = (
-                self.redis.xlen(self.keys("queue", name)),
-                self.redis.zcard(self.keys("delayed", name)),
-                self.redis.zcard(self.keys("lanes", name)),
-                self.redis.zcard(self.keys("joins", name)),
-            )
-            if queue or delayed or lanes or joins:
-                return f"{name} has {queue} deliveries in its window, {delayed} delayed, {lanes} lanes, {joins} joins"
+        if waiting := next(filter(None, map(self.waiting_in_redis, self.piece.agents)), ""):
+            return waiting
         newest = self.redis.xrevrange(self.keys("history"), count=1)
         archived = int(self.redis.get(self.keys("archived")) or 0)
         if newest and int(newest[0][0].split(b"-")[0]) > archived:
@@ -244,6 +247,17 @@ class Stage:
         with self.engine.connect() as connection:
             waiting = connection.execute(text(WAITING)).scalar()
         return FORGOTTEN if waiting else ""
+
+    def waiting_in_redis(self, name: str) -> str:
+        """Say what Redis has of an agent's deliveries, in one look; empty when it has none."""
+        with self.redis.pipeline(transaction=True) as pipe:
+            pipe.xlen(self.keys("queue", name))
+            for kind in ("delayed", "lanes", "joins"):
+                pipe.zcard(self.keys(kind, name))
+            queue, delayed, lanes, joins = pipe.execute()
+        if not (queue or delayed or lanes or joins):
+            return ""
+        return f"{name} has {queue} deliveries in its window, {delayed} delayed, {lanes} lanes, {joins} joins"
 
 
 @contextmanager

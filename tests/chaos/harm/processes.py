@@ -26,10 +26,12 @@ def kill(stage: Stage, rng: random.Random, kinds: tuple[str, ...] = KINDS) -> No
 
 def freeze(stage: Stage, rng: random.Random) -> None:
     """SIGSTOP a process for longer than a lease, then SIGCONT."""
-    pid = _some_pid(stage, rng, KINDS[:-1])
-    _signal(stage, pid, signal.SIGSTOP)
-    stage.play(stage.lease_s * rng.uniform(1.2, 2.0))
-    _signal(stage, pid, signal.SIGCONT)
+    _freeze(stage, _some_pid(stage, rng, KINDS[:-1]), rng.uniform(1.2, 2.0))
+
+
+def freeze_worker(stage: Stage, rng: random.Random) -> None:
+    """The same with a worker process, for so long that others have ended what it had."""
+    _freeze(stage, _some_pid(stage, rng, ("worker",)), rng.uniform(1.8, 2.4))
 
 
 def deploy(stage: Stage, rng: random.Random) -> None:
@@ -78,6 +80,12 @@ def publish_deadly(stage: Stage, rng: random.Random) -> None:
 def _some_pid(stage: Stage, rng: random.Random, kinds: tuple[str, ...] = KINDS) -> int | None:
     pids = stage.cast.pids(rng.choice(kinds))
     return rng.choice(pids) if pids else None
+
+
+def _freeze(stage: Stage, pid: int | None, leases: float) -> None:
+    _signal(stage, pid, signal.SIGSTOP)
+    stage.play(stage.lease_s * leases)
+    _signal(stage, pid, signal.SIGCONT)
 
 
 def _signal(stage: Stage, pid: int | None, number: signal.Signals) -> None:
