@@ -139,8 +139,8 @@ class Cast:
             if role.wanted and (role.process is None or code is not None):
                 self._start(role)
 
-    def signal(self, pid: int, number: signal.Signals) -> bool:
-        """Send a signal, and note it; return whether there was anybody.
+    def signal(self, pid: int, number: signal.Signals) -> None:
+        """Send a signal, and note it.
 
         Who kills a supervisor ends its worker processes too.
         """
@@ -149,8 +149,6 @@ class Cast:
         self.signalled += [Signalled(time.monotonic(), one, number) for one in (pid, *along)]
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
-            return True
-        return False
 
     def pids(self, kind: str) -> list[int]:
         """Living processes of a kind: `worker`, or a role's name without its number."""

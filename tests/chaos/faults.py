@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import psycopg2
 import redis
 
-from tests.chaos.harm import database, links, processes, servers
+from tests.chaos.harm import Spared, database, links, processes, servers
 
 if TYPE_CHECKING:
     from tests.chaos.stage import Stage
@@ -96,7 +96,12 @@ def script(seed: int, database: str, only: Sequence[str] = ()) -> Iterator[Step]
         yield Step(number, name, own, own.uniform(0.1, 1.5))
 
 
-def suffer(stage: Stage, step: Step) -> None:
-    """Do a fault to a stage; a server that is not there, or does not answer in time, is left alone until it heals."""
-    with contextlib.suppress(redis.RedisError, psycopg2.Error, TimeoutError, AssertionError):
+def suffer(stage: Stage, step: Step) -> bool:
+    """Do a fault to a stage, and return whether it was done to its end.
+
+    A server that is not there, or does not answer in time, is left alone until it heals.
+    """
+    with contextlib.suppress(Spared, redis.RedisError, psycopg2.Error, TimeoutError, AssertionError):
         FAULTS[step.name].harm(stage, step.rng)
+        return True
+    return False

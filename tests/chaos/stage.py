@@ -50,12 +50,13 @@ ALL_CODE = 3
 
 @dataclass(frozen=True)
 class Suffered:
-    """A fault that was done: which step of the script, its kind, and from when to when, monotonic seconds."""
+    """A fault: which step of the script, its kind, from when to when, monotonic seconds; whether it was done at all."""
 
     number: int
     name: str
     began: float
     ended: float
+    is_done: bool = True
 
 
 @dataclass
@@ -127,8 +128,8 @@ class Stage:
     def suffer(self, step: Step) -> None:
         """Do one fault, and note it."""
         began = time.monotonic()
-        suffer(self, step)
-        self.suffered.append(Suffered(step.number, step.name, began, time.monotonic()))
+        is_done = suffer(self, step)
+        self.suffered.append(Suffered(step.number, step.name, began, time.monotonic(), is_done))
 
     def heal(self) -> None:
         """Undo every fault: all links flow, all servers answer, all processes run, and run everything."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import random
+import time
 from typing import TYPE_CHECKING
 
 import psycopg2
+
+from tests.chaos.harm import Spared
 
 if TYPE_CHECKING:
     from tests.chaos.stage import Stage
@@ -16,6 +19,9 @@ TERMINATE = """
     WHERE datname IS NOT NULL AND pid <> pg_backend_pid() AND backend_type = 'client backend'"""
 CROSSED = (("outbox", "inbox"), ("event_statistics", "events"), ("delivery_statistics", "outcomes"))
 """Pairs of tables: those who write both take the second first."""
+
+
+COUNTED_WITHIN_S = 3.0
 
 
 def end_database(stage: Stage, rng: random.Random) -> None:
@@ -35,8 +41,9 @@ def terminate(stage: Stage, rng: random.Random) -> None:
 def deadlock(stage: Stage, rng: random.Random) -> None:
     """Lock two tables in the other order than those who write them, and let PostgreSQL choose a victim: them.
 
-    Ours looks for deadlocks late, so it is theirs that finds one.
+    Ours looks for deadlocks late, so it is theirs that finds one; PostgreSQL counts it within a second or two.
     """
+    before = _deadlocks(stage)
     later, earlier = rng.choice(CROSSED)
     with contextlib.closing(psycopg2.connect(stage.settings.database_url)) as connection:
         cursor = connection.cursor()
@@ -46,6 +53,18 @@ def deadlock(stage: Stage, rng: random.Random) -> None:
             stage.play(rng.uniform(0.2, 0.6))
             cursor.execute(f"LOCK TABLE {earlier} IN ACCESS EXCLUSIVE MODE")
         connection.rollback()
+    until = time.monotonic() + COUNTED_WITHIN_S
+    while _deadlocks(stage) == before:
+        if time.monotonic() > until:
+            raise Spared(f"Nobody wrote to {later} and then to {earlier} meanwhile: there was no deadlock.")
+        stage.play(0.2)
+
+
+def _deadlocks(stage: Stage) -> int:
+    with contextlib.closing(psycopg2.connect(stage.settings.database_url)) as connection:
+        cursor = connection.cursor()
+        cursor.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+        return int(cursor.fetchone()[0])
 
 
 def fill_disk(stage: Stage, rng: random.Random) -> None:

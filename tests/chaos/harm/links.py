@@ -5,15 +5,20 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
+from tests.chaos.harm import Spared
+
 if TYPE_CHECKING:
     from tests.chaos.stage import Stage
 
 
 def drop_replies(stage: Stage, rng: random.Random) -> None:
     """Lose replies of commands that ran."""
+    before = stage.proxy.dropped
     stage.proxy.drop_replies(rng.randint(1, 20), matching=rng.choice([b"", b"EVALSHA", b"XREADGROUP"]))
     stage.play(rng.uniform(0.2, 1.0))
     stage.proxy.drop_replies(0)
+    if stage.proxy.dropped == before:
+        raise Spared("Nobody asked for anything whose answer was to be lost.")
 
 
 def cut(stage: Stage, rng: random.Random) -> None:
@@ -38,4 +43,5 @@ def refuse(stage: Stage, rng: random.Random) -> None:
 
 def kill_clients(stage: Stage, rng: random.Random) -> None:
     """CLIENT KILL of every normal client."""
-    stage.redis.client_kill_filter(_type="normal", skipme=True)
+    if not stage.redis.client_kill_filter(_type="normal", skipme=True):
+        raise Spared("Nobody was connected.")

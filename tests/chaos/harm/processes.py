@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from events.event import Event
+from tests.chaos.harm import Spared
 from tests.chaos.levers import AHEAD
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ FURTHEST_S = 15.0
 
 def kill(stage: Stage, rng: random.Random, kinds: tuple[str, ...] = KINDS) -> None:
     """SIGKILL a process of any of these kinds."""
-    _signal(stage, _some_pid(stage, rng, kinds), signal.SIGKILL)
+    stage.cast.signal(_some_pid(stage, rng, kinds), signal.SIGKILL)
 
 
 def freeze(stage: Stage, rng: random.Random) -> None:
@@ -36,8 +37,7 @@ def freeze_worker(stage: Stage, rng: random.Random) -> None:
 
 def deploy(stage: Stage, rng: random.Random) -> None:
     """SIGHUP the supervisor: every worker process is replaced, one after another."""
-    for pid in stage.cast.pids("fleet"):
-        _signal(stage, pid, signal.SIGHUP)
+    stage.cast.signal(_some_pid(stage, rng, ("fleet",)), signal.SIGHUP)
 
 
 def release(stage: Stage, rng: random.Random) -> None:
@@ -46,7 +46,7 @@ def release(stage: Stage, rng: random.Random) -> None:
     deploy(stage, rng)
     stage.play(rng.uniform(0.5, 3.0))
     for pid in stage.cast.pids("application"):
-        _signal(stage, pid, signal.SIGTERM)
+        stage.cast.signal(pid, signal.SIGTERM)
 
 
 def jump_clocks(stage: Stage, rng: random.Random) -> None:
@@ -70,24 +70,22 @@ def publish_deadly(stage: Stage, rng: random.Random) -> None:
     letters = stage.keys("dead", "Victim")
     before = stage.redis.xlen(letters)
     if not stage.publish(event):
-        return
+        raise Spared("Nobody acknowledged what kills.")
     stage.deadly.append(event.event_id)
     until = time.monotonic() + GIVEN_UP_S
     while time.monotonic() < until and stage.redis.xlen(letters) == before:
         stage.play(0.1)
 
 
-def _some_pid(stage: Stage, rng: random.Random, kinds: tuple[str, ...] = KINDS) -> int | None:
-    pids = stage.cast.pids(rng.choice(kinds))
-    return rng.choice(pids) if pids else None
+def _some_pid(stage: Stage, rng: random.Random, kinds: tuple[str, ...] = KINDS) -> int:
+    """Return a living process of one of these kinds; with none, the fault does nothing."""
+    kind = rng.choice(kinds)
+    if pids := stage.cast.pids(kind):
+        return rng.choice(pids)
+    raise Spared(f"No {kind} lives.")
 
 
-def _freeze(stage: Stage, pid: int | None, leases: float) -> None:
-    _signal(stage, pid, signal.SIGSTOP)
+def _freeze(stage: Stage, pid: int, leases: float) -> None:
+    stage.cast.signal(pid, signal.SIGSTOP)
     stage.play(stage.lease_s * leases)
-    _signal(stage, pid, signal.SIGCONT)
-
-
-def _signal(stage: Stage, pid: int | None, number: signal.Signals) -> None:
-    if pid is not None:
-        stage.cast.signal(pid, number)
+    stage.cast.signal(pid, signal.SIGCONT)
