@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 from sqlalchemy import Engine
 
 from store.recount import differences
 from tests.chaos.evidence import Evidence, Row
-from tests.chaos.faults import FAULTS
-from tests.chaos.life import ended_unasked, silent
+from tests.chaos.life import ended_unasked, pid_of, silent
 from tests.chaos.piece import AGENTS, OF_RELEASES
 from tests.chaos.plan import is_doomed
 from tests.chaos.remains import left_in_redis, places_differ
+from tests.chaos.silence import lapsed_of_themselves
 from tests.chaos.stage import NAMESPACE
 
 HEARS = {
@@ -65,20 +64,12 @@ def _stored_once(evidence: Evidence) -> Iterator[str]:
             yield f"{event_id} is in the store {count} times."
 
 
-def _undisturbed(evidence: Evidence) -> Iterator[str]:
-    """Where neither a fault nor a machine that had no time for it silences anybody, no lease runs out."""
-    stage = evidence.stage
-    if any(FAULTS[one.name].silences for one in stage.suffered):
-        return
-    owners = Counter(outcome["worker"] for outcome in evidence.outcomes if outcome["state"] == "lost")
-    for owner, lost in owners.items():
-        if evidence.kept_from_running_s(owner) <= stage.lease_s / 4:
-            yield f"{lost} deliveries were taken from {owner}, which nothing had silenced."
-
-
 def _ended_once(evidence: Evidence) -> Iterator[str]:
     final = ("done", "dead", "discarded")
-    ends = Counter((o["event_position"], o["subscriber"]) for o in evidence.outcomes if o["state"] in final)
+    ends: dict[tuple[int, str], list[int]] = defaultdict(list)
+    for one in evidence.outcomes:
+        if one["state"] in final:
+            ends[one["event_position"], one["subscriber"]].append(one["position"])
     for event in evidence.events:
         for agent in AGENTS:
             if event["type"] not in HEARS[agent] or not _is_owed(evidence, agent, event):
@@ -90,8 +81,8 @@ def _ended_once(evidence: Evidence) -> Iterator[str]:
                 continue
             if state != meant:
                 yield f"{agent} should have ended {event['event_id']} ({event['type']}) as {meant}; it is {state}."
-            elif ends[key] != 1 and not (ends[key] and evidence.may_run_again(event["position"])):
-                yield f"{agent} ended {event['event_id']} {ends[key]} times."
+            elif not ends[key] or not all(map(evidence.may_be_forgotten, ends[key][:-1])):
+                yield f"{agent} ended {event['event_id']} {len(ends[key])} times."
 
 
 def _is_owed(evidence: Evidence, agent: str, event: Row) -> bool:
@@ -109,11 +100,15 @@ def _meant(agent: str, event: Row) -> str:
 
 
 def _starts(evidence: Evidence) -> Iterator[str]:
-    """What kills whoever handles it is given up after three starts."""
-    starts = Counter(line["event"] for line in evidence.journal if line["word"] == "dies")
-    for event_id, count in starts.items():
-        if count > MOST_STARTS and not evidence.stage.losses:
-            yield f"{event_id}, which kills its worker, was started {count} times."
+    """What kills whoever handles it is given up after three starts; after as many more when Redis forgot them."""
+    starts: dict[str, list[float]] = defaultdict(list)
+    for line in evidence.journal:
+        if line["word"] == "dies":
+            starts[line["event"]].append(line["at"])
+    for event_id, times in starts.items():
+        forgotten = sum(times[0] < loss.at < times[-1] for loss in evidence.stage.losses)
+        if len(times) > MOST_STARTS * (1 + forgotten):
+            yield f"{event_id}, which kills its worker, was started {len(times)} times."
 
 
 def _poison(evidence: Evidence) -> Iterator[str]:
@@ -196,23 +191,40 @@ def _order(evidence: Evidence) -> Iterator[str]:
 
 
 def _overlaps(evidence: Evidence) -> Iterator[str]:
-    """Whoever was frozen runs on for a moment as a zombie: its attempts are left out, for they are refused.
+    """Of the attempts that were settled, whose ends were accepted, no two of one project ran at the same time.
 
-    So are those that ran when Redis forgot who held their project.
+    Whoever was frozen runs on for a moment as a zombie, and is refused. What ran when Redis forgot who held its project
+    is left out.
     """
-    open_attempts: dict[tuple[int, str], Row] = {}
     spans: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
-    for line in evidence.journal:
-        key = (line["pid"], line.get("delivery", ""))
-        if line["word"] == "begins":
-            open_attempts[key] = line
-        elif line["word"] == "ends" and (begun := open_attempts.pop(key, None)):
-            spans[line["project"]].append((begun["at"], line["at"], line["event"]))
+    for (_, event_id), (project, began, ended) in _settled(evidence).items():
+        if not any(began < loss.at < ended for loss in evidence.stage.losses):
+            spans[project].append((began, ended, event_id))
     for project, some in spans.items():
-        for (began, ended, one), (begun, _, other) in pairwise(sorted(some)):
-            forgotten = any(began < loss.at < ended for loss in evidence.stage.losses)
-            if begun < ended and one != other and ended - begun < evidence.stage.lease_s / 2 and not forgotten:
-                yield f"Keeper handled {one} and {other} of {project} at the same time."
+        latest = (0.0, 0.0, "")
+        for span in sorted(some):
+            if span[0] < latest[1] and span[2] != latest[2]:
+                yield f"Keeper handled {latest[2]} and {span[2]} of {project} at the same time."
+            latest = max(latest, span, key=lambda one: one[1])
+
+
+def _settled(evidence: Evidence) -> dict[tuple[int, str], tuple[str, float, float]]:
+    """Projects and times of Keeper's attempts that were settled, by process and event: the last that ended there."""
+    of = {event["position"]: event["event_id"] for event in evidence.events}
+    done = {
+        (pid_of(outcome["worker"]), of.get(outcome["event_position"], ""))
+        for outcome in evidence.outcomes
+        if outcome["subscriber"] == "Keeper" and outcome["state"] == "done"
+    }
+    begun: dict[tuple[int, str], float] = {}
+    found = {}
+    for line in evidence.journal:
+        if line["word"] == "begins":
+            begun[line["pid"], line["delivery"]] = line["at"]
+        elif line["word"] == "ends" and (line["pid"], line["event"]) in done:
+            began = begun.get((line["pid"], line["delivery"]), line["at"])
+            found[line["pid"], line["event"]] = (line["project"], began, line["at"])
+    return found
 
 
 def _effects_once(evidence: Evidence) -> Iterator[str]:
@@ -248,7 +260,7 @@ RULES: dict[str, Callable[[Evidence], Iterator[str]]] = {
     "everybody works": silent,
     "nobody ends unasked": ended_unasked,
     "stored once": _stored_once,
-    "leases of the living hold": _undisturbed,
+    "leases of the living hold": lapsed_of_themselves,
     "ended once": _ended_once,
     "returned once": _returned_once,
     "joined once": _joined_once,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from itertools import islice
@@ -10,7 +11,6 @@ from typing import Any
 from sqlalchemy import text
 
 from tests.chaos.journal import read
-from tests.chaos.life import pid_of
 from tests.chaos.losses import Lost
 from tests.chaos.plan import Brief, briefs
 from tests.chaos.remains import places
@@ -27,7 +27,9 @@ class Evidence:
     """Of one stage at rest.
 
     Attributes:
-        journal: lines of all processes, by time. acknowledged: those of acknowledged briefs, by id.
+        journal: lines of all processes, by time; lines_of: of one, by its pid.
+        ahead_of_monotonic_s: the time of day less the monotonic one, in which journals and faults are told.
+        acknowledged: those of acknowledged briefs, by id.
         events, outcomes, deliveries, effects: rows of the store and of the application; the first two by position.
         rejected: positions of what was set aside. places: ids and positions of what Redis has.
         unfinished: what was on its way. state: of deliveries, by their event's position and their subscriber.
@@ -41,6 +43,10 @@ class Evidence:
         self.stage = stage
         begun = unfinished(stage)
         self.journal = list(read(stage.cast.journal))
+        self.ahead_of_monotonic_s = time.time() - time.monotonic()
+        self.lines_of: dict[int, list[Row]] = defaultdict(list)
+        for line in self.journal:
+            self.lines_of[line["pid"]].append(line)
         self.acknowledged = {line["event"]: line for line in self.journal if line["word"] == "acknowledged"}
         self.events = self.rows("SELECT * FROM events WHERE namespace = :n ORDER BY position")
         self.deliveries = self.rows("SELECT * FROM deliveries WHERE namespace = :n")
@@ -75,27 +81,15 @@ class Evidence:
     def held_up_s(self) -> float:
         """The longest that the driver, or a process of the application, was kept from running."""
         felt = [float(line["seconds"]) for line in self.journal if line["word"] == "held up"]
-        return max([self.stage.held_up_s, *felt])
-
-    def kept_from_running_s(self, worker: str) -> float:
-        """The longest that a worker, named as consumers are, was kept from running since its application worked.
-
-        What was felt while it was still starting says nothing of leases: it had none. The driver counts as well,
-        because all that a worker says to Redis goes by way of its proxy.
-        """
-        pid = pid_of(worker)
-        mine = [line for line in self.journal if line["pid"] == pid]
-        began = min((line["at"] for line in mine if line["word"] != "held up"), default=0.0)
-        felt = [float(line["seconds"]) for line in mine if line["word"] == "held up" and line["at"] > began]
-        return max([self.stage.held_up_s, *felt])
+        return max([0.0, *felt, *(seconds for _, seconds in self.stage.held_up)])
 
     def lost_of(self, cause: str, kind: str) -> int:
         """How many events of a type, caused by an event, were lost as they may be."""
         return sum(one.type == kind for one in self._lost_of[cause])
 
-    def may_run_again(self, position: int) -> bool:
-        """Whether Redis may have forgotten that what was at a position had ended."""
-        return any(position <= loss.clock for loss in self.stage.losses)
+    def may_be_forgotten(self, position: int) -> bool:
+        """Whether Redis may have forgotten an end, by its outcome's position, though the store has it."""
+        return any(loss.forgot_end(position) for loss in self.stage.losses)
 
     def may_be_overtaken(self, position: int, by: int) -> bool:
         """Whether what was at a position may have been put back after something later was published."""

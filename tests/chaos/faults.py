@@ -27,7 +27,7 @@ class Fault:
 
     Attributes:
         weight: how often, compared with others; 0: only where it is asked for by name. harm: what it does, and undoes.
-        silences: whether a lease may run out of it. loses: whether Redis forgets what it has acknowledged.
+        silences: whether everybody's leases may run out of it. loses: whether Redis forgets what it has acknowledged.
         databases: where it can be done.
     """
 
@@ -39,8 +39,8 @@ class Fault:
 
 
 FAULTS: dict[str, Fault] = {
-    "kill": Fault(6, processes.kill, silences=True),
-    "freeze": Fault(3, processes.freeze, silences=True),
+    "kill": Fault(6, processes.kill),
+    "freeze": Fault(3, processes.freeze),
     "drop replies": Fault(4, links.drop_replies, silences=True),
     "cut": Fault(3, links.cut, silences=True),
     "stall": Fault(2, links.stall, silences=True),
@@ -55,7 +55,7 @@ FAULTS: dict[str, Fault] = {
     "fail over behind": Fault(1, servers.fail_over_behind, silences=True, loses=True),
     "flush": Fault(1, servers.flush, silences=True, loses=True),
     "poison": Fault(1, servers.poison),
-    "deadly": Fault(1, processes.publish_deadly, silences=True),
+    "deadly": Fault(1, processes.publish_deadly),
     "deploy": Fault(1, processes.deploy),
     "release": Fault(1, processes.release),
     "clock": Fault(1, processes.jump_clocks),
@@ -63,9 +63,9 @@ FAULTS: dict[str, Fault] = {
     "terminate": Fault(1, database.terminate, databases=("postgres",)),
     "deadlock": Fault(1, database.deadlock, databases=("postgres",)),
     "disk full": Fault(1, database.fill_disk, databases=("sqlite",)),
-    "kill worker": Fault(0, partial(processes.kill, kinds=("worker",)), silences=True),
-    "freeze worker": Fault(0, processes.freeze_worker, silences=True),
-    "kill archiver": Fault(0, partial(processes.kill, kinds=("archiver",)), silences=True),
+    "kill worker": Fault(0, partial(processes.kill, kinds=("worker",))),
+    "freeze worker": Fault(0, processes.freeze_worker),
+    "kill archiver": Fault(0, partial(processes.kill, kinds=("archiver",))),
 }
 
 

@@ -26,6 +26,7 @@ from tests.chaos.faults import Step, suffer
 from tests.chaos.levers import AHEAD, Levers
 from tests.chaos.losses import Loss
 from tests.chaos.piece import CHAOS, Piece
+from tests.chaos.pulse import NOTED_S
 from tests.fault_proxy import FaultProxy
 from tests.servers import PostgresServer, migrate
 from tests.valkey_servers import ValkeyServer
@@ -70,7 +71,7 @@ class Stage:
         probes: ids of events that are published at rest, to see who works. silent: sentences about those who do not.
         losses: what Redis was allowed to forget. repairs: runs of `doctor --repair`.
         known_since: of subscriptions of releases, the position from which on they have every event.
-        held_up_s: the longest that this process itself was kept from running; others may have been, too.
+        held_up: when, and for how many seconds, this process itself was kept from running; others may have been, too.
         quiet_after_s: how long it took after healing until nothing was left to do; None: it did not come to that.
     """
 
@@ -94,7 +95,7 @@ class Stage:
     probes: list[str] = field(default_factory=list)
     silent: list[str] = field(default_factory=list)
     known_since: dict[tuple[str, str], int] = field(default_factory=dict)
-    held_up_s: float = 0.0
+    held_up: list[tuple[float, float]] = field(default_factory=list)
     suffered: list[Suffered] = field(default_factory=list)
     quiet_after_s: float | None = None
     left: str = ""
@@ -115,7 +116,8 @@ class Stage:
             self._look_for_routes()
             asleep = time.monotonic()
             time.sleep(min(left, TICK_S))
-            self.held_up_s = max(self.held_up_s, time.monotonic() - asleep - TICK_S)
+            if (late_s := time.monotonic() - asleep - TICK_S) > NOTED_S:
+                self.held_up.append((time.monotonic(), late_s))
 
     def wait_for_curtain(self) -> None:
         """Wait until all worker processes and the application have read, and something is published."""
