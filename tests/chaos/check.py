@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 
 from store.recount import differences
 from tests.chaos.evidence import Evidence, Row
+from tests.chaos.harm.servers import POISON
 from tests.chaos.life import ended_unasked, pid_of, silent
 from tests.chaos.piece import AGENTS, OF_RELEASES
 from tests.chaos.plan import is_doomed
@@ -23,7 +24,7 @@ HEARS = {
     "Editor": ("BRIEF",), "Listener": ("BRIEF", "SHOT", "IMAGE", "CUT", "CHARGED"), "Herald": ("IMAGE", "CUT"),
     "Victim": ("DEADLY",), "Prober": ("PROBE",),
 }  # fmt: skip
-POISONED = ("Painter", "Listener", "Director")
+POISON_AS_TEXT = {body.decode(errors="backslashreplace") for body in POISON}
 MOST_STARTS = 3
 SHOWN = 5
 
@@ -112,11 +113,15 @@ def _starts(evidence: Evidence) -> Iterator[str]:
 
 
 def _poison(evidence: Evidence) -> Iterator[str]:
-    """What nobody can read is a dead letter of its own."""
-    stage = evidence.stage
-    kept = sum(stage.redis.xlen(stage.keys("dead", agent)) for agent in POISONED)
-    if kept < stage.poisoned:
-        yield f"Of {stage.poisoned} entries that nobody can read {kept} are dead letters."
+    """What nobody can read is a dead letter of its own, with its raw text; and nothing else is unreadable."""
+    poisoned, kept = evidence.stage.poisoned, 0
+    for letter in evidence.letters:
+        if letter["raw"] in POISON_AS_TEXT:
+            kept += 1
+        else:
+            yield f"{letter['subscriber']} could not read {letter['raw']:.200}, which was no poison: {letter['reason']}"
+    if kept < poisoned or (kept > poisoned and not evidence.stage.losses):
+        yield f"Of {poisoned} entries that nobody can read there are {kept} dead letters."
 
 
 def _returned_once(evidence: Evidence) -> Iterator[str]:

@@ -20,6 +20,7 @@ from tests.chaos.unfinished import unfinished
 Row = dict[str, Any]
 BLAME = "It killed its worker three times"
 MOST_DEATHS = 3
+UNREADABLE = "SELECT subscriber, raw, reason FROM dead_letters WHERE namespace = :n AND raw <> ''"
 REJECTED = "SELECT entry_id FROM rejected WHERE namespace = :n AND stream = 'history'"
 
 
@@ -31,6 +32,7 @@ class Evidence:
         ahead_of_monotonic_s: the time of day less the monotonic one, in which journals and faults are told.
         acknowledged: those of acknowledged briefs, by id.
         events, outcomes, deliveries, effects: rows of the store and of the application; the first two by position.
+        letters: dead ones of what nobody could read.
         rejected: positions of what was set aside. places: ids and positions of what Redis has.
         unfinished: what was on its way. state: of deliveries, by their event's position and their subscriber.
         of: events by id. caused: events by the id of their cause.
@@ -53,6 +55,7 @@ class Evidence:
         self.outcomes = self.rows("SELECT * FROM outcomes WHERE namespace = :n ORDER BY position")
         self.effects = self.rows("SELECT * FROM chaos_effects")
         self.rejected = {int(row["entry_id"].split("-")[0]) for row in self.rows(REJECTED)}
+        self.letters = self.rows(UNREADABLE)
         self.places = list(places(stage))
         self.unfinished = begun | unfinished(stage)
         self.state = {(one["event_position"], one["subscriber"]): one["state"] for one in self.deliveries}

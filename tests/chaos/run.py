@@ -98,7 +98,7 @@ def perform(run: Run, keep: Path | None = None) -> Verdict:
             _play(run, now)
             evidence = Evidence(now)
             found, tally = tuple(violations(evidence)), counted(evidence)
-            done = replace(run, steps=tuple(one.number for one in now.suffered))
+            done = replace(run, steps=tuple(dict.fromkeys(one.number for one in now.suffered)))
             return Verdict(done, found, tally, screen(evidence, tally, found, time.monotonic() - began))
     finally:
         if keep is None:

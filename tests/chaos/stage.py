@@ -72,6 +72,8 @@ class Stage:
         losses: what Redis was allowed to forget. repairs: runs of `doctor --repair`.
         known_since: of subscriptions of releases, the position from which on they have every event.
         held_up: when, and for how many seconds, this process itself was kept from running; others may have been, too.
+        is_frozen: whether Redis does not answer, so that nobody asks it.
+        meanwhile: a fault that is to come while another lasts.
         quiet_after_s: how long it took after healing until nothing was left to do; None: it did not come to that.
     """
 
@@ -97,6 +99,8 @@ class Stage:
     known_since: dict[tuple[str, str], int] = field(default_factory=dict)
     held_up: list[tuple[float, float]] = field(default_factory=list)
     suffered: list[Suffered] = field(default_factory=list)
+    is_frozen: bool = False
+    meanwhile: Step | None = None
     quiet_after_s: float | None = None
     left: str = ""
 
@@ -109,7 +113,10 @@ class Stage:
         return self.settings.lease_s
 
     def play(self, seconds: float) -> None:
-        """Let things go on for a while."""
+        """Let things go on for a while; a fault that is to come meanwhile comes now."""
+        if self.meanwhile is not None:
+            step, self.meanwhile = self.meanwhile, None
+            self._suffer_one(step)
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             self.cast.tend()
@@ -128,7 +135,14 @@ class Stage:
             self.play(TICK_S)
 
     def suffer(self, step: Step) -> None:
-        """Do one fault, and note it."""
+        """Do a fault, and the one beside it while it lasts; note both."""
+        self.meanwhile = step.beside
+        self._suffer_one(step)
+        if step.beside is not None and self.meanwhile is not None:
+            self.meanwhile = None
+            self._suffer_one(step.beside)
+
+    def _suffer_one(self, step: Step) -> None:
         began = time.monotonic()
         is_done = suffer(self, step)
         self.suffered.append(Suffered(step.number, step.name, began, time.monotonic(), is_done))
@@ -136,6 +150,8 @@ class Stage:
     def heal(self) -> None:
         """Undo every fault: all links flow, all servers answer, all processes run, and run everything."""
         self.proxy.drop_replies(0)
+        self.proxy.tear_requests(0)
+        self.proxy.delay(0.0)
         self.proxy.stall(False)
         self.proxy.refuse(False)
         if not self.valkey.alive():
@@ -223,6 +239,8 @@ class Stage:
         return False
 
     def _look_for_routes(self) -> None:
+        if self.is_frozen:
+            return
         with contextlib.suppress(redis.RedisError):
             for route in set(self.piece.of_releases) - self.known_since.keys():
                 if self.redis.sismember(self.keys("routes", route[1]), route[0]):

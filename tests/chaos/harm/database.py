@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
+import signal
 import time
 from typing import TYPE_CHECKING
 
 import psycopg2
 
 from tests.chaos.harm import Spared
+from tests.fleet.fleet import children
 
 if TYPE_CHECKING:
     from tests.chaos.stage import Stage
@@ -30,6 +33,17 @@ def end_database(stage: Stage, rng: random.Random) -> None:
     stage.postgres.pause()
     stage.play(rng.uniform(0.2, 2.0))
     stage.postgres.resume()
+
+
+def freeze_database(stage: Stage, rng: random.Random) -> None:
+    """SIGSTOP every process of PostgreSQL: transactions stay open, and nothing is answered."""
+    assert stage.postgres is not None
+    pids = [stage.postgres.pid, *children(stage.postgres.pid)]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    stage.play(rng.uniform(0.2, stage.lease_s * 1.5))
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
 
 
 def terminate(stage: Stage, rng: random.Random) -> None:

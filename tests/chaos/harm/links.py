@@ -21,6 +21,23 @@ def drop_replies(stage: Stage, rng: random.Random) -> None:
         raise Spared("Nobody asked for anything whose answer was to be lost.")
 
 
+def tear(stage: Stage, rng: random.Random) -> None:
+    """Cut connections in the middle of a request: half of it arrives, and is not run."""
+    before = stage.proxy.torn
+    stage.proxy.tear_requests(rng.randint(1, 20))
+    stage.play(rng.uniform(0.2, 1.0))
+    stage.proxy.tear_requests(0)
+    if stage.proxy.torn == before:
+        raise Spared("Nobody asked for anything meanwhile.")
+
+
+def slow(stage: Stage, rng: random.Random) -> None:
+    """Let every request and every reply take its time."""
+    stage.proxy.delay(rng.uniform(0.005, 0.1))
+    stage.play(rng.uniform(0.5, 3.0))
+    stage.proxy.delay(0.0)
+
+
 def cut(stage: Stage, rng: random.Random) -> None:
     """Cut every connection to Redis."""
     stage.proxy.cut()

@@ -35,6 +35,11 @@ def freeze_worker(stage: Stage, rng: random.Random) -> None:
     _freeze(stage, _some_pid(stage, rng, ("worker",)), rng.uniform(1.8, 2.4))
 
 
+def freeze_supervisor(stage: Stage, rng: random.Random) -> None:
+    """The same with the supervisor: its worker processes go on, and nobody brings back one that dies."""
+    _freeze(stage, _some_pid(stage, rng, ("fleet",)), rng.uniform(1.2, 2.0))
+
+
 def deploy(stage: Stage, rng: random.Random) -> None:
     """SIGHUP the supervisor: every worker process is replaced, one after another."""
     stage.cast.signal(_some_pid(stage, rng, ("fleet",)), signal.SIGHUP)
