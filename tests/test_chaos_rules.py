@@ -46,7 +46,8 @@ def some_row(table: Table) -> dict[str, Any]:
     """A row of a table of statistics, of nothing that is stored."""
     row = {column.name: {"TEXT": ""}.get(str(column.type), 0) for column in table.columns}
     row |= {"namespace": NAMESPACE, "grain": "total", "type": "SHOT"}
-    row |= {name: {} for name in row if name.endswith("_bins") or name == "cost_micros"}
+    row |= {name: "{}" for name in row if name.endswith("_bins") or name == "cost_micros"}
+    row |= {name: 0 for name in row if name.endswith("_us")}
     return row | {name: datetime.now(UTC) for name in row if name.endswith("_time")}
 
 
@@ -166,3 +167,25 @@ def test_work_that_waits_and_a_run_in_which_nothing_was_published_are_told() -> 
     ]
     assert broken("comes to rest", stage={"quiet_after_s": 1.0})
     assert not broken("comes to rest", acknowledged={"EV-1": {}}, stage={"quiet_after_s": 1.0})
+
+
+def letter(raw: str) -> dict[str, str]:
+    return {"subscriber": "Painter", "raw": raw, "reason": "it cannot be read"}
+
+
+def test_each_entry_that_nobody_can_read_is_one_dead_letter_and_nothing_else_is_unreadable() -> None:
+    stage = {"poisoned": 2}
+
+    assert not broken("poison is set aside", letters=[letter("1\t2"), letter("not a frame")], stage=stage)
+    assert broken("poison is set aside", letters=[letter("1\t2")], stage=stage)
+    assert broken("poison is set aside", letters=[letter("1\t2")] * 3, stage=stage)
+    assert broken("poison is set aside", letters=[letter("1\t2"), letter("5\t0\t1\tEV-1")], stage=stage)
+
+
+@pytest.mark.parametrize(("count", "is_broken"), [(0, True), (1, False), (2, True)])
+def test_effects_are_there_once_where_their_delivery_is_done(count: int, is_broken: bool) -> None:
+    image = BRIEF | {"type": "IMAGE"}
+    found = {"events": [image], "effects": [{"event_id": image["event_id"]}] * count}
+
+    assert bool(broken("effects once", state={(5, "Biller"): "done"}, **found)) == is_broken
+    assert bool(broken("effects once", state={(5, "Biller"): "waiting"}, **found)) == (count > 1)

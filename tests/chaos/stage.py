@@ -1,4 +1,4 @@
-"""The stage of a run: servers behind proxies, the cast, a seeded sequence of faults, and the wait for quiet."""
+"""The stage of a run: servers, a proxy before Redis, the cast, a seeded sequence of faults, and the wait for quiet."""
 
 from __future__ import annotations
 
