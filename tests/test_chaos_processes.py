@@ -114,3 +114,12 @@ def test_of_worker_processes_no_more_are_killed_than_were_sent_a_signal_and_none
     stage = cast_of(tmp_path, signalled=(Signalled(1.0, 7, signal.SIGKILL),), log=log)
 
     assert bool(broken("nobody ends unasked", stage=stage)) == is_broken
+
+
+def test_who_else_was_killed_says_nothing_of_worker_processes(tmp_path: Path) -> None:
+    log = "Worker process 1 was killed by SIGKILL; a new one starts in 0.5 s."
+    stage = cast_of(tmp_path, Exit("archiver-1", 7, -9), signalled=(Signalled(1.0, 7, signal.SIGKILL),), log=log)
+
+    assert broken("nobody ends unasked", stage=stage) == [
+        "1 worker processes were killed; 0 were sent a signal, or handled what kills."
+    ]

@@ -37,4 +37,4 @@ def cast_with(*signalled: Signalled) -> dict[str, Any]:
 def cast_of(folder: Path, *exits: Exit, signalled: tuple[Signalled, ...] = (), log: str = "") -> dict[str, Any]:
     """A stage whose processes have ended like that, and whose supervisor has said so."""
     (folder / "fleet.log").write_text(log)
-    return {"cast": SimpleNamespace(folder=folder, exits=list(exits), signalled=list(signalled))}
+    return {"cast": SimpleNamespace(folder=folder, exits=list(exits), roles={}, signalled=list(signalled))}

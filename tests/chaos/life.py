@@ -36,12 +36,13 @@ def ended_unasked(evidence: Evidence) -> Iterator[str]:
     for one in cast.exits:
         if one.pid not in ended:
             yield f"{one.role} {one.pid} ended of its own accord, with {one.code}: see {one.role}.log."
-    yield from _workers_ended(cast.folder / "fleet.log", len(ended))
+    others = {one.pid for one in cast.exits} | {role.process.pid for role in cast.roles.values() if role.process}
+    yield from _workers_ended(cast.folder / "fleet.log", len(ended - others))
 
 
 def _workers_ended(log: Path, killed: int) -> Iterator[str]:
     """A supervisor names no pids: of those that a signal has killed there are no more than were sent one."""
     said = WORKER_ENDED.findall(log.read_text(errors="replace"))
     if (found := said.count(KILLED)) > killed:
-        yield f"{found} worker processes were killed; {killed} processes were sent a signal, or handled what kills."
+        yield f"{found} worker processes were killed; {killed} were sent a signal, or handled what kills."
     yield from (f"A worker process {what}: see fleet.log." for what in said if what != KILLED)
