@@ -17,7 +17,7 @@ RUNS = (
     Run(seed=11, minutes=0.15, only=("flush",)),
     Run(seed=21, minutes=0.15, only=("deadly", "kill"), steps=tuple(range(4))),
 )
-"""Those with steps have among them each kind of fault that FORCED names; where a seed has found a mistake, what it was."""
+"""Those with steps have each kind of fault that FORCED names; where a seed has found a mistake, what it was."""
 FORCED = frozenset(("kill", "deadly", "freeze", "tear", "slow", "disk full", "fail over", "deadlock", "end database"))
 
 
