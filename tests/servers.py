@@ -72,6 +72,10 @@ class PostgresServer:
         return self
 
     @property
+    def port(self) -> int:
+        return self._port
+
+    @property
     def pid(self) -> int:
         """Of the process that starts all others."""
         assert self._process is not None, "The server does not run."

@@ -47,7 +47,7 @@ def some_row(table: Table) -> dict[str, Any]:
     row = {column.name: {"TEXT": ""}.get(str(column.type), 0) for column in table.columns}
     row |= {"namespace": NAMESPACE, "grain": "total", "type": "SHOT"}
     row |= {name: "{}" for name in row if name.endswith("_bins") or name == "cost_micros"}
-    row |= {name: 0 for name in row if name.endswith("_us")}
+    row |= {name: 0 for name in row if name.endswith("_us")} | {name: 1 for name in row if name in ("events", "done")}
     return row | {name: datetime.now(UTC) for name in row if name.endswith("_time")}
 
 
@@ -73,7 +73,7 @@ def test_where_a_run_was_cut_off_what_waits_may_end_and_what_redis_has_nothing_o
     agents: tuple[str, ...], state: str | None, is_broken: bool
 ) -> None:
     others = {(5, agent): "done" for agent in ("Doomed", "Editor", "Listener")}
-    ends = [{"event_position": 5, "subscriber": agent, "state": "done"} for _, agent in others]
+    ends = [{"event_position": 5, "subscriber": agent, "state": "done", "position": 9} for _, agent in others]
     says = broken(
         "ended once",
         events=[BRIEF],

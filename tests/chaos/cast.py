@@ -2,7 +2,7 @@
 
 publisher ──┐                                   ┌── fleet: a supervisor and its worker processes
             ├── proxy ── Valkey (AOF) ── proxy ──┼── two archivers
-application ┘                                   └── (and a database: SQLite, or PostgreSQL)
+application ┘                                   └── (and a database: SQLite, or PostgreSQL behind a proxy)
 """
 
 from __future__ import annotations

@@ -73,6 +73,8 @@ FAULTS: dict[str, Fault] = {
     "terminate": Fault(1, DATABASE, database.terminate, databases=("postgres",)),
     "deadlock": Fault(1, DATABASE, database.deadlock, databases=("postgres",)),
     "disk full": Fault(1, DATABASE, database.fill_disk, databases=("sqlite",)),
+    "cut database": Fault(0, DATABASE, database.cut_database, databases=("postgres",)),
+    "stall database": Fault(0, DATABASE, database.stall_database, databases=("postgres",)),
     "kill worker": Fault(0, PROCESSES, partial(processes.kill, kinds=("worker",))),
     "freeze worker": Fault(0, PROCESSES, processes.freeze_worker),
     "kill archiver": Fault(0, PROCESSES, partial(processes.kill, kinds=("archiver",))),

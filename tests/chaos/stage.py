@@ -1,4 +1,4 @@
-"""The stage of a run: servers, a proxy before Redis, the cast, a seeded sequence of faults, and the wait for quiet."""
+"""The stage of a run: servers behind proxies, the cast, a seeded sequence of faults, and the wait for quiet."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ class Stage:
     """What faults and the checker work on.
 
     Attributes:
-        redis, engine: straight to the servers, not by way of the proxy. piece: what is played.
+        redis, engine: straight to the servers, not by way of the proxies. piece: what is played.
+        sql_proxy: before PostgreSQL.
         patience: how many times as long as usual it waits for quiet. workers: processes of the fleet.
         poisoned: entries written by hand into queues that Redis still has. deadly: ids of events that kill.
         probes: ids of events that are published at rest, to see who works. silent: sentences about those who do not.
@@ -88,6 +89,7 @@ class Stage:
     redis: redis.Redis
     piece: Piece = CHAOS
     postgres: PostgresServer | None = None
+    sql_proxy: FaultProxy | None = None
     patience: float = 1.0
     workers: int = 2
     poisoned: int = 0
@@ -154,6 +156,8 @@ class Stage:
         self.proxy.delay(0.0)
         self.proxy.stall(False)
         self.proxy.refuse(False)
+        if self.sql_proxy is not None:
+            self.sql_proxy.stall(False)
         if not self.valkey.alive():
             self.valkey.restart()
         self.redis.client_unpause()
@@ -307,6 +311,10 @@ def stage(
         valkey = stack.enter_context(ValkeyServer(aof=True))
         proxy = stack.enter_context(FaultProxy("127.0.0.1", valkey.port))
         redis_url = proxy.url if piece.is_proxied else valkey.url
+        sql_proxy = None
+        if postgres is not None and piece.is_proxied:
+            sql_proxy = stack.enter_context(FaultProxy("127.0.0.1", postgres.port))
+            url = url.replace(f":{postgres.port}/", f":{sql_proxy.port}/")
         settings = Settings(
             redis_url=redis_url, database_url=url, namespace=NAMESPACE, home=str(folder), **piece.settings
         )
@@ -325,6 +333,7 @@ def stage(
             valkey.client(),
             piece,
             postgres,
+            sql_proxy,
             patience,
             workers,
         )

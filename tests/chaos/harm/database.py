@@ -52,6 +52,22 @@ def terminate(stage: Stage, rng: random.Random) -> None:
     stage.postgres.execute(TERMINATE)
 
 
+def cut_database(stage: Stage, rng: random.Random) -> None:
+    """Cut every connection to PostgreSQL, which may have committed what it cannot answer any more."""
+    assert stage.sql_proxy is not None
+    if not stage.sql_proxy.connections:
+        raise Spared("Nobody was connected.")
+    stage.sql_proxy.cut()
+
+
+def stall_database(stage: Stage, rng: random.Random) -> None:
+    """Hold back all bytes to and from PostgreSQL."""
+    assert stage.sql_proxy is not None
+    stage.sql_proxy.stall(True)
+    stage.play(rng.uniform(0.2, stage.lease_s * 1.5))
+    stage.sql_proxy.stall(False)
+
+
 def deadlock(stage: Stage, rng: random.Random) -> None:
     """Lock two tables in the other order than those who write them, and let PostgreSQL choose a victim: them.
 
