@@ -311,10 +311,7 @@ def stage(
         valkey = stack.enter_context(ValkeyServer(aof=True))
         proxy = stack.enter_context(FaultProxy("127.0.0.1", valkey.port))
         redis_url = proxy.url if piece.is_proxied else valkey.url
-        sql_proxy = None
-        if postgres is not None and piece.is_proxied:
-            sql_proxy = stack.enter_context(FaultProxy("127.0.0.1", postgres.port))
-            url = url.replace(f":{postgres.port}/", f":{sql_proxy.port}/")
+        sql_proxy, url = _proxied(postgres, url, stack) if piece.is_proxied else (None, url)
         settings = Settings(
             redis_url=redis_url, database_url=url, namespace=NAMESPACE, home=str(folder), **piece.settings
         )
@@ -322,21 +319,9 @@ def stage(
         environment = _environment(folder, settings, mutation)
         cast = Cast(folder, environment, piece.app, lambda: piece.publisher(folder, seed))
         now = Stage(
-            folder,
-            seed,
-            settings,
-            valkey,
-            proxy,
-            cast,
-            hand,
-            engine,
-            valkey.client(),
-            piece,
-            postgres,
-            sql_proxy,
-            patience,
-            workers,
-        )
+            folder, seed, settings, valkey, proxy, cast, hand, engine, valkey.client(), piece, postgres, sql_proxy,
+            patience, workers,
+        )  # fmt: skip
         stack.callback(lambda: (now.redis.close(), now.valkey.stop()))
         stack.callback(cast.drop_curtain)
         cast.raise_curtain(workers)
@@ -351,6 +336,13 @@ def _database(folder: Path, kind: str, stack: ExitStack) -> tuple[PostgresServer
         url = postgres.create_database()
     migrate(url)
     return postgres, url
+
+
+def _proxied(postgres: PostgresServer | None, url: str, stack: ExitStack) -> tuple[FaultProxy | None, str]:
+    if postgres is None:
+        return None, url
+    proxy = stack.enter_context(FaultProxy("127.0.0.1", postgres.port))
+    return proxy, url.replace(f":{postgres.port}/", f":{proxy.port}/")
 
 
 def _environment(folder: Path, settings: Settings, mutation: str) -> dict[str, str]:
