@@ -1,4 +1,4 @@
-"""A TCP proxy that misbehaves on demand: loses replies, stalls, cuts, refuses.
+"""A TCP proxy that misbehaves on demand: loses replies, tears requests, stalls, delays, cuts, refuses.
 
 It stands between a Redis client and its server and counts requests and replies, so that a lost reply is
 exactly one whose command ran. A connection that does not start with a RESP array is passed on as bytes
@@ -25,7 +25,7 @@ class FaultProxy:
 
     Attributes:
         port: the same from start to end, also after `refuse`.
-        requests: commands passed on so far. dropped: replies lost so far.
+        requests: commands passed on so far. dropped: replies lost so far. torn: requests of which half was passed on.
     """
 
     def __init__(self, target_host: str, target_port: int) -> None:
@@ -33,6 +33,9 @@ class FaultProxy:
         self.port = 0
         self.requests = 0
         self.dropped = 0
+        self.torn = 0
+        self._to_tear = 0
+        self._delay_s = 0.0
         self._to_drop = 0
         self._matching = b""
         self._pairs: set[_Pair] = set()
@@ -67,6 +70,14 @@ class FaultProxy:
         """
         self._run(self._set_drop(n, matching))
 
+    def tear_requests(self, n: int) -> None:
+        """Pass on half of each of the next `n` requests, then cut its connection; 0 ends it."""
+        self._run(self._set_tear(n))
+
+    def delay(self, seconds: float) -> None:
+        """Hold back each request and each reply for so long: a slow link. 0 ends it."""
+        self._run(self._set_delay(seconds))
+
     def cut(self) -> None:
         """Cut all open connections; new ones are accepted."""
         self._run(self._cut())
@@ -99,6 +110,12 @@ class FaultProxy:
 
     async def _set_drop(self, n: int, matching: bytes) -> None:
         self._to_drop, self._matching = n, matching
+
+    async def _set_tear(self, n: int) -> None:
+        self._to_tear = n
+
+    async def _set_delay(self, seconds: float) -> None:
+        self._delay_s = seconds
 
     async def _set_stall(self, stalling: bool) -> None:
         if stalling:
@@ -145,7 +162,12 @@ class FaultProxy:
 
     async def _requests(self, reader: asyncio.StreamReader, pair: _Pair) -> None:
         async for frame in _frames(reader, pair):
-            await self._flowing.wait()
+            await self._hold_back()
+            if self._to_tear and pair.framed:
+                self._to_tear -= 1
+                self.torn += 1
+                await pair.send(pair.server, frame[: len(frame) // 2])
+                break
             lost = bool(self._to_drop) and pair.framed and self._matching in frame
             if lost:
                 self._to_drop -= 1
@@ -154,9 +176,14 @@ class FaultProxy:
             await pair.send(pair.server, frame)
         pair.cut()
 
+    async def _hold_back(self) -> None:
+        await self._flowing.wait()
+        if self._delay_s:
+            await asyncio.sleep(self._delay_s)
+
     async def _replies(self, reader: asyncio.StreamReader, pair: _Pair) -> None:
         async for frame in _frames(reader, pair):
-            await self._flowing.wait()
+            await self._hold_back()
             if pair.framed and not frame.startswith(b">") and pair.lost and pair.lost.popleft():
                 self.dropped += 1
                 break

@@ -71,6 +71,16 @@ class PostgresServer:
         self.resume()
         return self
 
+    @property
+    def port(self) -> int:
+        return self._port
+
+    @property
+    def pid(self) -> int:
+        """Of the process that starts all others."""
+        assert self._process is not None, "The server does not run."
+        return self._process.pid
+
     def pause(self) -> None:
         """Shut the server down at once, as a crash would; its data stays."""
         assert self._process is not None

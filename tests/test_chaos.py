@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
-from collections import Counter, defaultdict
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from random import Random
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import redis
@@ -20,16 +20,16 @@ from events.namespace import Declared, Namespace, Remembered
 from events.publisher import Publisher
 from events.routes import declare
 from events.subscriptions import SubscriberOptions
-from tests.chaos import fixed
-from tests.chaos.check import RULES, Violation
-from tests.chaos.evidence import Evidence
-from tests.chaos.faults import FAULTS, script
+from tests.chaos import fixed, proofs
+from tests.chaos.check import Violation
+from tests.chaos.faults import FAULTS, Fault, Step, script
+from tests.chaos.harm import Spared
 from tests.chaos.levers import TIME_IN_SCRIPTS
 from tests.chaos.mutations import MUTATIONS, plant
-from tests.chaos.plan import briefs
 from tests.chaos.proofs import TARGETS
 from tests.chaos.run import Run, Verdict
 from tests.chaos.shrink import Shrinker
+from tests.chaos.stage import Stage
 from tests.chaos.table import BEGIN, END, make, runs_for
 from tests.chaos.tally import Tally
 
@@ -128,55 +128,15 @@ def test_a_broken_build_acknowledges_what_it_reads(redis_url: str, monkeypatch: 
         assert client.xpending(namespace.keys("queue", "S"), "fleet")["pending"] == 0
 
 
-def broken(rule: str, *, stage: dict[str, Any] | None = None, **found: Any) -> list[str]:
-    """Return what a rule says of evidence that is empty but for what is given."""
-    evidence = Evidence.__new__(Evidence)
-    nothing: dict[str, Any] = {name: [] for name in ("journal", "events", "outcomes", "deliveries", "effects")}
-    nothing |= {"acknowledged": {}, "of": {}, "lost": {}, "blamed": set(), "stored": Counter()}
-    nothing |= {"caused": defaultdict(list), "_lost_of": defaultdict(list)}
-    told = {"losses": [], "suffered": [], "deadly": [], "lease_s": 2.0, "held_up_s": 0.1, "seed": 1} | (stage or {})
-    vars(evidence).update(nothing | found, stage=SimpleNamespace(**told))
-    return list(RULES[rule](evidence))
-
-
-LOST = {"state": "lost", "worker": "a-host-7-0a1b"}
-
-
-@pytest.mark.parametrize(
-    ("journal", "is_broken"),
-    [
-        ([], True),
-        ([{"word": "heard", "pid": 7, "at": 5.0}, {"word": "held up", "pid": 7, "at": 4.0, "seconds": 9.0}], True),
-        ([{"word": "heard", "pid": 7, "at": 5.0}, {"word": "held up", "pid": 8, "at": 6.0, "seconds": 9.0}], True),
-        ([{"word": "heard", "pid": 7, "at": 5.0}, {"word": "held up", "pid": 7, "at": 6.0, "seconds": 0.9}], False),
-    ],
-)
-def test_a_lease_may_run_out_where_its_own_worker_was_kept_from_running(
-    journal: list[dict[str, Any]], is_broken: bool
-) -> None:
-    assert bool(broken("leases of the living hold", outcomes=[LOST], journal=journal)) == is_broken
-
-
-@pytest.mark.parametrize("rule", ["stored once", "returned once", "joined once"])
-def test_what_the_store_lacks_is_told_and_breaks_no_rule_that_looks_for_what_it_caused(rule: str) -> None:
-    lacking = [brief for brief in islice(briefs(1), 50) if not brief.shots or rule != "returned once"]
-
-    acknowledged = {brief.event_id: {"number": brief.number} for brief in lacking}
-
-    assert bool(broken(rule, acknowledged=acknowledged)) == (rule != "returned once")
-
-
-def test_a_lease_may_run_out_where_a_fault_or_the_drivers_own_lateness_silenced_its_worker() -> None:
-    frozen = SimpleNamespace(name="freeze")
-
-    assert not broken("leases of the living hold", outcomes=[LOST], stage={"suffered": [frozen]})
-    assert not broken("leases of the living hold", outcomes=[LOST], stage={"held_up_s": 0.9})
-    assert broken("leases of the living hold", outcomes=[LOST], stage={"suffered": [SimpleNamespace(name="poison")]})
-
-
 def test_every_broken_build_has_a_run_that_catches_it() -> None:
     assert TARGETS.keys() == MUTATIONS.keys()
     assert set(fixed.MUTATIONS) <= TARGETS.keys()
+
+
+def test_what_is_run_at_every_change_has_the_faults_that_it_must_have() -> None:
+    steps = [step for run in fixed.RUNS if run.steps for step in run.chosen(most=0)]
+
+    assert {one.name for step in steps for one in (step, step.beside) if one} >= fixed.FORCED
 
 
 def test_the_time_in_scripts_is_where_the_lever_is() -> None:
@@ -199,3 +159,65 @@ def test_the_table_adds_up_the_runs_of_a_fault_and_keeps_the_rest_of_the_page(tm
     assert "| kill | 20 | 0 | 0 (and 3 that Redis forgot) | 0 | 2.0 s | 2, clean |" in text
     assert "| cut | 20 | 0 | 0 (and 3 that Redis forgot) | 0 | 2.0 s | 2, 2 BROKEN |" in text
     assert "deadlock" not in text and "all, at random" in text
+
+
+@pytest.mark.parametrize(
+    ("rules", "whole", "seconds", "is_proof"),
+    [
+        (("ended once",), (), 9.0, True),
+        (("comes to rest", "returned once"), (), 9.0, False),
+        (("ended once",), (), 61.0, False),
+        (("ended once",), ("in order",), 9.0, False),
+    ],
+)
+def test_a_broken_build_is_caught_by_its_own_rule_within_a_minute_where_the_whole_build_is_clean(
+    monkeypatch: pytest.MonkeyPatch, rules: tuple[str, ...], whole: tuple[str, ...], seconds: float, is_proof: bool
+) -> None:
+    clock = itertools.count(0.0, seconds)
+    monkeypatch.setattr(proofs.time, "monotonic", lambda: next(clock))
+
+    assert proofs.prove(["lost_retry"], lambda run: verdict(run, *(rules if run.mutation else whole))) == is_proof
+
+
+def test_of_five_steps_one_has_a_fault_of_other_parts_beside_it() -> None:
+    steps = list(islice(script(1, "postgres"), 500))
+    pairs = [(FAULTS[step.name], FAULTS[step.beside.name]) for step in steps if step.beside]
+
+    assert 60 < len(pairs) < 140
+    assert not any(one.parts & other.parts for one, other in pairs)
+
+
+def stage_of(folder: Path) -> Stage:
+    """A stage on which there is nothing but time."""
+    stage = Stage.__new__(Stage)
+    cast = SimpleNamespace(tend=lambda: None)
+    vars(stage).update(folder=folder, cast=cast, is_frozen=True, meanwhile=None, suffered=[], held_up=[])
+    return stage
+
+
+def test_a_fault_comes_while_another_lasts_or_after_one_that_is_over_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lasting = Fault(1, frozenset(), lambda stage, rng: stage.play(0.0))
+    monkeypatch.setitem(FAULTS, "lasting", lasting)
+    monkeypatch.setitem(FAULTS, "brief", replace(lasting, harm=lambda stage, rng: None))
+
+    for name, order in (("lasting", ["brief", "lasting"]), ("brief", ["brief", "brief"])):
+        stage = stage_of(tmp_path)
+        stage.suffer(Step(3, name, Random(1), 0.0, Step(3, "brief", Random(2), 0.0)))
+        assert [(one.number, one.name) for one in stage.suffered] == [(3, one) for one in order]
+
+
+@pytest.mark.parametrize("error", [Spared("Nobody lives."), redis.ConnectionError(), TimeoutError()])
+def test_a_fault_of_which_nothing_came_is_no_fault_that_was_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def spare(stage: Stage, rng: Random) -> None:
+        raise error
+
+    monkeypatch.setitem(FAULTS, "spared", Fault(1, frozenset(), spare))
+    stage = stage_of(tmp_path)
+
+    stage.suffer(Step(0, "spared", Random(1), 0.0))
+
+    assert [one.is_done for one in stage.suffered] == [False]

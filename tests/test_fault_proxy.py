@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -177,3 +178,26 @@ def test_a_test_server_keeps_its_data_over_a_kill(kind: type[ValkeyServer]) -> N
 
         assert client.get("kept") == b"yes"
     assert not server.alive()
+
+
+def test_a_torn_request_does_not_run_and_its_connection_is_cut(proxy: FaultProxy, client: redis.Redis) -> None:
+    client.set("n", 1)
+    proxy.tear_requests(1)
+
+    with pytest.raises(redis.ConnectionError):
+        client.incr("n")
+
+    assert client.get("n") == b"1"
+    assert proxy.torn == 1
+
+
+def test_a_slow_link_holds_back_requests_and_replies_and_loses_none(proxy: FaultProxy, client: redis.Redis) -> None:
+    client.ping()
+    proxy.delay(0.2)
+    began = time.monotonic()
+
+    assert client.incr("n") == 1
+
+    assert time.monotonic() - began >= 0.4
+    proxy.delay(0.0)
+    assert client.incr("n") == 2

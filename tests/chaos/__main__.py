@@ -17,8 +17,6 @@ from tests.chaos.proofs import prove
 from tests.chaos.run import Run, Verdict, perform
 from tests.chaos.shrink import Shrinker
 
-MORE_PATIENCE = 3.0
-
 
 def main() -> int:
     """Return 0 when all promises held (or all that was to be caught was), 1 otherwise."""
@@ -54,21 +52,12 @@ def _holds(run: Run, *, keep: bool, shrink_s: float) -> bool:
     print(verdict.screen, flush=True)
     if folder:
         print(f"Logs and journals: {folder}")
-    if verdict.rules == {"comes to rest"}:
-        verdict = _with_patience(run)
     if not verdict.violations:
         return True
     print(f"Again: {run.command}", flush=True)
     if shrink_s:
         _shrink(verdict, shrink_s)
     return False
-
-
-def _with_patience(run: Run) -> Verdict:
-    """Repeat what only did not come to rest: on a machine without time for it, it needs longer."""
-    verdict = perform(replace(run, patience=run.patience * MORE_PATIENCE))
-    print(f"With {MORE_PATIENCE:g} times the patience:\n{verdict.screen}", flush=True)
-    return verdict
 
 
 def _shrink(failed: Verdict, budget_s: float) -> None:

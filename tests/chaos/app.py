@@ -4,7 +4,7 @@ BRIEF ──Director──> SHOT ──Painter──> IMAGE ──Biller──> 
   │                   └──Keeper: one at a time per project, in order
   ├──Doomed: fails on every fifth until it is given up
   └──Editor: joins the IMAGEs of a BRIEF ──> CUT
-Listener hears all of them. Victim dies of every DEADLY.
+Listener hears all of them. Victim dies of every DEADLY. Prober answers PROBE, at rest.
 
 Release 1 has no Herald. Release 2 has one for IMAGE, no Doomed, and a Listener that has given up CUT. Release 3, to
 which a run comes home, has everything, and a Herald that has taken on CUT.
@@ -44,6 +44,7 @@ bus = EventBus()
 PATIENT: dict[str, Any] = {"max_attempts": 50, "min_backoff": 0.05, "max_backoff": 0.5}
 LONG_S = 5.0  # more than two leases of a run
 SLOW_S = 0.4
+PROBED_S = 0.1
 EFFECTS = "CREATE TABLE IF NOT EXISTS chaos_effects (event_id text, attempt integer)"
 
 
@@ -123,6 +124,11 @@ async def listen(event: Event) -> None:
 @in_releases(2, 3)(bus.subscriber("Herald", ["IMAGE", *(["CUT"] if RELEASE == 3 else [])], **PATIENT))
 async def herald(event: Event) -> None:
     pass
+
+
+@bus.subscriber("Prober", ["PROBE"], **PATIENT)
+def answer(event: Event) -> None:
+    time.sleep(PROBED_S)
 
 
 @bus.subscriber("Victim", ["DEADLY"], **PATIENT)

@@ -7,10 +7,12 @@ application ┘                                   └── (and a database: SQL
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +47,24 @@ asyncio.run(main())
 """An application that consumes on its own loop; `{module}` has its bus."""
 
 
+@dataclass(frozen=True)
+class Signalled:
+    """A signal that the driver sent: when, in monotonic seconds, and to whom."""
+
+    at: float
+    pid: int
+    number: signal.Signals
+
+
+@dataclass(frozen=True)
+class Exit:
+    """An end that nobody of the cast was told to come to; `code` as `Popen` has it."""
+
+    role: str
+    pid: int
+    code: int
+
+
 @dataclass
 class Role:
     """A kind of process that is kept running.
@@ -67,6 +87,9 @@ class Cast:
     Args:
         folder: for logs and journals. environment: of the processes.
         app: `module:attribute` of the bus. publisher: returns the publisher's command, at each of its starts.
+
+    Attributes:
+        signalled: what was done to processes. exits: of roles, while they were wanted; whoever ended them.
     """
 
     folder: Path
@@ -74,6 +97,8 @@ class Cast:
     app: str
     publisher: Callable[[], list[str]]
     roles: dict[str, Role] = field(default_factory=dict)
+    signalled: list[Signalled] = field(default_factory=list)
+    exits: list[Exit] = field(default_factory=list)
 
     def raise_curtain(self, workers: int) -> None:
         """Start everything."""
@@ -108,8 +133,22 @@ class Cast:
     def tend(self) -> None:
         """Bring back what has died, as a host's service manager would."""
         for role in self.roles.values():
-            if role.wanted and (role.process is None or role.process.poll() is not None):
+            code = role.process.poll() if role.process is not None else None
+            if role.wanted and role.process is not None and code is not None:
+                self.exits.append(Exit(role.name, role.process.pid, code))
+            if role.wanted and (role.process is None or code is not None):
                 self._start(role)
+
+    def signal(self, pid: int, number: signal.Signals) -> None:
+        """Send a signal, and note it.
+
+        Who kills a supervisor ends its worker processes too.
+        """
+        fleet = self.roles["fleet"].process
+        along = children(pid) if number == signal.SIGKILL and fleet is not None and pid == fleet.pid else []
+        self.signalled += [Signalled(time.monotonic(), one, number) for one in (pid, *along)]
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
     def pids(self, kind: str) -> list[int]:
         """Living processes of a kind: `worker`, or a role's name without its number."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from itertools import islice
@@ -12,19 +13,28 @@ from sqlalchemy import text
 from tests.chaos.journal import read
 from tests.chaos.losses import Lost
 from tests.chaos.plan import Brief, briefs
+from tests.chaos.remains import places
 from tests.chaos.stage import NAMESPACE, Stage
+from tests.chaos.unfinished import unfinished
 
 Row = dict[str, Any]
 BLAME = "It killed its worker three times"
 MOST_DEATHS = 3
+UNREADABLE = "SELECT subscriber, raw, reason FROM dead_letters WHERE namespace = :n AND raw <> ''"
+REJECTED = "SELECT entry_id FROM rejected WHERE namespace = :n AND stream = 'history'"
 
 
 class Evidence:
     """Of one stage at rest.
 
     Attributes:
-        journal: lines of all processes, by time. acknowledged: those of acknowledged briefs, by id.
+        journal: lines of all processes, by time; lines_of: of one, by its pid.
+        ahead_of_monotonic_s: the time of day less the monotonic one, in which journals and faults are told.
+        acknowledged: those of acknowledged briefs, by id.
         events, outcomes, deliveries, effects: rows of the store and of the application; the first two by position.
+        letters: dead ones of what nobody could read.
+        rejected: positions of what was set aside. places: ids and positions of what Redis has.
+        unfinished: what was on its way. state: of deliveries, by their event's position and their subscriber.
         of: events by id. caused: events by the id of their cause.
         lost: what may be lost and is not in the store, by id.
         blamed: deliveries, by their event's position and their subscriber, that ended as dead letters because three
@@ -33,12 +43,22 @@ class Evidence:
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
+        begun = unfinished(stage)
         self.journal = list(read(stage.cast.journal))
+        self.ahead_of_monotonic_s = time.time() - time.monotonic()
+        self.lines_of: dict[int, list[Row]] = defaultdict(list)
+        for line in self.journal:
+            self.lines_of[line["pid"]].append(line)
         self.acknowledged = {line["event"]: line for line in self.journal if line["word"] == "acknowledged"}
         self.events = self.rows("SELECT * FROM events WHERE namespace = :n ORDER BY position")
         self.deliveries = self.rows("SELECT * FROM deliveries WHERE namespace = :n")
         self.outcomes = self.rows("SELECT * FROM outcomes WHERE namespace = :n ORDER BY position")
         self.effects = self.rows("SELECT * FROM chaos_effects")
+        self.rejected = {int(row["entry_id"].split("-")[0]) for row in self.rows(REJECTED)}
+        self.letters = self.rows(UNREADABLE)
+        self.places = list(places(stage))
+        self.unfinished = begun | unfinished(stage)
+        self.state = {(one["event_position"], one["subscriber"]): one["state"] for one in self.deliveries}
         self.of = {event["event_id"]: event for event in self.events}
         self.stored = Counter(event["event_id"] for event in self.events)
         self.caused: dict[str, list[Row]] = defaultdict(list)
@@ -64,31 +84,32 @@ class Evidence:
     def held_up_s(self) -> float:
         """The longest that the driver, or a process of the application, was kept from running."""
         felt = [float(line["seconds"]) for line in self.journal if line["word"] == "held up"]
-        return max([self.stage.held_up_s, *felt])
-
-    def kept_from_running_s(self, worker: str) -> float:
-        """The longest that a worker, named as consumers are, was kept from running since its application worked.
-
-        What was felt while it was still starting says nothing of leases: it had none. The driver counts as well,
-        because all that a worker says to Redis goes by way of its proxy.
-        """
-        pid = int(worker.rsplit("-", 2)[1])
-        mine = [line for line in self.journal if line["pid"] == pid]
-        began = min((line["at"] for line in mine if line["word"] != "held up"), default=0.0)
-        felt = [float(line["seconds"]) for line in mine if line["word"] == "held up" and line["at"] > began]
-        return max([self.stage.held_up_s, *felt])
+        return max([0.0, *felt, *(seconds for _, seconds in self.stage.held_up)])
 
     def lost_of(self, cause: str, kind: str) -> int:
         """How many events of a type, caused by an event, were lost as they may be."""
         return sum(one.type == kind for one in self._lost_of[cause])
 
-    def may_run_again(self, position: int) -> bool:
-        """Whether Redis may have forgotten that what was at a position had ended."""
-        return any(position <= loss.clock for loss in self.stage.losses)
+    def may_be_forgotten(self, position: int) -> bool:
+        """Whether Redis may have forgotten an end, by its outcome's position, though the store has it."""
+        return any(loss.forgot_end(position) for loss in self.stage.losses)
 
     def may_be_overtaken(self, position: int, by: int) -> bool:
         """Whether what was at a position may have been put back after something later was published."""
         return any(position <= loss.clock < by for loss in self.stage.losses)
+
+    def may_end(self, event: Row, subscriber: str) -> bool:
+        """Whether a delivery has not ended, and may yet: a run that was cut off says nothing of it."""
+        state = self.state.get((event["position"], subscriber))
+        return state in (None, "waiting") and self.unfinished.may_end(subscriber)
+
+    def may_lack(self, event: Row | None, subscriber: str) -> bool:
+        """Whether what a subscriber causes of an event may not be in the store: it has not ended, or not been archived.
+
+        That it has not ended is told where endings are looked at.
+        """
+        done = event is not None and self.state.get((event["position"], subscriber)) == "done"
+        return not done or bool(self.unfinished.events)
 
     def is_blamed(self, event: Row | None, subscriber: str) -> bool:
         """Whether a subscriber has given an event up because three workers died of it, or beside it.

@@ -11,7 +11,7 @@ from tests.chaos import journal
 from tests.chaos.app import EFFECTS
 from tests.chaos.cast import PYTHON
 
-AGENTS = ("Director", "Painter", "Keeper", "Biller", "Doomed", "Editor", "Listener", "Herald", "Victim")
+AGENTS = ("Director", "Painter", "Keeper", "Biller", "Doomed", "Editor", "Listener", "Herald", "Victim", "Prober")
 OF_RELEASES = (("Herald", "IMAGE"), ("Herald", "CUT"), ("Doomed", "BRIEF"), ("Listener", "CUT"))
 """Subscriptions that not every release has."""
 PER_SECOND = 60.0

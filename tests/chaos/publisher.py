@@ -5,6 +5,7 @@ python -m tests.chaos.publisher SEED FIRST PER_SECOND
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import signal
 import sys
@@ -29,10 +30,11 @@ def batches(plan: Iterator[Brief]) -> Iterator[tuple[str, list[Brief]]]:
 
 
 class Publisher:
-    """Publishes briefs, each until it is acknowledged."""
+    """Publishes briefs, each until it is acknowledged; every second of the single ones by the asynchronous edge."""
 
     def __init__(self) -> None:
         self.stopping = False
+        self._loop = asyncio.new_event_loop()
         signal.signal(signal.SIGTERM, self._stop)
 
     def run(self, seed: int, first: int, per_second: float) -> None:
@@ -55,6 +57,8 @@ class Publisher:
                     outbox.add(session, some[0].event)
             elif way == "delayed":
                 bus.publish_sync(some[0].event, delay=0.3)
+            elif way == "single" and some[0].number % 2:
+                self._loop.run_until_complete(bus.publish(some[0].event))
             elif way == "single":
                 bus.publish_sync(some[0].event)
             else:

@@ -22,6 +22,11 @@ def screen(evidence: Evidence, tally: Tally, violations: Sequence[Violation], se
         f"operations  {tally.acknowledged.total()} published ({_counts(tally.acknowledged)})",
         f"            {tally.events} events, {tally.commands} commands to Redis",
         f"faults      {tally.faults.total()} ({_counts(tally.faults)})",
+        *(
+            [f"            {tally.spared.total()} of which nothing came ({_counts(tally.spared)})"]
+            if tally.spared
+            else []
+        ),
         f"deliveries  {tally.deliveries.total()} ({_counts(tally.deliveries)})",
         f"attempts    {tally.attempts.total()} ({_counts(tally.attempts)})",
         f"            {tally.repeats} repeats; {tally.blamed} given up because workers died beside them",

@@ -15,11 +15,13 @@ from tests.chaos import plan
 from tests.chaos.check import Violation, violations
 from tests.chaos.evidence import Evidence
 from tests.chaos.faults import Step, script
+from tests.chaos.probe import probe
 from tests.chaos.report import screen
 from tests.chaos.stage import Stage, stage
 from tests.chaos.tally import Tally, counted
 
 PRELUDE_S = 1.0
+MORE_PATIENCE = 3.0
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def perform(run: Run, keep: Path | None = None) -> Verdict:
             _play(run, now)
             evidence = Evidence(now)
             found, tally = tuple(violations(evidence)), counted(evidence)
-            done = replace(run, steps=tuple(one.number for one in now.suffered))
+            done = replace(run, steps=tuple(dict.fromkeys(one.number for one in now.suffered)))
             return Verdict(done, found, tally, screen(evidence, tally, found, time.monotonic() - began))
     finally:
         if keep is None:
@@ -115,4 +117,14 @@ def _play(run: Run, now: Stage) -> None:
     now.play(until - time.monotonic())
     now.heal()
     now.cast.end_publishing()
-    now.wait_quiet()
+    if _rests(run, now):
+        probe(now)
+        _rests(run, now)
+
+
+def _rests(run: Run, now: Stage) -> bool:
+    """Wait for quiet; on the same stage three times as long, before it counts that there is none.
+
+    What a broken build has lost never ends, and need not be waited for.
+    """
+    return now.wait_quiet() or (not run.mutation and now.wait_quiet(MORE_PATIENCE))

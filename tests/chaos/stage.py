@@ -26,6 +26,7 @@ from tests.chaos.faults import Step, suffer
 from tests.chaos.levers import AHEAD, Levers
 from tests.chaos.losses import Loss
 from tests.chaos.piece import CHAOS, Piece
+from tests.chaos.pulse import NOTED_S
 from tests.fault_proxy import FaultProxy
 from tests.servers import PostgresServer, migrate
 from tests.valkey_servers import ValkeyServer
@@ -50,12 +51,13 @@ ALL_CODE = 3
 
 @dataclass(frozen=True)
 class Suffered:
-    """A fault that was done: which step of the script, its kind, and from when to when, monotonic seconds."""
+    """A fault: which step of the script, its kind, from when to when, monotonic seconds; whether it was done at all."""
 
     number: int
     name: str
     began: float
     ended: float
+    is_done: bool = True
 
 
 @dataclass
@@ -63,12 +65,16 @@ class Stage:
     """What faults and the checker work on.
 
     Attributes:
-        redis, engine: straight to the servers, not by way of the proxy. piece: what is played.
-        patience: how many times as long as usual it waits for quiet.
+        redis, engine: straight to the servers, not by way of the proxies. piece: what is played.
+        sql_proxy: before PostgreSQL.
+        patience: how many times as long as usual it waits for quiet. workers: processes of the fleet.
         poisoned: entries written by hand into queues that Redis still has. deadly: ids of events that kill.
+        probes: ids of events that are published at rest, to see who works. silent: sentences about those who do not.
         losses: what Redis was allowed to forget. repairs: runs of `doctor --repair`.
         known_since: of subscriptions of releases, the position from which on they have every event.
-        held_up_s: the longest that this process itself was kept from running; others may have been, too.
+        held_up: when, and for how many seconds, this process itself was kept from running; others may have been, too.
+        is_frozen: whether Redis does not answer, so that nobody asks it.
+        meanwhile: a fault that is to come while another lasts.
         quiet_after_s: how long it took after healing until nothing was left to do; None: it did not come to that.
     """
 
@@ -83,14 +89,20 @@ class Stage:
     redis: redis.Redis
     piece: Piece = CHAOS
     postgres: PostgresServer | None = None
+    sql_proxy: FaultProxy | None = None
     patience: float = 1.0
+    workers: int = 2
     poisoned: int = 0
     deadly: list[str] = field(default_factory=list)
     losses: list[Loss] = field(default_factory=list)
     repairs: int = 0
+    probes: list[str] = field(default_factory=list)
+    silent: list[str] = field(default_factory=list)
     known_since: dict[tuple[str, str], int] = field(default_factory=dict)
-    held_up_s: float = 0.0
+    held_up: list[tuple[float, float]] = field(default_factory=list)
     suffered: list[Suffered] = field(default_factory=list)
+    is_frozen: bool = False
+    meanwhile: Step | None = None
     quiet_after_s: float | None = None
     left: str = ""
 
@@ -103,14 +115,18 @@ class Stage:
         return self.settings.lease_s
 
     def play(self, seconds: float) -> None:
-        """Let things go on for a while."""
+        """Let things go on for a while; a fault that is to come meanwhile comes now."""
+        if self.meanwhile is not None:
+            step, self.meanwhile = self.meanwhile, None
+            self._suffer_one(step)
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             self.cast.tend()
             self._look_for_routes()
             asleep = time.monotonic()
             time.sleep(min(left, TICK_S))
-            self.held_up_s = max(self.held_up_s, time.monotonic() - asleep - TICK_S)
+            if (late_s := time.monotonic() - asleep - TICK_S) > NOTED_S:
+                self.held_up.append((time.monotonic(), late_s))
 
     def wait_for_curtain(self) -> None:
         """Wait until all worker processes and the application have read, and something is published."""
@@ -121,16 +137,27 @@ class Stage:
             self.play(TICK_S)
 
     def suffer(self, step: Step) -> None:
-        """Do one fault, and note it."""
+        """Do a fault, and the one beside it while it lasts; note both."""
+        self.meanwhile = step.beside
+        self._suffer_one(step)
+        if step.beside is not None and self.meanwhile is not None:
+            self.meanwhile = None
+            self._suffer_one(step.beside)
+
+    def _suffer_one(self, step: Step) -> None:
         began = time.monotonic()
-        suffer(self, step)
-        self.suffered.append(Suffered(step.number, step.name, began, time.monotonic()))
+        is_done = suffer(self, step)
+        self.suffered.append(Suffered(step.number, step.name, began, time.monotonic(), is_done))
 
     def heal(self) -> None:
         """Undo every fault: all links flow, all servers answer, all processes run, and run everything."""
         self.proxy.drop_replies(0)
+        self.proxy.tear_requests(0)
+        self.proxy.delay(0.0)
         self.proxy.stall(False)
         self.proxy.refuse(False)
+        if self.sql_proxy is not None:
+            self.sql_proxy.stall(False)
         if not self.valkey.alive():
             self.valkey.restart()
         self.redis.client_unpause()
@@ -148,8 +175,7 @@ class Stage:
         """Send a signal to every process of some kinds."""
         for kind in kinds:
             for pid in self.cast.pids(kind):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, number)
+                self.cast.signal(pid, number)
 
     def serve_by(self, server: ValkeyServer) -> None:
         """Let another server take the place of the one behind the proxy, which is ended."""
@@ -177,36 +203,48 @@ class Stage:
             process.kill()
         process.wait()
 
-    def publish(self, event: Event) -> bool:
-        """Publish an event of the driver's own; return whether it was acknowledged."""
+    def publish(self, *events: Event) -> bool:
+        """Publish events of the driver's own; return whether all were acknowledged."""
         until = time.monotonic() + PUBLISH_S * self.patience
         with contextlib.closing(EventBus(self.settings)) as bus:
             while time.monotonic() < until:
                 try:
-                    bus.publish_sync(event)
-                    return True
+                    if not any(isinstance(answer, Exception) for answer in bus.publish_many_sync(list(events))):
+                        return True
                 except EventBusError:
                     self.play(TICK_S)
         return False
 
-    def wait_quiet(self) -> None:
-        """Wait until nothing is left to do, several looks in a row; longer, as long as anything ends meanwhile."""
+    def wait_quiet(self, times: float = 1.0) -> bool:
+        """Wait until nothing is left to do, several looks in a row; longer, as long as anything ends meanwhile.
+
+        Args:
+            times: how many times as long as this stage's patience is.
+
+        Returns:
+            Whether it came to that.
+        """
         began = moved = time.monotonic()
         seen, repaired, last = 0, 0, ""
-        while time.monotonic() - moved < QUIET_WITHIN_S * self.patience and time.monotonic() - began < LAST_S:
+        self.quiet_after_s = None
+        patience = self.patience * times
+        while time.monotonic() - moved < QUIET_WITHIN_S * patience and time.monotonic() - began < LAST_S * times:
             self.left = self.unfinished()
             seen = 0 if self.left else seen + 1
             if seen == SEEN_QUIET:
                 self.quiet_after_s = time.monotonic() - began
-                return
+                return True
             if self.left == FORGOTTEN and self.losses and repaired < REPAIRS:
                 self.repair()
                 repaired += 1
             if self.left != last:
                 moved, last = time.monotonic(), self.left
             self.play(0.3)
+        return False
 
     def _look_for_routes(self) -> None:
+        if self.is_frozen:
+            return
         with contextlib.suppress(redis.RedisError):
             for route in set(self.piece.of_releases) - self.known_since.keys():
                 if self.redis.sismember(self.keys("routes", route[1]), route[0]):
@@ -223,15 +261,8 @@ class Stage:
             return f"{waiting} events are in the outbox"
         if scheduled := self.redis.zcard(self.keys("scheduled")):
             return f"{scheduled} events are scheduled"
-        for name in self.piece.agents:
-            queue, delayed, lanes, joins = (
-                self.redis.xlen(self.keys("queue", name)),
-                self.redis.zcard(self.keys("delayed", name)),
-                self.redis.zcard(self.keys("lanes", name)),
-                self.redis.zcard(self.keys("joins", name)),
-            )
-            if queue or delayed or lanes or joins:
-                return f"{name} has {queue} deliveries in its window, {delayed} delayed, {lanes} lanes, {joins} joins"
+        if waiting := next(filter(None, map(self.waiting_in_redis, self.piece.agents)), ""):
+            return waiting
         newest = self.redis.xrevrange(self.keys("history"), count=1)
         archived = int(self.redis.get(self.keys("archived")) or 0)
         if newest and int(newest[0][0].split(b"-")[0]) > archived:
@@ -241,6 +272,17 @@ class Stage:
         with self.engine.connect() as connection:
             waiting = connection.execute(text(WAITING)).scalar()
         return FORGOTTEN if waiting else ""
+
+    def waiting_in_redis(self, name: str) -> str:
+        """Say what Redis has of an agent's deliveries, in one look; empty when it has none."""
+        with self.redis.pipeline(transaction=True) as pipe:
+            pipe.xlen(self.keys("queue", name))
+            for kind in ("delayed", "lanes", "joins"):
+                pipe.zcard(self.keys(kind, name))
+            queue, delayed, lanes, joins = pipe.execute()
+        if not (queue or delayed or lanes or joins):
+            return ""
+        return f"{name} has {queue} deliveries in its window, {delayed} delayed, {lanes} lanes, {joins} joins"
 
 
 @contextmanager
@@ -269,6 +311,7 @@ def stage(
         valkey = stack.enter_context(ValkeyServer(aof=True))
         proxy = stack.enter_context(FaultProxy("127.0.0.1", valkey.port))
         redis_url = proxy.url if piece.is_proxied else valkey.url
+        sql_proxy, url = _proxied(postgres, url, stack) if piece.is_proxied else (None, url)
         settings = Settings(
             redis_url=redis_url, database_url=url, namespace=NAMESPACE, home=str(folder), **piece.settings
         )
@@ -276,8 +319,9 @@ def stage(
         environment = _environment(folder, settings, mutation)
         cast = Cast(folder, environment, piece.app, lambda: piece.publisher(folder, seed))
         now = Stage(
-            folder, seed, settings, valkey, proxy, cast, hand, engine, valkey.client(), piece, postgres, patience
-        )
+            folder, seed, settings, valkey, proxy, cast, hand, engine, valkey.client(), piece, postgres, sql_proxy,
+            patience, workers,
+        )  # fmt: skip
         stack.callback(lambda: (now.redis.close(), now.valkey.stop()))
         stack.callback(cast.drop_curtain)
         cast.raise_curtain(workers)
@@ -292,6 +336,13 @@ def _database(folder: Path, kind: str, stack: ExitStack) -> tuple[PostgresServer
         url = postgres.create_database()
     migrate(url)
     return postgres, url
+
+
+def _proxied(postgres: PostgresServer | None, url: str, stack: ExitStack) -> tuple[FaultProxy | None, str]:
+    if postgres is None:
+        return None, url
+    proxy = stack.enter_context(FaultProxy("127.0.0.1", postgres.port))
+    return proxy, url.replace(f":{postgres.port}/", f":{proxy.port}/")
 
 
 def _environment(folder: Path, settings: Settings, mutation: str) -> dict[str, str]:

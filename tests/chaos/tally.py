@@ -16,7 +16,8 @@ class Tally:
         acknowledged: published events, by way. commands: of all processes to Redis.
         deliveries: by state. attempts: outcomes by state. repeats: attempts beyond the first of their delivery.
         blamed: deliveries that were given up because three workers died while they ran, though it was not their doing.
-        faults: by kind. lost: acknowledged and gone. allowed: those of them that Redis was allowed to forget.
+        faults: by kind. spared: those of which nothing came.
+        lost: acknowledged and gone. allowed: those of them that Redis was allowed to forget.
         doubled: effects that are there more than once.
         recovery_s: the longest from the end of a fault until a process that hears everything had heard whatever
             was acknowledged before that end.
@@ -30,6 +31,7 @@ class Tally:
     repeats: int = 0
     blamed: int = 0
     faults: Counter[str] = field(default_factory=Counter)
+    spared: Counter[str] = field(default_factory=Counter)
     lost: int = 0
     allowed: int = 0
     doubled: int = 0
@@ -59,7 +61,8 @@ def counted(evidence: Evidence) -> Tally:
         attempts=Counter(outcome["state"] for outcome in evidence.outcomes),
         repeats=len(evidence.outcomes) - len(first),
         blamed=sum(subscriber != "Victim" for _, subscriber in evidence.blamed),
-        faults=Counter(one.name for one in stage.suffered),
+        faults=Counter(one.name for one in stage.suffered if one.is_done),
+        spared=Counter(one.name for one in stage.suffered if not one.is_done),
         lost=len(gone),
         allowed=sum(event_id in evidence.lost for event_id in gone),
         doubled=sum(count > 1 for count in Counter(effect["event_id"] for effect in evidence.effects).values()),

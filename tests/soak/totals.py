@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 from sqlalchemy import Engine, text
 
-from tests.chaos.check import left_in_redis, statistics_differ
+from tests.chaos.check import statistics_differ
+from tests.chaos.remains import left_in_redis
 from tests.chaos.stage import NAMESPACE, Stage
 from tests.soak.app import TOCK_EVERY
 

@@ -5,15 +5,37 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
+from tests.chaos.harm import Spared
+
 if TYPE_CHECKING:
     from tests.chaos.stage import Stage
 
 
 def drop_replies(stage: Stage, rng: random.Random) -> None:
     """Lose replies of commands that ran."""
+    before = stage.proxy.dropped
     stage.proxy.drop_replies(rng.randint(1, 20), matching=rng.choice([b"", b"EVALSHA", b"XREADGROUP"]))
     stage.play(rng.uniform(0.2, 1.0))
     stage.proxy.drop_replies(0)
+    if stage.proxy.dropped == before:
+        raise Spared("Nobody asked for anything whose answer was to be lost.")
+
+
+def tear(stage: Stage, rng: random.Random) -> None:
+    """Cut connections in the middle of a request: half of it arrives, and is not run."""
+    before = stage.proxy.torn
+    stage.proxy.tear_requests(rng.randint(1, 20))
+    stage.play(rng.uniform(0.2, 1.0))
+    stage.proxy.tear_requests(0)
+    if stage.proxy.torn == before:
+        raise Spared("Nobody asked for anything meanwhile.")
+
+
+def slow(stage: Stage, rng: random.Random) -> None:
+    """Let every request and every reply take its time."""
+    stage.proxy.delay(rng.uniform(0.005, 0.1))
+    stage.play(rng.uniform(0.5, 3.0))
+    stage.proxy.delay(0.0)
 
 
 def cut(stage: Stage, rng: random.Random) -> None:
@@ -38,4 +60,5 @@ def refuse(stage: Stage, rng: random.Random) -> None:
 
 def kill_clients(stage: Stage, rng: random.Random) -> None:
     """CLIENT KILL of every normal client."""
-    stage.redis.client_kill_filter(_type="normal", skipme=True)
+    if not stage.redis.client_kill_filter(_type="normal", skipme=True):
+        raise Spared("Nobody was connected.")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import random
 import signal
 import time
 from typing import TYPE_CHECKING
 
 from events.event import Event
+from tests.chaos.harm import Spared
 from tests.chaos.levers import AHEAD
 
 if TYPE_CHECKING:
@@ -23,21 +22,27 @@ FURTHEST_S = 15.0
 
 def kill(stage: Stage, rng: random.Random, kinds: tuple[str, ...] = KINDS) -> None:
     """SIGKILL a process of any of these kinds."""
-    _signal(_some_pid(stage, rng, kinds), signal.SIGKILL)
+    stage.cast.signal(_some_pid(stage, rng, kinds), signal.SIGKILL)
 
 
 def freeze(stage: Stage, rng: random.Random) -> None:
     """SIGSTOP a process for longer than a lease, then SIGCONT."""
-    pid = _some_pid(stage, rng, KINDS[:-1])
-    _signal(pid, signal.SIGSTOP)
-    stage.play(stage.lease_s * rng.uniform(1.2, 2.0))
-    _signal(pid, signal.SIGCONT)
+    _freeze(stage, _some_pid(stage, rng, KINDS[:-1]), rng.uniform(1.2, 2.0))
+
+
+def freeze_worker(stage: Stage, rng: random.Random) -> None:
+    """The same with a worker process, for so long that others have ended what it had."""
+    _freeze(stage, _some_pid(stage, rng, ("worker",)), rng.uniform(1.8, 2.4))
+
+
+def freeze_supervisor(stage: Stage, rng: random.Random) -> None:
+    """The same with the supervisor: its worker processes go on, and nobody brings back one that dies."""
+    _freeze(stage, _some_pid(stage, rng, ("fleet",)), rng.uniform(1.2, 2.0))
 
 
 def deploy(stage: Stage, rng: random.Random) -> None:
     """SIGHUP the supervisor: every worker process is replaced, one after another."""
-    for pid in stage.cast.pids("fleet"):
-        _signal(pid, signal.SIGHUP)
+    stage.cast.signal(_some_pid(stage, rng, ("fleet",)), signal.SIGHUP)
 
 
 def release(stage: Stage, rng: random.Random) -> None:
@@ -46,7 +51,7 @@ def release(stage: Stage, rng: random.Random) -> None:
     deploy(stage, rng)
     stage.play(rng.uniform(0.5, 3.0))
     for pid in stage.cast.pids("application"):
-        _signal(pid, signal.SIGTERM)
+        stage.cast.signal(pid, signal.SIGTERM)
 
 
 def jump_clocks(stage: Stage, rng: random.Random) -> None:
@@ -70,19 +75,22 @@ def publish_deadly(stage: Stage, rng: random.Random) -> None:
     letters = stage.keys("dead", "Victim")
     before = stage.redis.xlen(letters)
     if not stage.publish(event):
-        return
+        raise Spared("Nobody acknowledged what kills.")
     stage.deadly.append(event.event_id)
     until = time.monotonic() + GIVEN_UP_S
     while time.monotonic() < until and stage.redis.xlen(letters) == before:
         stage.play(0.1)
 
 
-def _some_pid(stage: Stage, rng: random.Random, kinds: tuple[str, ...] = KINDS) -> int | None:
-    pids = stage.cast.pids(rng.choice(kinds))
-    return rng.choice(pids) if pids else None
+def _some_pid(stage: Stage, rng: random.Random, kinds: tuple[str, ...] = KINDS) -> int:
+    """Return a living process of one of these kinds; with none, the fault does nothing."""
+    kind = rng.choice(kinds)
+    if pids := stage.cast.pids(kind):
+        return rng.choice(pids)
+    raise Spared(f"No {kind} lives.")
 
 
-def _signal(pid: int | None, number: signal.Signals) -> None:
-    if pid is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
+def _freeze(stage: Stage, pid: int, leases: float) -> None:
+    stage.cast.signal(pid, signal.SIGSTOP)
+    stage.play(stage.lease_s * leases)
+    stage.cast.signal(pid, signal.SIGCONT)

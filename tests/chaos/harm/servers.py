@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from tests.chaos.stage import Stage
 
+POISON = (b"\xff\xfe", b"not a frame", b"1\t2")
+
 
 def pause_clients(stage: Stage, rng: random.Random) -> None:
     """CLIENT PAUSE."""
@@ -31,6 +33,15 @@ def kill_valkey(stage: Stage, rng: random.Random) -> None:
     stage.valkey.kill()
     stage.play(rng.uniform(0.1, 1.0))
     stage.valkey.restart()
+
+
+def freeze_valkey(stage: Stage, rng: random.Random) -> None:
+    """SIGSTOP Valkey: connections stay, and nothing is answered. Nobody may ask it anything here."""
+    stage.is_frozen = True
+    stage.valkey.pause()
+    stage.play(rng.uniform(0.2, stage.lease_s * 1.5))
+    stage.valkey.resume()
+    stage.is_frozen = False
 
 
 def fill_memory(stage: Stage, rng: random.Random) -> None:
@@ -50,7 +61,7 @@ def read_only(stage: Stage, rng: random.Random) -> None:
 def poison(stage: Stage, rng: random.Random) -> None:
     """Write entries that nobody can read into a queue."""
     queue = stage.keys("queue", rng.choice(["Painter", "Listener", "Director"]))
-    for body in (b"\xff\xfe", b"not a frame", b"1\t2"):
+    for body in POISON:
         stage.redis.xadd(queue, {"f": body})
         stage.poisoned += 1
 
@@ -61,6 +72,7 @@ def fail_over(stage: Stage, rng: random.Random) -> None:
         replica = _replica(stage, stack)
         stage.play(rng.uniform(0.1, 0.5))
         stage.redis.client_pause(20_000, all=False)
+        stack.callback(stage.redis.client_unpause)
         _until_equal(stage, replica)
         stage.serve_by(_promoted(replica))
         stack.pop_all()
@@ -77,6 +89,7 @@ def fail_over_behind(stage: Stage, rng: random.Random) -> None:
             behind.replicaof("NO", "ONE")
             stage.play(rng.uniform(0.1, 1.0))
             stage.proxy.refuse(True)
+            stack.callback(stage.proxy.refuse, False)
             stage.proxy.cut()
             loss = lost_by_failing_over(stage, behind)
         stage.lose(loss)
