@@ -25,7 +25,7 @@ from console.web.live.pulse import Pulse, take
 from console.web.live.sse import Streams
 from console.web.operations import PREFIX, House, Operation, json_response
 from console.web.pages import routes as pages
-from console.web.problems import BUG, OURS, problem_response, refused
+from console.web.problems import BUG, OURS, in_a_sentence, problem_response, refused
 from console.web.reading import Reading
 from events.bus import EventBus
 from events.schemas import Schemas
@@ -89,6 +89,7 @@ class Web:
         return app
 
     async def _problem(self, request: Request, error: Exception) -> Response:
+        error = in_a_sentence(request, error)
         if pages.wants_page(request):
             return pages.error_page(self.house, request, error)
         return problem_response(error)

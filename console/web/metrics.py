@@ -13,7 +13,6 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 from events.errors import EventBusError
 from events.inspection import Inspection
@@ -108,11 +107,12 @@ def _cumulative(durations: Durations) -> list[tuple[str, float]]:
     other side's.
     """
     left = sorted(durations.bins.items(), reverse=True)
-    found, count = [], 0
+    found: list[tuple[str, float]] = []
+    count = 0
     for bound in _BUCKETS_S:
         while left and middle_of(left[-1][0]) <= bound * 1e6:
             count += left.pop()[1]
-        found.append((floatToGoString(bound), float(count)))
+        found.append((str(float(bound)), float(count)))
     return [*found, ("+Inf", float(durations.count))]
 
 
