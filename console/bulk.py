@@ -54,12 +54,12 @@ def publish_file(name: str, as_json: bool, durable: bool = False) -> None:
         Mistake: the file cannot be read.
         typer.Exit: with 2 when a line was refused, 1 when a server could not be reached.
     """
-    from events.bus import EventBus
+    from console.application import publishing_bus
     from events.errors import EventBusError
 
     tally = _Tally(as_json)
     with _lines(name) as stream:
-        bus = EventBus()
+        bus = publishing_bus()
         try:
             numbered = enumerate(stream, 1)
             while tally.code != FAILED and (batch := list(islice(numbered, BATCH))):

@@ -48,15 +48,15 @@ def show_event(backend: Backend, text: str, as_json: bool) -> None:
     Raises:
         Mistake: there is no such event.
     """
-    recorded = _found(backend, text)
+    recorded = found(backend, text)
     if as_json:
         for one in deliveries_object(backend, recorded):
             print_json(one)
         return
-    found, attempts = _of_event(backend, recorded)
+    rows, attempts = _of_event(backend, recorded)
     event = recorded.event
     print(f"{plain(event.event_id)}, {event.type.value} of {plain(event.project_id)}, at position {recorded.position}")
-    if not Lines(HEADINGS[:-1], ("TRIES",), cuts=True).rows(_row(one)[:-1] for one in found):
+    if not Lines(HEADINGS[:-1], ("TRIES",), cuts=True).rows(_row(one)[:-1] for one in rows):
         print("It was delivered to nobody.")
     if attempts:
         print()
@@ -65,10 +65,10 @@ def show_event(backend: Backend, text: str, as_json: bool) -> None:
 
 def deliveries_object(backend: Backend, recorded: RecordedEvent) -> list[dict[str, Any]]:
     """Return the deliveries of one event as JSON shows them, each with every attempt that archive and Redis know."""
-    found, attempts = _of_event(backend, recorded)
+    rows, attempts = _of_event(backend, recorded)
     return [
         delivery_object(one) | {"outcomes": [outcome_object(each) for each in attempts if _is_of(each, one)]}
-        for one in found
+        for one in rows
     ]
 
 
@@ -89,7 +89,12 @@ def delivery_object(one: Delivery) -> dict[str, Any]:
     }
 
 
-def _found(backend: Backend, text: str) -> RecordedEvent:
+def found(backend: Backend, text: str) -> RecordedEvent:
+    """Return the event that a text names, by id or position.
+
+    Raises:
+        Mistake: there is no such event.
+    """
     recorded = backend.blackboard.replay.find(event_id_of(backend, text))
     if recorded is None:
         raise Mistake(f"There is no event {text!r:.200}: `eventbus replay` shows the ids and positions of events.")

@@ -29,6 +29,7 @@ from console.commands import (
     replay,
     scheduled,
     schedules,
+    show,
     stats,
     subscriptions,
     tail,
@@ -53,6 +54,7 @@ Begin with:
   eventbus publish PROJECT_CREATED -p P-1 -a me      an event for them
   eventbus tail -f                                   watch what happens
   eventbus top                                       watch who does it
+  eventbus web                                       all of it in a browser: http://localhost:8080
 
 {CODES}
 """
@@ -92,11 +94,11 @@ def _options(
 
 
 for module in (
-    demo, dev, worker, archive, migrate, publish, tail, top, replay, chain, tree, stats, lag, schedules, doctor,
+    demo, dev, worker, archive, migrate, publish, tail, top, replay, show, chain, tree, stats, lag, doctor,
     deliveries, export, import_, prune, redact, bench, web, completion, asyncapi,
 ):  # fmt: skip
     app.command(module.__name__.rpartition(".")[2].rstrip("_"))(reporting(module.command))
-for module in (dead, scheduled, subscriptions, workers):
+for module in (dead, scheduled, schedules, subscriptions, workers):
     app.add_typer(module.group, name=module.__name__.rpartition(".")[2])
 
 
@@ -139,9 +141,20 @@ def _explain(error: Exception) -> int:
         print(context.get_help() if context else HELP)
         return MISTAKE
     path = context.command_path if context else "eventbus"
-    sentence = error.format_message().rstrip(".")  # type: ignore[attr-defined]
+    sentence = _of_value(error) or error.format_message().rstrip(".")  # type: ignore[attr-defined]
     complain(f"{sentence}. See `{path} --help`.")
     return MISTAKE
+
+
+def _of_value(error: Exception) -> str:
+    """Return a sentence that names the value which an option cannot have; nothing where Typer's own does."""
+    found, parameter = getattr(error.__cause__, "errors", None), getattr(error, "param", None)
+    if found is None or parameter is None:
+        return ""
+    problem = found()[0]
+    said = problem["msg"].removeprefix("Input should ").removeprefix("Value error, ").partition(",")[0]
+    name = max(parameter.opts, key=len) if parameter.param_type_name == "option" else parameter.human_readable_name
+    return f"{name} must {said}, not {str(problem['input'])!r:.120}" if said.startswith("be ") else ""
 
 
 if __name__ == "__main__":

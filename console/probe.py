@@ -1,7 +1,7 @@
 """Loads an application once, in a process of its own, before worker processes are started on it.
 
-Each of them would say the same of an application that cannot be loaded. What supervises or serves never loads
-one: a leak or a crash there must not reach it. (`eventbus asyncapi`, which ends when it has printed, does.)
+Each of them would say the same of an application that cannot be loaded. What supervises never loads one: a leak
+or a crash there must not reach it. What needs its payload models does, see `console/application.py`.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def examine_time(report: Report, backend: Backend) -> None:
             report.add(
                 "warning", f"schedule {planned.name}",
                 f"Its slot of {wording.moment(following)[:19]} (UTC) has not been fired.",
-                "Look at the workers' log, or start a worker that runs it; `eventbus schedules --forget "
+                "Look at the workers' log, or start a worker that runs it; `eventbus schedules forget "
                 f"{planned.name}` removes one that is not wanted any more.",
             )  # fmt: skip
 

@@ -159,6 +159,10 @@ class Schemas:
         if versions.upcasters.setdefault(number, function) is not function:
             raise InvalidSchema(f"Version {number} of {versions.kind} has an upcaster already; one leads from it.")
 
+    def adopt(self, others: Schemas) -> None:
+        """Know what others know instead, from now on and whatever is registered there later."""
+        self._by_type = others._by_type
+
     def checked(self, event: Event) -> Event:
         """Return the event to publish: its payload fits the model of its version, which its metadata name.
 

@@ -30,7 +30,8 @@ class Settings:
         home: `EVENTBUS_HOME`, directory of the embedded servers' data. Default `.eventbus`.
         namespace: `EVENTBUS_NAMESPACE`, prefix and hash tag of every Redis key, and the store's
             partition of its tables. One namespace is one total order. Default `eventbus`.
-        app: `EVENTBUS_APP`, `module:attribute` with the bus whose subscribers a worker runs.
+        app: `EVENTBUS_APP`, `module:attribute` with the bus whose subscribers a worker runs, and whose payload models
+            `eventbus web` and `eventbus publish` check by. Default None: they check nothing.
         lease_s: `EVENTBUS_LEASE_S`, seconds a silent worker keeps its deliveries. Shorter recovers
             sooner after a kill, and takes work from a worker that stalls longer than this. Default 60.
         dedupe_s: `EVENTBUS_DEDUPE_S`, seconds after archiving for which an event id is remembered in

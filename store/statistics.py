@@ -43,6 +43,8 @@ from store.tally import DeliveryTally, EventTally
 
 Grain = Literal["day", "hour"]
 Order = Literal["cost", "recent"]
+Place = tuple[int, int, str]
+"""Where a project is in an order; the least place comes first."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _PAGE = 1000
@@ -107,18 +109,36 @@ class Statistics:
         Guarantee: as `project`. Time grows with the number of projects; memory with the limit, and with what is not
             archived.
         """
+        return [numbers for _, numbers in self.projects_after(None, limit, search=search, order=order)]
+
+    def projects_after(
+        self, after: Place | None, limit: int, *, search: str = "", order: Order = "cost"
+    ) -> list[tuple[Place, ProjectNumbers]]:
+        """Return a page of what `projects` returns, each with its place.
+
+        One whose place moves meanwhile, because something is published of it, may be in two pages, or in none.
+
+        Args:
+            after: the place of the last one of the page before, in the same order; None for the first page.
+
+        Raises:
+            InvalidFilter, StoreUnavailable, NotMigrated, RedisUnavailable: as `projects` does.
+        """
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
             raise InvalidFilter(f"The limit of projects must be a whole number of at least 1, not {limit!r:.80}.")
         if order not in ("cost", "recent"):
             raise InvalidFilter(f"The order of projects is 'cost' or 'recent', not {order!r:.80}.")
         wanted = _Rows(None, TOTAL, is_each=True)
-        found = self._seam.steadily(lambda: self._first(wanted, limit, search.casefold(), order))
+        places, found = self._seam.steadily(lambda: self._first(wanted, limit, search.casefold(), order, after))
         handled: dict[str, DeliveryTally] = {}
         with reading(self._engine) as connection:
-            for names in chunks([name for name, _ in found]):
+            for names in chunks([*found]):
                 of = delivery_statistics.c.project_id.in_(names)
                 handled |= _by(dict(self._read(connection, delivery_statistics, DeliveryTally, wanted, of)), _PROJECT)
-        return [ProjectNumbers(project_id=name, **handled_numbers(tally, handled.get(name))) for name, tally in found]
+        return [
+            (place, ProjectNumbers(project_id=place[-1], **handled_numbers(found[place[-1]], handled.get(place[-1]))))
+            for place in places
+        ]
 
     def series(
         self,
@@ -224,23 +244,29 @@ class Statistics:
                 found.setdefault(key, EventTally()).merge(tally)
         return found
 
-    def _first(self, wanted: _Rows, limit: int, search: str, order: Order) -> list[tuple[str, EventTally]]:
-        """Return the first projects in an order with their sums: ranked by a few numbers each, then read whole."""
+    def _first(
+        self, wanted: _Rows, limit: int, search: str, order: Order, after: Place | None
+    ) -> tuple[list[Place], dict[str, EventTally]]:
+        """Return the first places in an order, after a place, and the sums of these projects, by name.
+
+        They are ranked by a few numbers each, then read whole.
+        """
         unarchived = self._tail()
         with reading(self._engine) as connection:
             left = _by(dict(self._left(connection, unarchived, wanted)), _PROJECT)
             ranks = (rank for rank in self._ranks(connection, wanted, left, order) if search in rank[-1].casefold())
-            names = [name for *_, name in heapq.nsmallest(limit, ranks)]
+            places = heapq.nsmallest(limit, (rank for rank in ranks if after is None or rank > after))
+            names = [name for *_, name in places]
             found = {name: left.get(name, EventTally()) for name in names}
             for some in chunks(names):
                 of = event_statistics.c.project_id.in_(some)
                 for key, tally in self._read(connection, event_statistics, EventTally, wanted, of):
                     found[key[_PROJECT]].merge(tally)
-        return list(found.items())
+        return places, found
 
     def _ranks(
         self, connection: Connection, wanted: _Rows, left: Mapping[str, EventTally], order: Order
-    ) -> Iterator[tuple[int, int, str]]:
+    ) -> Iterator[Place]:
         """Iterate over projects' ranks, the least first, each with the name; a page of rows in memory at a time."""
         column = event_statistics.c
         query = self._query(event_statistics, wanted).with_only_columns(
@@ -375,7 +401,7 @@ def _together(tallies: Iterable[Tally], total: Tally) -> Tally:
     return total
 
 
-def _rank(order: Order, cost_micros: int, events: int, last: datetime | None, name: str) -> tuple[int, int, str]:
+def _rank(order: Order, cost_micros: int, events: int, last: datetime | None, name: str) -> Place:
     """Return what projects are sorted by."""
     if order == "cost":
         return -cost_micros, -events, name

@@ -286,6 +286,7 @@ def test_statistics_have_these_fields_and_methods() -> None:
     assert public_methods(Statistics) == {
         "project": "(self, project_id=None)",
         "projects": "(self, limit=20, *, search='', order='cost')",
+        "projects_after": "(self, after, limit, *, search='', order='cost')",
         "sums": "(self)",
         "senders": "(self)",
         "series": "(self, project_id=None, grain='day', start=None, end=None)",
@@ -563,7 +564,7 @@ def test_the_command_and_its_subcommands_are_these() -> None:
     assert sorted(listed) == [
         "archive", "asyncapi", "bench", "chain", "completion", "dead", "deliveries", "demo", "dev", "doctor",
         "export", "import", "lag", "migrate", "prune", "publish", "redact", "replay", "scheduled", "schedules",
-        "stats", "subscriptions", "tail", "top", "tree", "web", "worker", "workers",
+        "show", "stats", "subscriptions", "tail", "top", "tree", "web", "worker", "workers",
     ]  # fmt: skip
 
 

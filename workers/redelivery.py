@@ -262,8 +262,8 @@ class Redelivery:
             return question.wanted
         types = tuple(filter(under.takes, question.wanted.types or under.types))
         if not types:
-            taken = f"takes {', '.join(under.types)}" if under.types else "takes no type"
-            asked = f", not {', '.join(question.wanted.types)}" if question.wanted.types else ""
+            taken = f"takes {', '.join(under.types)}" if under.types else "takes no events of any type"
+            asked = f", not {', '.join(question.wanted.types)}" if under.types and question.wanted.types else ""
             raise RedeliveryRefused(f"{self._name!r} {taken}{asked}: there is nothing to deliver to it again.")
         return replace(question.wanted, types=types)
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from console.exits import MISTAKE
 from console.options import App
 
 if TYPE_CHECKING:
@@ -40,11 +37,12 @@ def command(
       eventbus asyncapi --app pipeline:bus --yaml --title "Film pipeline" --release 1.4.0
       eventbus asyncapi --app pipeline:bus --observed
     """
+    from console.application import loaded
     from console.asyncapi import document
     from events.settings import Settings
 
     target = app or Settings.from_env().app
-    bus = _loaded(target)
+    bus = loaded(target)
     found = document(
         bus.subscriptions,
         bus.schemas,
@@ -59,21 +57,6 @@ def command(
         print(to_yaml(found), end="")
     else:
         print(json.dumps(found, ensure_ascii=False, indent=2))
-
-
-def _loaded(target: str | None) -> Any:
-    """Load the application; what it raises, but for our own errors, is shown with its traceback."""
-    from events.errors import EventBusError
-    from workers.loading import load_app
-
-    with contextlib.redirect_stdout(sys.stderr):
-        try:
-            return load_app(target)
-        except EventBusError:
-            raise
-        except (Exception, SystemExit):
-            sys.excepthook(*sys.exc_info())
-            raise typer.Exit(MISTAKE) from None
 
 
 def _senders(settings: Settings) -> list[tuple[str, str]]:

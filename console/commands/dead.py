@@ -40,12 +40,12 @@ Subscriber = Annotated[
     list[str] | None,
     typer.Option("--subscriber", "-s", metavar="NAME", help="Only of this subscriber; repeat it for several."),
 ]
-OlderThan = Annotated[
+Since = Annotated[
     str | None,
-    typer.Option("--older-than", metavar="AGE", help="Only given up before this: 90s, 15m, 24h, 7d ago, or a moment."),
+    typer.Option("--since", metavar="WHEN", help="Only given up since: ISO 8601, UTC, or a span ago: 90s, 24h, 7d."),
 ]
-NewerThan = Annotated[
-    str | None, typer.Option("--newer-than", metavar="AGE", help="Only given up since; written like --older-than.")
+Until = Annotated[
+    str | None, typer.Option("--until", metavar="WHEN", help="Only given up before; written like --since.")
 ]
 ErrorText = Annotated[
     str | None, typer.Option("--error", metavar="TEXT", help="Only with this text in the reason, whichever case.")
@@ -64,8 +64,8 @@ def list_(
     subscribers: Subscriber = None,
     types: Types = None,
     project: Project = None,
-    older_than: OlderThan = None,
-    newer_than: NewerThan = None,
+    since: Since = None,
+    until: Until = None,
     error: ErrorText = None,
     resolved: Annotated[
         bool,
@@ -83,13 +83,13 @@ def list_(
     \b
     Examples:
       eventbus dead list
-      eventbus dead list -s Painter --error timeout --newer-than 24h
+      eventbus dead list -s Painter --error timeout --since 24h
       eventbus dead list --resolved --json
     """
     from console.letters import DECIDED_HEADINGS, HEADINGS, decided_lines, letter_object, open_lines
     from console.opening import reading
 
-    wanted = letter_filter(letters, subscribers, types, project, older_than, newer_than, error)
+    wanted = letter_filter(letters, subscribers, types, project, since, until, error)
     with reading() as backend:
         found = islice(_resolved(backend, wanted) if resolved else _open(backend, wanted), limit)
         if as_json:
@@ -148,8 +148,8 @@ def retry(
     subscribers: Subscriber = None,
     types: Types = None,
     project: Project = None,
-    older_than: OlderThan = None,
-    newer_than: NewerThan = None,
+    since: Since = None,
+    until: Until = None,
     error: ErrorText = None,
     everything: Everything = False,
     limit: Limit = None,
@@ -159,9 +159,9 @@ def retry(
 ) -> None:
     """Deliver dead letters again.
 
-    Each becomes a new delivery of the same event, with all its attempts before it, at the head of its lane.
-    A key that the letter blocks stays its own until that delivery ends, so its order is kept. What fails
-    again is a dead letter again. The exit code is 1 when one could not be delivered, or a name is no letter's.
+    Each becomes a new delivery of the same event, whose attempts begin anew, at the head of its lane. A key
+    that the letter blocks stays its own until that delivery ends, so its order is kept. What fails again is
+    a dead letter again. The exit code is 1 when one could not be delivered, or a name is no letter's.
 
     \b
     Examples:
@@ -169,7 +169,7 @@ def retry(
       eventbus dead retry -s Painter --error "no brush" --dry-run
       eventbus dead retry --all --reason "the printer is back"
     """
-    wanted = letter_filter(letters, subscribers, types, project, older_than, newer_than, error)
+    wanted = letter_filter(letters, subscribers, types, project, since, until, error)
     _carry_out("redelivered", wanted, everything, limit, reason, dry_run, as_json)
 
 
@@ -180,8 +180,8 @@ def discard(
     subscribers: Subscriber = None,
     types: Types = None,
     project: Project = None,
-    older_than: OlderThan = None,
-    newer_than: NewerThan = None,
+    since: Since = None,
+    until: Until = None,
     error: ErrorText = None,
     everything: Everything = False,
     limit: Limit = None,
@@ -199,7 +199,7 @@ def discard(
       eventbus dead discard EV-... --reason "the client cancelled"
       eventbus dead discard -s Painter --project P-1 --dry-run
     """
-    wanted = letter_filter(letters, subscribers, types, project, older_than, newer_than, error)
+    wanted = letter_filter(letters, subscribers, types, project, since, until, error)
     _carry_out("discarded", wanted, everything, limit, reason, dry_run, as_json)
 
 
@@ -210,8 +210,8 @@ def purge(
     subscribers: Subscriber = None,
     types: Types = None,
     project: Project = None,
-    older_than: OlderThan = None,
-    newer_than: NewerThan = None,
+    since: Since = None,
+    until: Until = None,
     error: ErrorText = None,
     everything: Everything = False,
     limit: Limit = None,
@@ -223,16 +223,16 @@ def purge(
 
     Like `discard`; and the database forgets the traceback, the output and the raw text of each, also of those
     decided before and of those that Redis has lost. The line that says why stays, and so do events, attempts
-    and decisions. It wants --older-than, names, or --all.
+    and decisions. It wants --until, names, or --all.
 
     \b
     Examples:
-      eventbus dead purge --older-than 90d --dry-run
-      eventbus dead purge --older-than 30d -s Painter
+      eventbus dead purge --until 90d --dry-run
+      eventbus dead purge --until 30d -s Painter
     """
-    if not (older_than or letters or everything):
-        raise Mistake("Say what to purge: --older-than AGE, for example 90d, names of letters, or --all.")
-    wanted = letter_filter(letters, subscribers, types, project, older_than, newer_than, error)
+    if not (until or letters or everything):
+        raise Mistake("Say what to purge: --until WHEN, for example --until 90d, names of letters, or --all.")
+    wanted = letter_filter(letters, subscribers, types, project, since, until, error)
     _carry_out("purged", wanted, everything, limit, reason, dry_run, as_json)
 
 
@@ -241,8 +241,8 @@ def letter_filter(
     subscribers: list[str] | None,
     types: list[str] | None = None,
     project: str | None = None,
-    older_than: str | None = None,
-    newer_than: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
     error: str | None = None,
 ) -> LetterFilter:
     """Return what the arguments ask for; names narrow where it has to be looked for.
@@ -252,9 +252,9 @@ def letter_filter(
     """
     from events.records import END, LetterFilter
 
-    before, after = moment("--older-than", older_than), moment("--newer-than", newer_than)
+    after, before = moment("--since", since), moment("--until", until)
     if before and after and after >= before:
-        raise Mistake(f"Nothing is newer than {after.isoformat()} and older than {before.isoformat()}.")
+        raise Mistake(f"--since {after.isoformat()} is after --until {before.isoformat()}.")
     named = event_filter(project, types, None)
     lowest, whose = _places(letters or [])
     return LetterFilter(

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from console.exits import Mistake
 from console.options import Json
 from console.printing import console, print_json
 
@@ -33,12 +32,13 @@ def command(
     from console.opening import reading
     from console.roster import lag_object, print_lags
     from events.inspection import Inspection
+    from events.standing import unknown
 
     with reading() as backend:
         inspection = Inspection(backend.namespace)
-        unknown = sorted({*(subscribers or ())} - {*inspection.subscribers()})
-        if unknown:
-            raise Mistake(f"There is no subscriber {unknown[0]!r} in the namespace {backend.settings.namespace!r}.")
+        missing = sorted({*(subscribers or ())} - {*inspection.subscribers()})
+        if missing:
+            raise unknown(backend.namespace, missing[0])
         lags = inspection.lags(subscribers or None)
     if as_json:
         print_json({lag.queue.subscriber: lag_object(lag) for lag in lags})

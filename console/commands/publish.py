@@ -68,6 +68,9 @@ def command(
     published; then the exit code is 2. Publishing a file twice is harmless if its lines have an
     event_id.
 
+    Where EVENTBUS_APP names an application, payloads are held against its models, and refused by field; it
+    is loaded in this process for that, and nothing of it runs.
+
     \b
     Examples:
       eventbus publish PROJECT_CREATED --project P-1 --actor me --payload '{"title": "The Fox"}'
@@ -118,10 +121,10 @@ def _event(given: Mapping[str, Any]) -> Event:
 
 
 def _published(event: Event, delay: timedelta | None, at: datetime | None, durable: bool) -> Receipt | Scheduled:
-    from events.bus import EventBus
+    from console.application import publishing_bus
     from events.errors import EventBusError
 
-    bus = EventBus()
+    bus = publishing_bus()
     try:
         answer = bus.publish_many_sync([event], delay=delay, at=at, durable=durable)[0]
     finally:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from console import wording
-from console.exits import Mistake
+from console.exits import Mistake, reporting
 from console.options import Json
 from console.printing import console, print_json
 from console.punctuality import is_late, next_slot
@@ -18,37 +18,31 @@ if TYPE_CHECKING:
     from events.slots import PlannedSchedule
 
 
-def command(
-    forget: Annotated[
-        str | None,
-        typer.Option("--forget", metavar="NAME", help="Remove a schedule; one that code still has begins anew."),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Show the cron schedules that workers run, or have run.
+group = typer.Typer(
+    no_args_is_help=True,
+    help="List and forget the cron schedules that workers run.\n\n"
+    "\b\nExamples:\n  eventbus schedules list\n  eventbus schedules forget --help\n",
+)
+
+
+@group.command("list")
+@reporting
+def list_(as_json: Json = False) -> None:
+    """List the schedules that workers run, or have run.
 
     As workers declared them. A next slot that is past is one that nobody fires: no worker runs the
     schedule, or its factory fails, which the workers' logs tell.
 
     \b
     Examples:
-      eventbus schedules
-      eventbus schedules --forget nightly
+      eventbus schedules list
+      eventbus schedules list --json
     """
     from console.opening import reading
     from events.slots import Slots
 
     with reading() as backend:
-        slots = Slots(backend.namespace, backend.settings.max_routes)
-        if forget is not None:
-            if not slots.forget(forget):
-                raise Mistake(f"There is no schedule {forget!r}; `eventbus schedules` lists those that there are.")
-            if as_json:
-                print_json({"forgot": forget})
-            else:
-                print(f"Forgot the schedule {forget!r}.")
-            return
-        found = slots.all()
+        found = Slots(backend.namespace, backend.settings.max_routes).all()
     shown = [(planned, next_slot(planned)) for planned in found]
     if as_json:
         print_json([_object(planned, following) for planned, following in shown])
@@ -56,6 +50,33 @@ def command(
         print("No worker has run a schedule; `bus.every` makes one.", file=sys.stderr)
     else:
         _print(shown)
+
+
+@group.command("forget")
+@reporting
+def forget(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The schedule.")],
+    as_json: Json = False,
+) -> None:
+    """Remove a schedule, with its cursor.
+
+    For one that is gone from the code. One that code still has begins anew, from now, when the next worker
+    that runs it starts.
+
+    \b
+    Examples:
+      eventbus schedules forget nightly
+    """
+    from console.opening import reading
+    from events.slots import Slots
+
+    with reading() as backend:
+        if not Slots(backend.namespace, backend.settings.max_routes).forget(name):
+            raise Mistake(f"There is no schedule {name!r}; `eventbus schedules list` shows those that there are.")
+    if as_json:
+        print_json({"forgot": name})
+    else:
+        print(f"Forgot the schedule {name!r}.")
 
 
 def _object(planned: PlannedSchedule, following: datetime | None) -> dict[str, object]:

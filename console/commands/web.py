@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import logging
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from console.fleet import log_to_stderr
 from console.options import LogLevel, log_level
+
+if TYPE_CHECKING:
+    from events.schemas import Schemas
 
 MAX_PORT = 65_535
 
@@ -32,15 +36,30 @@ def command(
     On a loopback address it needs no token, and answers this machine alone. Anywhere else it does not start without
     EVENTBUS_WEB_TOKEN, which makes an operator; EVENTBUS_WEB_READ_TOKEN makes a reader, who may change nothing.
 
+    Where EVENTBUS_APP names an application, what is published over HTTP is held against its payload models; it is
+    loaded in this process for that, and nothing of it runs.
+
     \b
     Examples:
       eventbus web
       EVENTBUS_WEB_TOKEN=... eventbus web --host 0.0.0.0 --port 8080
       curl -H "Authorization: Bearer $EVENTBUS_WEB_TOKEN" http://localhost:8080/api/v1/lag
     """
+    from console.application import payload_models
     from console.web.serving import serve
     from events.settings import Settings
 
     settings = Settings.from_env()
     log_to_stderr(settings, log_level(level))
-    serve(settings, host, settings.web_port if port is None else port, log_level(level))
+    models = payload_models(settings)
+    if models is not None:
+        _say(settings.app, models)
+    serve(settings, host, settings.web_port if port is None else port, log_level(level), models)
+
+
+def _say(app: str | None, models: Schemas) -> None:
+    log = logging.getLogger("eventbus.web")
+    if models.types:
+        log.info("Payloads are held against the models of %s: %s.", app, ", ".join(sorted(models.types)))
+    else:
+        log.info("%s has no payload models: a payload is whatever its publisher puts there.", app)

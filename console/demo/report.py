@@ -93,7 +93,9 @@ def commands(told: Told, settings: Settings, given_home: str) -> list[str]:
         f"{begin} stats --project {project}",
         f"{begin} stats --by subscriber",
         f"{begin} tail -n 5",
+        f"{begin} top --once",
         f"{begin} doctor",
+        f"{begin} web",
     ]
 
 

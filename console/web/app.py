@@ -25,9 +25,10 @@ from console.web.live.pulse import Pulse, take
 from console.web.live.sse import Streams
 from console.web.operations import PREFIX, House, Operation, json_response
 from console.web.pages import routes as pages
-from console.web.problems import BUG, OURS, problem_response, refused
+from console.web.problems import BUG, OURS, in_a_sentence, problem_response, refused
 from console.web.reading import Reading
 from events.bus import EventBus
+from events.schemas import Schemas
 from events.settings import Settings
 from store.audit import Audit
 
@@ -45,10 +46,13 @@ class Web:
 
     Args:
         settings: where the servers are, and the tokens.
+        models: what payloads are held against when they are published; nothing unless given.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, models: Schemas | None = None) -> None:
         bus = EventBus(settings)
+        if models is not None:
+            bus.schemas.adopt(models)
         access = Access(Tokens(settings.web_token, settings.web_read_token))
         self._reading = reading = Reading(settings.sql_pool_size)
         audit = AuditLog(lambda: Audit(bus.backend.blackboard.engine, settings.namespace), reading.ask)
@@ -86,6 +90,7 @@ class Web:
         return app
 
     async def _problem(self, request: Request, error: Exception) -> Response:
+        error = in_a_sentence(request, error)
         if pages.wants_page(request):
             return pages.error_page(self.house, request, error)
         return problem_response(error)

@@ -10,19 +10,24 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
 from prometheus_client.registry import Collector
 
 from events.errors import EventBusError
 from events.inspection import Inspection
 from events.standing import Standing, standings
+from store.bins import Durations, middle_of
 
 if TYPE_CHECKING:
     from events.backend import Backend
 
 MEDIA = CONTENT_TYPE_PLAIN_1_0_0
 _ENDED = ("done", "dead", "discarded", "dropped")
+# Seconds: from a quick handler to one that renders for an hour.
+_BUCKETS_S = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200, 1800, 3600,
+)  # fmt: skip
 
 _QUEUES: tuple[tuple[str, str, Callable[[Standing], float | None]], ...] = (
     ("ready_deliveries", "Deliveries that wait for a free worker.", lambda one: one.queue.ready),
@@ -70,12 +75,12 @@ def _of_store(backend: Backend) -> list[Metric]:
     cost = CounterMetricFamily(
         "eventbus_event_cost", "What events cost, in units of the currency.", labels=["type", "currency"]
     )
-    latency = SummaryMetricFamily(
+    latency = HistogramMetricFamily(
         "eventbus_event_latency_seconds", "What events say of how long they took.", labels=["type"]
     )
     for kind, tally in sorted(types.items()):
         published.add_metric([kind], tally.events)
-        latency.add_metric([kind], tally.latency.count, tally.latency.total_us / 1e6)
+        latency.add_metric([kind], _cumulative(tally.latency), tally.latency.total_us / 1e6)
         for currency, micros in sorted(tally.cost_micros.items()):
             cost.add_metric([kind, currency], micros / 1e6)
     ended = CounterMetricFamily(
@@ -83,14 +88,32 @@ def _of_store(backend: Backend) -> list[Metric]:
     )
     attempts = CounterMetricFamily("eventbus_attempts", "Attempts at deliveries.", labels=["subscriber"])
     failures = CounterMetricFamily("eventbus_failed_attempts", "Attempts that failed.", labels=["subscriber"])
-    handled = SummaryMetricFamily("eventbus_handler_duration_seconds", "How long handlers ran.", labels=["subscriber"])
+    handled = HistogramMetricFamily(
+        "eventbus_handler_duration_seconds", "How long handlers ran.", labels=["subscriber"]
+    )
     for name, of in sorted(subscribers.items()):
         for state in _ENDED:
             ended.add_metric([name, state], of.states[state])
         attempts.add_metric([name], of.attempts)
         failures.add_metric([name], of.failures)
-        handled.add_metric([name], of.elapsed.count, of.elapsed.total_us / 1e6)
+        handled.add_metric([name], _cumulative(of.elapsed), of.elapsed.total_us / 1e6)
     return [published, cost, latency, ended, attempts, failures, handled]
+
+
+def _cumulative(durations: Durations) -> list[tuple[str, float]]:
+    """Return how many durations are at most as long as each bucket's bound, `le`; the last bound is infinite.
+
+    The store's bins are finer than these buckets: a duration less than 1/128 beside a bound may be taken for the
+    other side's.
+    """
+    left = sorted(durations.bins.items(), reverse=True)
+    found: list[tuple[str, float]] = []
+    count = 0
+    for bound in _BUCKETS_S:
+        while left and middle_of(left[-1][0]) <= bound * 1e6:
+            count += left.pop()[1]
+        found.append((str(float(bound)), float(count)))
+    return [*found, ("+Inf", float(durations.count))]
 
 
 def _of_redis(backend: Backend) -> list[Metric]:

@@ -15,6 +15,9 @@ from console.web.problems import MEDIA, Problem
 
 _REF = "#/components/schemas/{model}"
 _PART = re.compile(r"\{(\w+)\}")
+# How a docstring goes on after what it is about; and its attributes, `name: text. other, another: text.`
+_SECTION = re.compile(r"\n\n[A-Z]\w+:\s")
+_ATTRIBUTES = re.compile(r"(?:^|(?<=\. ))([a-z]\w*(?:, [a-z]\w*)*): ")
 # What each operation may answer besides its own.
 _ALWAYS = {
     400: "A parameter or the body cannot be read.",
@@ -44,6 +47,8 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
         paths.setdefault(PREFIX + operation.path, {})[operation.method.lower()] = _operation(
             operation, problem, schemas
         )
+    for schema in schemas.values():
+        _tell(schema)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -148,6 +153,19 @@ def _schema(kind: Any, schemas: dict[str, Any], mode: Any = "validation") -> dic
         schemas[kind.__name__] = found
         return {"$ref": _REF.format(model=kind.__name__)}
     return dict(found)
+
+
+def _tell(schema: dict[str, Any]) -> None:
+    """Make of a docstring the schema's description, and of its `Attributes:` those of properties that have none."""
+    about, _, attributes = schema.get("description", "").partition("\n\nAttributes:")
+    if about:
+        schema["description"] = " ".join(_SECTION.split(about)[0].split())
+    _, *parts = _ATTRIBUTES.split(" ".join(attributes.split()))
+    for names, says in zip(parts[::2], parts[1::2], strict=True):
+        for name in names.split(", "):
+            of = schema.get("properties", {}).get(name)
+            if of is not None and "description" not in of:
+                of["description"] = says[:1].upper() + says[1:].strip()
 
 
 def _version() -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar, get_origin
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
@@ -217,7 +218,8 @@ def checked(model: type[BaseModel], given: Any, what: str) -> Any:
     try:
         return model.model_validate(given)
     except ValidationError as error:
-        said = [_sentence(problem, what) for problem in error.errors(include_url=False, include_context=False)]
+        found = error.errors(include_url=False, include_context=False)
+        said = [_choice(model, given, problem, what) or _sentence(problem, what) for problem in found]
         raise Mistake(" ".join(dict.fromkeys(said))) from None
 
 
@@ -241,6 +243,23 @@ def _sentence(problem: Any, what: str) -> str:
         return f"There is no {what} {place!r:.80} here."
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
     return f"The {what} {place!r:.80} {message}, not {problem['input']!r:.120}."
+
+
+def _choice(model: type[BaseModel], given: Any, problem: Any, what: str) -> str:
+    """Return one sentence about a field that may be several things, and is none; pydantic has one for each."""
+    name, *which = problem["loc"] or ("",)
+    field = model.model_fields.get(str(name))
+    is_choice = field is not None and get_origin(field.annotation) in (Union, UnionType)
+    words = [_word(kind) for kind in get_args(field.annotation)] if field and which and is_choice else []
+    if not all(words) or not words:
+        return ""
+    return f"The {what} {name!r:.80} must be {', '.join(words[:-1])} or {words[-1]}, not {given[name]!r:.120}."
+
+
+def _word(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return " or ".join(map(json.dumps, get_args(kind)))
+    return {int: "a whole number", float: "a number", str: "a text", NoneType: "null"}.get(kind, "")
 
 
 def _only(name: str, values: list[str]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response
 
 from console.exits import Mistake
@@ -89,6 +90,18 @@ def problem_headers(error: Exception) -> dict[str, str]:
 def refused(status: int, sentence: str, headers: dict[str, str] | None = None) -> HTTPException:
     """Return the error of a request that is answered with a status and a sentence."""
     return HTTPException(status, sentence, headers)
+
+
+def in_a_sentence(request: Request, error: Exception) -> Exception:
+    """Return an error that says what was wrong where the framework's own says the status alone: of an unknown path."""
+    if not isinstance(error, HTTPException) or error.detail != HTTPStatus(error.status_code).phrase:
+        return error
+    path, there = f"{request.url.path!r:.200}", "the API's paths are in /api/v1/openapi.json, the console is at /."
+    if error.status_code == 405:
+        sentence = f"{path} is not asked with {request.method:.20}: {there}"
+    else:
+        sentence = f"There is nothing at {path}: {there}"
+    return refused(error.status_code, sentence, dict(error.headers or {}))
 
 
 OURS = (errors.EventBusError, Mistake, HTTPException)

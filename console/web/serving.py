@@ -13,6 +13,7 @@ from console.web.access import Tokens, check
 from console.web.app import Web
 from console.web.connections import Connection
 from console.web.listening import BACKLOG, listening
+from events.schemas import Schemas
 from events.settings import Settings
 
 GRACE_S = 10
@@ -48,28 +49,31 @@ class Server(uvicorn.Server):
         self.web.close()
 
 
-def serve(settings: Settings, host: str, port: int, log_level: str) -> None:
+def serve(settings: Settings, host: str, port: int, log_level: str, models: Schemas | None = None) -> None:
     """Serve until a signal ends it; what is under way gets `GRACE_S` seconds.
+
+    Args:
+        models: what payloads are held against when they are published; nothing unless given.
 
     Raises:
         InvalidSettings: others than this machine would be served without a token, or a token is too short.
         Failed: the port is taken, or cannot be listened at.
         KeyboardInterrupt: Ctrl-C ended it.
     """
-    server = made(settings, host, port, log_level)
+    server = made(settings, host, port, log_level, models)
     server.run(listening(host, port))
     if server.was_interrupted:
         raise KeyboardInterrupt
 
 
-def made(settings: Settings, host: str, port: int, log_level: str) -> Server:
+def made(settings: Settings, host: str, port: int, log_level: str, models: Schemas | None = None) -> Server:
     """Return a server that is ready to run.
 
     Raises:
         InvalidSettings: as `serve` does.
     """
     check(Tokens(settings.web_token, settings.web_read_token), host)
-    web = Web(settings)
+    web = Web(settings, models)
     config = uvicorn.Config(
         web.app,
         host=host,

@@ -274,7 +274,8 @@ class ProjectPage(BaseModel):
     """Projects with their numbers."""
 
     projects: list[ProjectNumbers]
-    is_all: bool
+    is_all: bool = Field(description="Whether no more follow.")
+    last: str | None = Field(description="Where this page ends: `after` of the next one; null when it is empty.")
 
 
 class Series(BaseModel):

@@ -194,7 +194,8 @@ def test_lag_of_one_subscriber_is_a_table_with_one_row_and_a_name_that_is_none_i
     heading, row = table.out.splitlines()
     assert heading.split() == ["SUBSCRIBER", "LAG", "OLDEST", "RUNNING", "DELAYED", "DEAD", "WORKERS", "CAPACITY"]
     assert row.split()[:2] == ["Plain", "2"] and row.split()[-2:] == ["1", "2"]
-    assert refused.code == 2 and "There is no subscriber 'Nobody'" in refused.sentence()
+    assert refused.code == 2 and refused.sentence().startswith("No subscriber 'Nobody' is declared in the namespace ")
+    assert refused.sentence() == fleet.place.run("subscriptions", "show", "Nobody").sentence()
 
 
 def lags(place: Place) -> dict[str, dict[str, Any]]:

@@ -16,7 +16,8 @@ RUNS_ON = {"dev", "worker", "web"}  # they run until they are stopped, and log
 ANSWERS = (
     "archive", "bench", "chain", "dead list", "dead show", "dead retry", "dead discard",
     "dead purge", "deliveries", "demo", "doctor", "export", "import", "lag", "migrate", "prune", "publish",
-    "redact", "replay", "scheduled list", "scheduled cancel", "schedules", "stats", "subscriptions list",
+    "redact", "replay", "scheduled list", "scheduled cancel", "schedules list",
+    "schedules forget", "show", "stats", "subscriptions list",
     "subscriptions show", "subscriptions pause", "subscriptions resume", "subscriptions set",
     "subscriptions drop", "subscriptions remove-types", "tail", "top", "tree", "workers list",
 )  # fmt: skip

@@ -108,7 +108,7 @@ def test_letters_are_listed_by_every_filter(full: Morgue) -> None:
     assert full.names("--type", "QA_REPORT", "-p", "P-2", "--limit", 1) == [critic[0]["name"]]
     assert full.names("--project", "P-1") == [painter[0]["name"]]
     assert full.names("--error", "TOO SLOW") == [letter["name"] for letter in critic]
-    assert full.names("--older-than", "1h") == [] and len(full.names("--newer-than", "1h")) == 4
+    assert full.names("--until", "1h") == [] and len(full.names("--since", "1h")) == 4
     assert full.names("EV-2", critic[1]["name"], painter[0]["position"]) == [
         critic[1]["name"], painter[0]["name"], painter[1]["name"],
     ]  # fmt: skip
@@ -245,9 +245,9 @@ def test_purging_empties_the_copies_of_the_database_too(full: Morgue) -> None:
     ]  # fmt: skip
     assert "Purge it with `eventbus dead purge" in full.run("show", "EV-1").out
 
-    assert full.run("purge", "--older-than", "1h").out == "Purged 0 dead letters.\n"
-    rehearsed = full.run("purge", "--older-than", "0s", "--dry-run")
-    done = full.run("purge", "--older-than", "0s")
+    assert full.run("purge", "--until", "1h").out == "Purged 0 dead letters.\n"
+    rehearsed = full.run("purge", "--until", "0s", "--dry-run")
+    done = full.run("purge", "--until", "0s")
     full.archive()
 
     assert "Would purge 1 dead letter; would empty 3 copies in the database" in rehearsed.out
@@ -322,10 +322,10 @@ MISTAKES = [
     (["retry"], "Name letters or give a filter; to act on all of them give --all"),
     (["discard", "--limit", "3"], "Name letters or give a filter"),
     (["retry", "--all", "-s", "Painter"], "give --all, and nothing else"),
-    (["purge"], "Say what to purge: --older-than AGE"),
+    (["purge"], "Say what to purge: --until WHEN"),
     (["purge", "-s", "Painter"], "Say what to purge"),
-    (["list", "--older-than", "long"], "--older-than must be a moment like"),
-    (["list", "--older-than", "2h", "--newer-than", "1h"], "Nothing is newer than"),
+    (["list", "--until", "long"], "--until must be a moment like"),
+    (["list", "--until", "2h", "--since", "1h"], "is after --until"),
     (["list", "--type", "a type"], "--type must be a letter"),
     (["show"], "Name the letters to show"),
     (["show", "EV-nowhere"], "There is no dead letter EV-nowhere"),

@@ -85,9 +85,11 @@ def test_a_story_becomes_a_storyboard_and_every_printed_command_works(installed:
 
     for command in filter(None, map(str.strip, commands.splitlines())):
         assert command.startswith("eventbus "), command
-        shown = _shell(installed, command)
+        # The console runs until it is stopped.
+        shown = _shell(installed, f"{command} --help" if command.endswith(" web") else command)
         assert shown.returncode == 0, (command, shown.stderr, shown.stdout)
         assert shown.stdout or "CONSISTENCY_FAILED" in command
+    assert "eventbus web" in commands and "eventbus top" in commands
     chain = next(line for line in commands.splitlines() if "chain" in line)
     assert _shell(installed, chain).stdout.splitlines()[1].split()[3] == "PROJECT_CREATED"
     numbers = installed.run("stats", "--json").json()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any
 
@@ -12,13 +14,16 @@ import pytest
 import typer.main
 
 from console.main import app
-from tests.console.command import Place
+from tests.console.command import COMMAND, Place
 
 COMMANDS = (
     "demo", "dev", "worker", "archive", "migrate", "publish", "tail", "replay", "chain", "stats", "doctor", "dead",
-    "web", "lag", "workers", "bench", "top", "completion", "asyncapi",
+    "web", "lag", "workers", "bench", "top", "completion", "asyncapi", "show",
 )  # fmt: skip
-GROUPS = {"subscriptions": ("list", "show", "pause", "resume", "set", "drop", "remove-types")}
+GROUPS = {
+    "subscriptions": ("list", "show", "pause", "resume", "set", "drop", "remove-types"),
+    "schedules": ("list", "forget"),
+}
 
 
 def test_the_help_names_every_command_and_every_exit_code(place: Place) -> None:
@@ -48,6 +53,12 @@ def test_each_command_of_a_group_has_a_help_with_examples(place: Place, group: s
     assert f" eventbus {group} {name}" in shown.out.partition("Examples:")[2]
 
 
+def test_the_help_leads_to_the_console(place: Place) -> None:
+    begin = place.run("--help").out.partition("Begin with:")[2].partition("\n\n")[0]
+
+    assert "eventbus web " in begin and "http://localhost:8080" in begin
+
+
 def test_the_version_is_shown(place: Place) -> None:
     shown = place.run("--version")
 
@@ -75,6 +86,16 @@ def test_loading_the_command_loads_no_driver(place: Place) -> None:
     )
 
     assert loaded.stdout.strip() == "[]"
+
+
+def test_what_a_help_costs_is_told(place: Place, measured: Callable[[str], None]) -> None:
+    before, began = os.times(), time.monotonic()
+    subprocess.run([*COMMAND, "--help"], cwd=place.directory, env=place.environ(), check=True, capture_output=True)
+    took_s, after = time.monotonic() - began, os.times()
+
+    cpu_s = after.children_user + after.children_system - before.children_user - before.children_system
+    assert cpu_s > 0
+    measured(f"`eventbus --help` from its start to its end: {cpu_s:.2f} s of CPU, {took_s:.2f} s by the clock")
 
 
 # in one manner

@@ -13,7 +13,10 @@ from tests.valkey_servers import free_port
 MISTAKES = [
     (["nonsense"], "No such command 'nonsense'. See `eventbus --help`."),
     (["replay", "--limt", "3"], "No such option: --limt"),
+    (["tail", "-n", "many"], "'many'"),
     (["tail", "-n", "many"], "See `eventbus tail --help`."),
+    (["tail", "-n", "-1"], "-1"),
+    (["publish", "X", "--cost", "much"], "'much'"),
     (["publish"], "TYPE is missing"),
     (["publish", "X", "-p", "P"], "--actor is missing"),
     (["publish", "X", "-p", "", "-a", "A"], "--project is empty"),

@@ -53,3 +53,57 @@ def test_what_replay_prints_can_be_published_elsewhere(told: Place, place: Place
     assert receipts.err == "Published 4 events.\n"
     assert again.out == "Published 0 events; 4 were published before.\n"
     assert place.run("chain", "EV-shot-2", "--json").json()["root_id"] == "EV-root"
+
+
+MODELLED = """
+from pydantic import BaseModel
+
+from events import EventBus
+
+print("loading")
+bus = EventBus()
+
+
+@bus.payload("SCENE_WRITTEN", version=2)
+class Scene(BaseModel):
+    number: int
+
+
+@bus.subscriber("Planner", ["SCENE_WRITTEN"])
+def plan(event):
+    raise SystemExit("it runs")
+"""
+
+
+def test_with_an_application_payloads_are_held_against_its_models_and_nothing_of_it_runs(place: Place) -> None:
+    (place.directory / "pipeline.py").write_text(MODELLED, encoding="utf-8")
+    scene = ("publish", "SCENE_WRITTEN", "-p", "P-1", "-a", "me")
+    app = {"EVENTBUS_APP": "pipeline:bus"}
+    lines = "".join(
+        f'{{"project_id": "P-1", "type": "SCENE_WRITTEN", "actor": "me", "payload": {{"number": {number}}}}}\n'
+        for number in ('"two"', "2")
+    )
+
+    refused = place.run(*scene, "--payload", '{"number": "one"}', **app)
+    taken = place.run(*scene, "--payload", '{"number": 1}', "--id", "EV-1", **app)
+    file = place.run("publish", "--file", "-", stdin=lines, **app)
+    unchecked = place.run(*scene, "--payload", '{"number": "one"}')
+
+    sentence = "payload.number must be a valid integer, not a string."
+    assert refused.code == 2 and sentence in refused.err and not refused.out and "Traceback" not in refused.err
+    assert (taken.code, taken.out, taken.err) == (0, "EV-1\n", "loading\n")
+    assert file.code == 2 and f"line 1: {sentence}" in file.err.replace("The event is not valid: ", "")
+    assert (unchecked.code, unchecked.err) == (0, "")
+    stored = place.run("replay", "--json").json_lines()
+    assert [(event["payload"], event["metadata"]) for event in stored] == [
+        ({"number": 1}, {"schema_version": 2}),
+        ({"number": 2}, {"schema_version": 2}),
+        ({"number": "one"}, {}),
+    ]
+    assert place.run("subscriptions", "list", "--json").json() == []
+
+
+def test_an_application_that_cannot_be_found_keeps_everything_from_being_published(place: Place) -> None:
+    ended = place.run("publish", "SCENE_WRITTEN", "-p", "P-1", "-a", "me", EVENTBUS_APP="nowhere:bus")
+
+    assert ended.code == 2 and ended.sentence().startswith("The application's module 'nowhere' cannot be found from ")

@@ -93,8 +93,8 @@ def test_a_mistake_is_one_sentence(place: Place, arguments: tuple[str, ...], sen
 
 
 def test_schedules_shows_what_workers_run_and_which_slot_nobody_fires(kept: Place, slots: Slots) -> None:
-    assert kept.run("schedules").err.startswith("No worker has run a schedule")
-    assert kept.run("schedules", "--forget", "nightly").sentence().startswith("There is no schedule 'nightly'")
+    assert kept.run("schedules", "list").err.startswith("No worker has run a schedule")
+    assert kept.run("schedules", "forget", "nightly").sentence().startswith("There is no schedule 'nightly'")
     slots.plan("nightly", "0 3 * * *", "Europe/Riga", "last", begins=True)
     slots.plan("late", "* * * * *", "UTC", "all", begins=True)
     slots.plan("elsewhere", "0 3 * * *", "Not/Here", "skip", begins=True)
@@ -102,18 +102,18 @@ def test_schedules_shows_what_workers_run_and_which_slot_nobody_fires(kept: Plac
     client, keys = slots._namespace.client, slots._namespace.keys
     client.hset(keys("slots", "late"), mapping={"cursor": microseconds(cursor), "last": microseconds(cursor)})
 
-    found = {one["name"]: one for one in kept.run("schedules", "--json").json()}
+    found = {one["name"]: one for one in kept.run("schedules", "list", "--json").json()}
     assert found["late"] == {
         "name": "late", "cron": "* * * * *", "timezone": "UTC", "missed": "all", "overdue": True,
         "last": "2026-01-01T12:00:00+00:00", "next": "2026-01-01T12:01:00+00:00",
     }  # fmt: skip
     assert found["nightly"]["last"] is None and found["nightly"]["next"] > datetime.now(UTC).isoformat()
     assert (found["elsewhere"]["next"], found["elsewhere"]["overdue"]) == (None, False)
-    table = kept.run("schedules").out
+    table = kept.run("schedules", "list").out
     assert "2026-01-01 12:01:00 (overdue)" in table and "Europe/Riga" in table
 
-    assert kept.run("schedules", "--forget", "late").out == "Forgot the schedule 'late'.\n"
-    assert {one["name"] for one in kept.run("schedules", "--json").json()} == {"elsewhere", "nightly"}
+    assert kept.run("schedules", "forget", "late").out == "Forgot the schedule 'late'.\n"
+    assert {one["name"] for one in kept.run("schedules", "list", "--json").json()} == {"elsewhere", "nightly"}
 
 
 def test_doctor_says_what_is_overdue(kept: Place, slots: Slots) -> None:

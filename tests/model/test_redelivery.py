@@ -16,6 +16,7 @@ from events.errors import InvalidFilter, RedeliveryRefused, RedisUnavailable, Sc
 from events.namespace import Namespace
 from events.records import AttemptState
 from events.redelivery import Under, begin, hand_over, look
+from events.routes import undeclare
 from events.steering import steer
 from events.stream import HistoryStream
 from store.deliveries import DeliveryFilter, StoredDeliveries
@@ -128,6 +129,9 @@ def test_only_what_matches_and_what_the_subscriber_takes(bench: Bench) -> None:
     with pytest.raises(RedeliveryRefused, match="'S' takes A, B, not C: there is nothing"):
         redelivery(bench).run(Question(EventFilter(types=("C",))))
     assert c and look(bench.namespace, "S").verdict == "none"
+    undeclare(bench.namespace, "S")
+    with pytest.raises(RedeliveryRefused, match="'S' takes no events of any type: there is nothing"):
+        redelivery(bench).run(Question(EventFilter(types=("A",))))
 
 
 def test_asking_again_goes_on_where_it_was_cut_short_and_another_question_is_refused(bench: Bench) -> None:

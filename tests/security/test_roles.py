@@ -111,8 +111,9 @@ def test_no_role_gets_beyond_its_namespace(server: ValkeyServer, role: str, comm
 
 
 ASKING = (
-    "tail", "replay", "stats", "lag", "schedules", "deliveries", "dead list", "scheduled list", "subscriptions list",
-    "subscriptions show Plain", "workers list", "doctor", "chain EV-bad", "tree EV-good",
+    "tail", "replay", "stats", "lag", "schedules list", "deliveries", "dead list", "scheduled list",
+    "subscriptions list", "subscriptions show Plain", "workers list", "doctor", "chain EV-bad", "tree EV-good",
+    "show EV-good",
 )  # fmt: skip
 CHANGING = (
     "export exported.jsonl",

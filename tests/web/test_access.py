@@ -21,6 +21,7 @@ from console.web.guards import POLICY
 from console.web.guesses import MOST, WINDOW_S, Guesses
 from console.web.listening import listening
 from tests.fleet.fleet import World
+from tests.waiting import wait_until
 from tests.web.site import Site, start
 
 OPERATOR = "operator-token-of-the-tests"
@@ -183,6 +184,48 @@ def test_a_bug_is_answered_without_its_text_and_with_the_headers_that_guard(
     assert answer.headers["content-security-policy"] == POLICY and answer.headers["x-content-type-options"] == "nosniff"
     is_page = media == "text/html" and not is_page_broken
     assert answer.headers["content-type"].startswith("text/html" if is_page else "application/problem+json")
+
+
+def test_over_tls_cookies_are_secure_and_browsers_are_told_to_stay_there(guarded: Site) -> None:
+    def logged_in(scheme: str) -> httpx.Response:
+        answer = guarded.http.post(
+            "/login", data={"name": "Ada", "token": OPERATOR}, headers={"x-forwarded-proto": scheme}
+        )
+        guarded.http.cookies.clear()
+        assert answer.status_code == 303
+        return answer
+
+    tls, plain = logged_in("https"), logged_in("http")
+
+    def attributes(answer: httpx.Response) -> set[str]:
+        return {part.strip().lower() for part in answer.headers["set-cookie"].split(";")[1:]}
+
+    assert {"secure", "httponly", "samesite=lax"} <= attributes(tls)
+    assert tls.headers["strict-transport-security"] == "max-age=31536000"
+    assert "secure" not in attributes(plain) and "strict-transport-security" not in plain.headers
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "sentence"),
+    [
+        ("GET", "/api/v1/nothing", 404, "There is nothing at '/api/v1/nothing': the API's paths are in"),
+        ("GET", "/nothing", 404, "There is nothing at '/nothing': the API's paths are in"),
+        ("DELETE", "/api/v1/lag", 405, "'/api/v1/lag' is not asked with DELETE: the API's paths are in"),
+    ],
+)
+def test_what_is_not_there_is_told_in_a_sentence(
+    site: Site, method: str, path: str, status: int, sentence: str
+) -> None:
+    found = site.problem(method, path, status)
+
+    assert found["detail"].startswith(sentence) and found["detail"].endswith(".")
+
+
+def test_who_names_a_wrong_token_at_the_login_is_logged_by_the_address_alone(guarded: Site) -> None:
+    guarded.http.post("/login", data={"name": "Eve", "token": "wrong"}, headers={"x-forwarded-for": "203.0.113.77"})
+
+    wait_until(lambda: "203.0.113.77" in guarded.world.log("guarded"), 30, "the line")
+    assert "Address(" not in guarded.world.log("guarded")
 
 
 def test_an_address_that_guesses_is_not_listened_to_for_a_while(guarded: Site) -> None:

@@ -82,6 +82,7 @@ def test_filters_ask_what_they_say(site: Site, story: dict[str, Any], parameters
         ("/deliveries?after=7", "after must be a delivery"),
         ("/statistics/series?grain=year", "'grain' should be 'day' or 'hour', not 'year'"),
         ("/projects?order=name", "'order'"),
+        ("/projects?after=here", "'after' must be the `last` of the page before, not 'here'"),
         ("/lag?x=1", "it takes none"),
     ],
 )
@@ -124,6 +125,24 @@ def test_numbers_are_those_of_the_project(site: Site, story: dict[str, Any]) -> 
     assert {one["type"] for one in found["types"]} == {"PROJECT_CREATED", "ERROR_DETECTED", "SCENE_WRITTEN"}
     assert sum(bucket["count"] for bucket in series["buckets"]) == 3
     assert [one["project_id"] for one in projects["projects"]] == [story["project"]] and projects["is_all"]
+
+
+@pytest.mark.parametrize("order", ["recent", "cost"])
+def test_pages_of_projects_follow_each_other_without_gap_or_repeat(site: Site, order: str) -> None:
+    for number in range(5):
+        site.published(project_id=f"paged: {number}", metadata={"cost": number % 2})
+    whole = [one["project_id"] for one in site.get("/projects", order=order, search="paged: ")["projects"]]
+
+    pages, after = [], {}
+    while not pages or not pages[-1]["is_all"]:
+        pages.append(site.get("/projects", order=order, search="paged: ", limit=2, **after))
+        after = {"after": pages[-1]["last"]}
+
+    assert [len(page["projects"]) for page in pages] == [2, 2, 1]
+    assert [one["project_id"] for page in pages for one in page["projects"]] == whole and len(whole) == 5
+    assert site.get("/projects", order=order, search="paged: ", **after) == {
+        "projects": [], "is_all": True, "last": None,
+    }  # fmt: skip
 
 
 def test_projects_come_by_their_last_activity_or_by_their_cost(site: Site, story: dict[str, Any]) -> None:
@@ -208,6 +227,11 @@ def test_a_subscriber_is_paused_limited_and_goes_on(site: Site) -> None:
     for path, body in (("/subscribers/Nobody/pause", None), ("/subscribers/Nobody/redeliver", {"event_id": "x"})):
         assert site.problem("POST", f"/api/v1{path}", 404, json=body)["code"] in ("UnknownSubscriber", "EventNotFound")
     wrong = site.problem("PATCH", "/api/v1/subscribers/Writer/limits", 400, json={"concurrency": -1})
+    worded = site.problem("PATCH", "/api/v1/subscribers/Writer/limits", 400, json={"rate": "many", "concurrency": 1.5})
+    assert worded["detail"] == (
+        "The field 'concurrency' must be a whole number, \"code\" or null, not 1.5. "
+        "The field 'rate' must be a number, \"code\" or null, not 'many'."
+    )
     assert "-1" in wrong["detail"]
 
 

@@ -70,6 +70,47 @@ def test_every_metric_and_label_that_is_asked_for_is_there(metrics: str) -> None
         assert grouped | matched <= labels, f"{where} names labels {(grouped | matched) - labels}"
 
 
+def series(metrics: str, name: str, **labels: str) -> dict[str, float]:
+    """The samples of a name that have these labels, by `le`."""
+    found = {}
+    for line in metrics.splitlines():
+        if sample := re.fullmatch(rf"{name}\{{(.*)\}} (\S+)", line):
+            said = dict(re.findall(r'(\w+)="([^"]*)"', sample[1]))
+            if labels.items() <= said.items():
+                found[said.get("le", "")] = float(sample[2])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [
+        ("eventbus_handler_duration_seconds", {"subscriber": "Writer"}),
+        ("eventbus_event_latency_seconds", {"type": "PROJECT_CREATED"}),
+    ],
+)
+def test_durations_are_histograms_whose_buckets_add_up(metrics: str, name: str, labels: dict[str, str]) -> None:
+    buckets = series(metrics, f"{name}_bucket", **labels)
+
+    assert f"# TYPE {name} histogram" in metrics.splitlines()
+    assert list(buckets) == sorted(buckets, key=float) and len(buckets) > 10
+    assert list(buckets.values()) == sorted(buckets.values())
+    assert buckets["+Inf"] == series(metrics, f"{name}_count", **labels)[""] >= 1
+    assert series(metrics, f"{name}_sum", **labels)[""] > 0
+
+
+def test_a_duration_is_counted_from_the_bound_that_it_does_not_pass(metrics: str) -> None:
+    buckets = series(metrics, "eventbus_event_latency_seconds_bucket", type="PROJECT_CREATED")
+
+    assert (buckets["0.01"], buckets["0.025"], buckets["+Inf"]) == (0, 1, 1), "one event that took 20 ms"
+
+
+def test_the_slowest_handlers_are_drawn_and_watched() -> None:
+    p95 = r"histogram_quantile\(0\.95, .*eventbus_handler_duration_seconds_bucket"
+    found = [where for where, expression in asked() if re.search(p95, expression)]
+
+    assert [where.partition(":")[0] for where in found] == ["dashboard", "alert"]
+
+
 def test_every_label_of_a_legend_and_a_sentence_is_one_that_is_grouped_by() -> None:
     places = [(t["legendFormat"], t["expr"]) for panel in BOARD["panels"] for t in panel["targets"]]
     places += [(json.dumps(rule["annotations"]), rule["expr"]) for rule in RULES]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from console.exits import Mistake
 from console.options import moment
 from console.web.api import questions
 from console.web.operations import Answer, Asked, Operation
 from console.web.shapes import ProjectPage, Series, StatisticsShape
+from store.statistics import Place
 
 MAX_PROJECTS = 1000
+_PLACE = re.compile(r"(-?\d{1,20}):(-?\d{1,20}):(.+)", re.DOTALL)
 
 
 class Projects(BaseModel):
@@ -22,6 +26,9 @@ class Projects(BaseModel):
     search: str = Field("", max_length=200, description="Only those whose name holds this text, whichever case.")
     order: str = Field(
         "recent", pattern="^(recent|cost)$", description="`recent`: last activity first; `cost`: dearest first."
+    )
+    after: str | None = Field(
+        None, max_length=400, description="Those after this one in the same order: the last page's `last`."
     )
     limit: int = Field(100, ge=1, le=MAX_PROJECTS, description="At most so many.")
 
@@ -61,10 +68,30 @@ async def get_series(asked: Asked) -> dict[str, Any]:
 
 
 async def list_projects(asked: Asked) -> dict[str, Any]:
-    """Return projects with their numbers."""
+    """Return a page of projects with their numbers."""
     query, statistics = asked.query, asked.house.backend.blackboard.statistics
-    found = await asked.read(lambda: statistics.projects(query.limit + 1, search=query.search, order=query.order))
-    return {"projects": found[: query.limit], "is_all": len(found) <= query.limit}
+    after = None if query.after is None else _place(query.after)
+    found = await asked.read(
+        lambda: statistics.projects_after(after, query.limit + 1, search=query.search, order=query.order)
+    )
+    page = found[: query.limit]
+    return {
+        "projects": [numbers for _, numbers in page],
+        "is_all": len(found) == len(page),
+        "last": ":".join(map(str, page[-1][0])) if page else None,
+    }
+
+
+def _place(text: str) -> Place:
+    """Read where the last page ended: two whole numbers and the project's id.
+
+    Raises:
+        Mistake: it is no such place.
+    """
+    found = _PLACE.fullmatch(text)
+    if found is None:
+        raise Mistake(f"The parameter 'after' must be the `last` of the page before, not {text!r:.120}.")
+    return int(found[1]), int(found[2]), found[3]
 
 
 OPERATIONS = (
@@ -95,6 +122,7 @@ OPERATIONS = (
         name="list_projects",
         tag="Statistics",
         summary="Projects with their numbers, searched by name.",
+        about="Pages follow each other by `after`. What is published meanwhile of a project may move it between them.",
         call=list_projects,
         query=Projects,
         answers={200: Answer("Projects.", ProjectPage)},

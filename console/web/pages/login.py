@@ -32,7 +32,9 @@ async def log_in(visit: Visit) -> Response:
     deaf_s = access.deaf_s(visit.request)
     role = access.role_of(form.get("token", "").strip(), visit.request)
     if role is None:
-        log.warning("Somebody at %s named a token that is none of ours.", visit.request.client)
+        client = visit.request.client
+        address = client.host if client else "an unknown address"
+        log.warning("Somebody at %s named a token that is none of ours.", address)
         return _wrong(visit, name, to, deaf_s)
     answer = RedirectResponse(to, 303)
     _keep(visit, answer, COOKIE, access.session(Who(name or "console", role)), SESSION_S)
