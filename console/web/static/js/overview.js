@@ -61,6 +61,7 @@ async function drawSpend() {
 
 function show(name, data, write, bars = false) {
   const figure = document.querySelector(`[data-chart=${name}]`);
+  if (!figure) return; // the bus could not be looked at when the page was made
   const plot = figure.querySelector(".plot");
   if (!charts.has(name)) charts.set(name, new uPlot(options(plot, data.length - 1, write, bars), data, plot));
   else charts.get(name).setData(data);
