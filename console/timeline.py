@@ -6,6 +6,7 @@ handler ran; until then its delivery waited, since the event's own position or t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,14 @@ def timeline(backend: Backend, project_id: str, limit: int) -> dict[str, Any]:
         "is_all": is_all,
         "marks": [_mark(recorded) for recorded in events],
         "spans": spans,
+        "roots": _roots(events),
     }
+
+
+def _roots(events: Sequence[RecordedEvent]) -> list[dict[str, Any]]:
+    """Return the ids of the events that set these off, each with how many are its, the most first."""
+    counts = Counter(recorded.event.correlation_id or recorded.event.event_id for recorded in events)
+    return [{"event_id": event_id, "count": count} for event_id, count in counts.most_common()]
 
 
 def _ended(backend: Backend, positions: Sequence[int]) -> dict[int, list[Outcome]]:

@@ -128,13 +128,20 @@ class ScheduledEvents:
 
     def __iter__(self) -> Iterator[Waiting]:
         """Iterate over all, the next due first, a page in memory at a time; what changes meanwhile may be missed."""
-        due_us, event_id, seen = b"0", b"", set()
-        while page := self._namespace.scripts.call("agenda", ["", due_us, event_id, _PAGE]):
+        return self.after(0, "")
+
+    def after(self, due_us: int, event_id: str) -> Iterator[Waiting]:
+        """Iterate over those after one, by its due time in microseconds since 1970 and its id, as over all.
+
+        When that one has left meanwhile, those of its very moment come again.
+        """
+        due, last, seen = str(due_us).encode(), event_id.encode(), set()
+        while page := self._namespace.scripts.call("agenda", ["", due, last, _PAGE]):
             with kept(self._namespace.keys("scheduled")):
                 found = [_waiting(*entry) for entry in page if entry[1] not in seen]
             yield from found
             seen = {entry[1] for entry in page}
-            due_us, event_id, _ = page[-1]
+            due, last, _ = page[-1]
 
     def _reason(self, reply: bytes) -> EventBusError:
         refused = refusal(reply, self._max_routes)

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from console import wording
+from console.agenda import matching
 from console.confirming import DryRun
 from console.exits import FAILED, Mistake, complain, reporting
 from console.options import Json, JsonLines, Project, Types, event_filter, no_more
 from console.printing import print_json
 
 if TYPE_CHECKING:
-    from events.scheduled import ScheduledEvents, Waiting
+    from events.scheduled import ScheduledEvents
 
 BATCH = 500
 MAX_NAMED = 10
@@ -53,7 +54,7 @@ def list_(
     with reading() as backend:
         scheduled = _scheduled(backend)
         found = 0
-        for waiting in islice(_matching(scheduled, project, types), limit):
+        for waiting in islice(matching(scheduled, event_filter(project, types, None)), limit):
             if as_json:
                 print_json(waiting)
             else:
@@ -93,7 +94,8 @@ def cancel(
         raise Mistake("Name the events to cancel, or give --project, --type or --all; not both, and not neither.")
     with reading() as backend:
         scheduled = _scheduled(backend)
-        ids = iter(event_ids) if event_ids else (w.event_id for w in _matching(scheduled, project, types))
+        wanted = event_filter(project, types, None)
+        ids = iter(event_ids) if event_ids else (waiting.event_id for waiting in matching(scheduled, wanted))
         cancelled, missing = _cancel(scheduled, ids, dry_run)
     if event_ids is None:
         missing = []  # published, or cancelled by somebody else, in the meantime
@@ -111,13 +113,6 @@ def _scheduled(backend: Any) -> ScheduledEvents:
     from events.scheduled import ScheduledEvents
 
     return ScheduledEvents(backend.namespace, backend.settings.max_routes)
-
-
-def _matching(scheduled: ScheduledEvents, project: str | None, types: list[str] | None) -> Iterator[Waiting]:
-    wanted = event_filter(project, types, None)
-    for waiting in scheduled:
-        if (project is None or waiting.project_id == project) and (not wanted.types or waiting.type in wanted.types):
-            yield waiting
 
 
 def _cancel(scheduled: ScheduledEvents, ids: Iterator[str], dry_run: bool) -> tuple[int, list[str]]:

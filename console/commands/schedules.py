@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from console import wording
+from console.agenda import schedule_object
 from console.exits import Mistake, reporting
 from console.options import Json
 from console.printing import console, print_json
@@ -45,7 +46,7 @@ def list_(as_json: Json = False) -> None:
         found = Slots(backend.namespace, backend.settings.max_routes).all()
     shown = [(planned, next_slot(planned)) for planned in found]
     if as_json:
-        print_json([_object(planned, following) for planned, following in shown])
+        print_json(list(map(schedule_object, found)))
     elif not shown:
         print("No worker has run a schedule; `bus.every` makes one.", file=sys.stderr)
     else:
@@ -77,18 +78,6 @@ def forget(
         print_json({"forgot": name})
     else:
         print(f"Forgot the schedule {name!r}.")
-
-
-def _object(planned: PlannedSchedule, following: datetime | None) -> dict[str, object]:
-    return {
-        "name": planned.name,
-        "cron": planned.cron,
-        "timezone": planned.timezone,
-        "missed": planned.missed,
-        "last": planned.last,
-        "next": following,
-        "overdue": is_late(following),
-    }
 
 
 def _print(shown: list[tuple[PlannedSchedule, datetime | None]]) -> None:

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Scope
 
 from console.web import openapi
 from console.web.access import Access, Tokens
-from console.web.api import deliveries, fleet, history, letters, live, log, numbers, publishing, timeline
+from console.web.api import agenda, deliveries, fleet, history, letters, live, log, numbers, publishing, timeline
 from console.web.audit import AuditLog
 from console.web.guards import Guards
 from console.web.health import Health
@@ -34,8 +34,8 @@ from store.audit import Audit
 
 # In the order of the OpenAPI document, and of matching: `/events/stream` goes before `/events/{event_id}`.
 OPERATIONS: tuple[Operation, ...] = (
-    *publishing.OPERATIONS, *live.OPERATIONS, *history.OPERATIONS, *numbers.OPERATIONS, *timeline.OPERATIONS,
-    *deliveries.OPERATIONS, *letters.OPERATIONS, *fleet.OPERATIONS, *log.OPERATIONS,
+    *publishing.OPERATIONS, *agenda.OPERATIONS, *live.OPERATIONS, *history.OPERATIONS, *numbers.OPERATIONS,
+    *timeline.OPERATIONS, *deliveries.OPERATIONS, *letters.OPERATIONS, *fleet.OPERATIONS, *log.OPERATIONS,
 )  # fmt: skip
 # A batch of events may be so much larger than the largest event.
 BATCH_FACTOR = 16

@@ -129,4 +129,6 @@ class Steering(BaseModel):
 
     subscriber: SubscriberShape
     taken_back: int = Field(description="Deliveries that were ready for workers and wait again.")
-    warnings: list[str] = Field(description="What somebody should know, a sentence each.")
+    unheeded: list[str] = Field(description="Of a pause: workers that have not said that they heed it.")
+    trouble: str | None = Field(description="Why the database does not have it too; null: it has.")
+    warnings: list[str] = Field(description="The same as sentences: what somebody should know.")

@@ -204,6 +204,13 @@ class MarkShape(BaseModel):
     at: datetime
 
 
+class RootShape(BaseModel):
+    """An event that set off what a timeline shows."""
+
+    event_id: str
+    count: int = Field(description="How many of the timeline's events are its, itself included.")
+
+
 class Timeline(BaseModel):
     """What happened in a project, by the clock of its history."""
 
@@ -211,6 +218,7 @@ class Timeline(BaseModel):
     is_all: bool = Field(description="False when older events were left out.")
     marks: list[MarkShape]
     spans: list[SpanShape]
+    roots: list[RootShape] = Field(description="What set them off, the most events first.")
 
 
 class DeliveryPage(BaseModel):
@@ -218,6 +226,43 @@ class DeliveryPage(BaseModel):
 
     deliveries: list[DeliveryShape]
     next: str | None = Field(description="Ask for the next page with `after` set to this; null: there is none.")
+
+
+class ScheduledShape(BaseModel):
+    """An event that is to be published later, without its payload. What cannot be read is empty."""
+
+    event_id: str
+    due: datetime = Field(description="When it will be published, by the server's clock.")
+    type: str
+    project_id: str
+    causation_id: str
+    origin: str = Field(description="`publish`, or the delivery whose handler scheduled it.")
+
+
+class ScheduledPage(BaseModel):
+    """Scheduled events, the next due first."""
+
+    scheduled: list[ScheduledShape]
+    next: str | None = Field(description="Ask for the next page with `after` set to this; null: there is none.")
+    count: int = Field(description="How many are scheduled, whatever was asked for.")
+
+
+class ScheduleShape(BaseModel):
+    """A cron schedule as workers declared it last."""
+
+    name: str
+    cron: str
+    timezone: str
+    missed: str = Field(description="What becomes of slots that nobody fired in time.")
+    last: datetime | None = Field(description="The last slot that was fired; null when none was.")
+    next: datetime | None = Field(description="The first slot that is not settled; null when it cannot be read.")
+    overdue: bool = Field(description="That slot should have been fired by now.")
+
+
+class ScheduleList(BaseModel):
+    """Cron schedules by name."""
+
+    schedules: list[ScheduleShape]
 
 
 class LetterShape(BaseModel):

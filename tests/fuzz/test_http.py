@@ -39,7 +39,7 @@ REQUESTS = [
 ]  # fmt: skip
 QUERY = (
     "after", "before", "limit", "newest", "since", "until", "project", "type", "payload", "metadata", "delay", "at",
-    "durable", "state", "subscriber", "depth", "error", "name", "grain", "all", "reason", "to", "unheard-of",
+    "durable", "state", "subscriber", "depth", "error", "name", "grain", "all", "reason", "to", "id", "unheard-of",
 )  # fmt: skip
 HEADERS = (
     "last-event-id", "accept", "accept-language", "authorization", "content-length", "origin", "sec-fetch-site",

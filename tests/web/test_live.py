@@ -163,6 +163,8 @@ def test_the_overview_streams_how_the_bus_stands(site: Site) -> None:
     assert len(first["data"]["points"]) >= 1 and len(second["data"]["points"]) == 1
     assert second["data"]["points"][0][0] > first["data"]["points"][-1][0]
     assert second["data"]["workers_alive"] == 1
+    assert second["data"]["busiest"]["Writer"] == {"lag": [0], "oldest_s": [None]}
+    assert dict(zip(second["data"]["point"], second["data"]["points"][0], strict=True))["workers"] == 1
 
 
 @pytest.mark.parametrize("value", ["x", "-1", "1.5", "9" * 30, "9" * 5000, "٣"])

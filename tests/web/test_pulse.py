@@ -10,11 +10,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from pydantic_core import to_json
 
 from console.web.live import pulse as pulses
+from console.web.live.points import KEPT, MOST_DRAWN, drawn
 from console.web.live.pulse import Look, Pulse, Sample
+from events.beats import Beat
 from events.errors import RedisUnavailable
-from events.inspection import Backlog
+from events.inspection import Backlog, Queue
+from events.roster import Worker
+from events.standing import Limit, Standing
 
 WAIT_S = 30
 
@@ -110,3 +115,46 @@ def test_after_failures_it_looks_less_often_however_many_ask(monkeypatch: pytest
     running(bus, scene)
 
     assert bus.count <= 6, "0.1, 0.2, 0.4, 0.8, 1.6 s between them"
+
+
+def queue(name: str, ready: int, oldest_s: float | None) -> Queue:
+    return Queue(name, (), "live", "", False, None, ready, 0, 0, False, 0, 0, oldest_s, False)
+
+
+def sample(*queues: Queue, workers: int = 0) -> Sample:
+    """A look at a bus with these subscribers and so many live workers."""
+    none = Limit(None, None, False)
+    stand = tuple(Standing(one, None, 0, none, none, None, (), ()) for one in queues)
+    fleet = tuple(Worker(f"worker-{n}", datetime.now(UTC), 0.0, Beat()) for n in range(workers))
+    backlog = Backlog(0, 0, 0, 0, False, None, 0, None)
+    return Sample(datetime.now(UTC), 0, 0, 0, {}, {}, stand, fleet, backlog)
+
+
+def test_lag_and_oldest_age_of_each_subscriber_and_the_workers_are_told_for_every_look() -> None:
+    first = sample(queue("Writer", 3, 4.26), queue("Editor", 0, None), workers=2)
+    second = sample(queue("Writer", 0, None), queue("Editor", 7, 1.0), workers=1)
+
+    told = Look(second, (first.point, second.point), "").whole
+
+    points = [dict(zip(told["point"], point, strict=True)) for point in told["points"]]
+    assert [(point["workers"], point["waiting"], point["oldest_s"]) for point in points] == [(2, 3, 4.3), (1, 7, 1.0)]
+    assert told["busiest"] == {
+        "Editor": {"lag": [0, 7], "oldest_s": [None, 1.0]},
+        "Writer": {"lag": [3, 0], "oldest_s": [4.3, None]},
+    }
+
+
+def test_of_thousands_of_subscribers_the_busiest_are_kept_in_little_memory() -> None:
+    quiet = [queue(f"agent-{n:04}-{'x' * 80}", 0, None) for n in range(3000)]
+    loud = [queue(f"loud-{n:04}-{'x' * 80}", n + 1, 1234.5) for n in range(MOST_DRAWN)]
+    point = sample(*quiet, *loud).point
+
+    assert list(point.busiest) == [one.subscriber for one in reversed(loud)]
+    assert len(to_json(drawn([point] * KEPT))) < 250_000, "a stream begins with it"
+
+
+def test_a_subscriber_that_was_not_among_the_busiest_has_no_value_for_that_look() -> None:
+    loud = [queue(f"loud-{n}", 5, 1.0) for n in range(MOST_DRAWN)]
+    before, now = sample(queue("late", 1, 0.5), *loud), sample(queue("late", 9, 2.5), *loud)
+
+    assert drawn([before.point, now.point])["busiest"]["late"] == {"lag": [None, 9], "oldest_s": [None, 2.5]}

@@ -88,7 +88,8 @@ def _redelivered(asked: Asked, order: Redeliver) -> int:
 def _steered(backend: Backend, name: str, changes: dict[str, Any]) -> dict[str, Any]:
     done = steer_durably(backend.namespace, backend.registry, name, **changes) if changes else None
     warnings = []
-    if changes.get("paused") and (silent := until_heeded(backend.namespace, name, HEED_S)):
+    silent = until_heeded(backend.namespace, name, HEED_S) if changes.get("paused") else ()
+    if silent:
         warnings.append(
             f"{plural(len(silent), 'worker')} that may hold some of it has not said that it heeds this: "
             f"{', '.join(silent)}. What it holds it may still start, until its lease ends."
@@ -96,7 +97,8 @@ def _steered(backend: Backend, name: str, changes: dict[str, Any]) -> dict[str, 
     if done and done.trouble:
         warnings.append(f"{done.trouble} It holds, but a Redis that lost its data would forget it: repeat it later.")
     return {
-        "subscriber": _standing(backend, name), "taken_back": done.taken_back if done else 0, "warnings": warnings,
+        "subscriber": _standing(backend, name), "taken_back": done.taken_back if done else 0,
+        "unheeded": silent, "trouble": (done and done.trouble) or None, "warnings": warnings,
     }  # fmt: skip
 
 

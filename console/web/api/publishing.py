@@ -147,14 +147,6 @@ def _response(answer: Any) -> Response:
     return json_response(_object(answer), status)
 
 
-async def cancel(asked: Asked) -> Response:
-    """Take a scheduled event back."""
-    event_id = asked.path["event_id"]
-    if not await asked.read(lambda: asked.house.bus.cancel(event_id)):
-        raise refused(404, f"No event {event_id!r:.200} is scheduled: it is unknown, or was published already.")
-    return Response(status_code=204)
-
-
 # In the binary mode the body is the data, of any media type; with `ce-specversion` JSON is data too, and no event.
 _BODY: dict[str, Any] = {JSON: NewEvent | JsonValue, cloudevents.STRUCTURED: CloudEvent, "*/*": JsonValue}
 _TRACED = {
@@ -207,17 +199,6 @@ OPERATIONS = (
         body=_BATCH_BODY,
         answers={200: Answer("What became of each.", BatchAnswer)},
         refusals=(415,),
-        needs=Role.OPERATOR,
-    ),
-    Operation(
-        method="DELETE",
-        path="/scheduled/{event_id}",
-        name="cancel_scheduled_event",
-        tag="Publishing",
-        summary="Take a scheduled event back.",
-        call=cancel,
-        answers={204: Answer("It will not be published.")},
-        refusals=(404,),
         needs=Role.OPERATOR,
     ),
 )

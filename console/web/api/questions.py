@@ -102,6 +102,17 @@ class Deliveries(BaseModel):
     limit: int = Limit
 
 
+class Scheduled(BaseModel):
+    """Which scheduled events."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    project: str | None = Field(None, description="Only of this project.")
+    type: list[str] = Field(default_factory=list, description="Only of this type; repeat it for several.")
+    after: str | None = Field(None, description="Go on after the last page's `next`, DUE:EVENT_ID.")
+    limit: int = Limit
+
+
 class LetterQuestion(BaseModel):
     """Which dead letters."""
 

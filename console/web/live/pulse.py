@@ -19,6 +19,7 @@ from pydantic_core import to_json
 
 from console.standing import as_object
 from console.web.live.attention import attention
+from console.web.live.points import KEPT, POINT, Point, busiest, drawn, lag
 from events.errors import EventBusError
 from events.inspection import Backlog, Inspection
 from events.roster import Worker
@@ -32,7 +33,6 @@ UNWATCHED_S = 10.0
 # Samples may take so much of the time, however many ask: where they take long there are fewer of them, one in
 # `UNWATCHED_S` if that is more. They never take more than half of it.
 SHARE = 0.05
-KEPT = 450
 
 log = logging.getLogger("eventbus.web")
 
@@ -58,17 +58,16 @@ class Sample:
     backlog: Backlog
 
     @property
-    def point(self) -> list[float]:
-        """What a chart keeps: the numbers that `POINT` names."""
+    def point(self) -> Point:
+        """What charts keep of it."""
         queues = [one.queue for one in self.subscribers]
-        return [
+        totals = [
             round(self.at.timestamp(), 3), self.published, self.settled, self.failures,
-            sum(queue.ready + queue.waiting + queue.delayed for queue in queues),
-            sum(queue.running for queue in queues), sum(queue.dead for queue in queues),
+            sum(map(lag, queues)), sum(queue.running for queue in queues), sum(queue.dead for queue in queues),
+            sum(worker.is_alive for worker in self.workers),
+            round(max((queue.oldest_s or 0.0 for queue in queues), default=0.0), 1),
         ]  # fmt: skip
-
-
-POINT = ("at", "published", "settled", "failures", "waiting", "running", "dead")
+        return Point(totals, busiest(queues))
 
 
 def take(backend: Backend) -> Sample:
@@ -103,7 +102,7 @@ class Look:
         trouble: why the sample is not of now, a sentence; empty when it is.
     """
 
-    def __init__(self, sample: Sample | None, points: tuple[list[float], ...], trouble: str) -> None:
+    def __init__(self, sample: Sample | None, points: tuple[Point, ...], trouble: str) -> None:
         self.sample = sample
         self._points = points
         self._trouble = trouble
@@ -111,7 +110,7 @@ class Look:
     @cached_property
     def whole(self) -> dict[str, Any]:
         """What the overview shows, as JSON shows it, with all points: to be read, not changed."""
-        return self._shown | {"points": self._points}
+        return self._shown | drawn(self._points)
 
     @cached_property
     def whole_json(self) -> bytes:
@@ -121,7 +120,7 @@ class Look:
     @cached_property
     def step_json(self) -> bytes:
         """The same with the newest point alone, as a stream goes on."""
-        return to_json(self._shown | {"points": self._points[-1:]})
+        return to_json(self._shown | drawn(self._points[-1:]))
 
     @cached_property
     def _shown(self) -> dict[str, Any]:
@@ -157,7 +156,7 @@ class Pulse:
     def __init__(self, sample: Callable[[], Sample], read: Callable[[Callable[[], Sample]], Awaitable[Sample]]) -> None:
         self._sample = sample
         self._read = read
-        self._points: deque[list[float]] = deque(maxlen=KEPT)
+        self._points: deque[Point] = deque(maxlen=KEPT)
         self._last = Look(None, (), "")
         self._failures = 0
         self._watchers = 0

@@ -106,6 +106,16 @@ def plain(value: float | None) -> str:
     return "" if value is None else f"{value:g}"
 
 
+def several(value: Any) -> list[str]:
+    """Return the values of a parameter, which may be one, several, or none (the empty text)."""
+    return list(value) if isinstance(value, list) else [value] if value else []
+
+
+def listed(value: Any) -> str:
+    """Write the values of a parameter as one field shows them: `A, B`."""
+    return ", ".join(several(value))
+
+
 def jsontext(value: Any) -> str:
     """Write a value as JSON on one line; it is escaped like any text."""
     return json.dumps(value, ensure_ascii=False)
@@ -147,6 +157,8 @@ FILTERS = {
     "latency": latency,
     "plain": plain,
     "jsontext": jsontext,
+    "several": several,
+    "listed": listed,
     "slug": slug,
     "schema": schema,
 }

@@ -16,7 +16,7 @@ FIELDS = ("subscriber", "type", "project", "since", "until", "error")
 
 async def show(visit: Visit) -> Response:
     """Show the letters that match: open ones, or those about which somebody has decided."""
-    given, sentence = visit.given, ""
+    given, sentence = visit.split("subscriber", "type"), ""
     decided = visit.one("decided") == "true"
     wanted = {name: given[name] for name in FIELDS if name in given}
     try:

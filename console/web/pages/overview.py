@@ -36,7 +36,6 @@ def _numbers(found: dict[str, Any]) -> dict[str, Any]:
         "running": sum(one["running"] for one in every),
         "dead": sum(one["dead"] for one in every),
         "oldest_s": max((one["oldest_s"] for one in every if one["oldest_s"] is not None), default=None),
-        "most": max((one["ready"] + one["waiting"] + one["delayed"] for one in every), default=0),
     }
 
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
 from starlette.responses import Response
 
 from console.exits import Mistake
-from console.web.api import numbers, questions
+from console.printing import event_object
+from console.web.api import history, numbers, questions
 from console.web.api.timeline import get_timeline
-from console.web.pages.events import stretch
+from console.web.pages.events import NOTHING_FOUND, stretch
 from console.web.pages.formats import milliseconds, percent
 from console.web.pages.rendering import render
 from console.web.pages.visit import Page, Visit
 from events.errors import EventNotFound, InvalidFilter
 
 SHOWN = 50
+FIELDS = ("type", "actor", "correlation", "since", "until", "payload", "metadata")
 MOST_EVENTS = 1000
 MOST_ROOTS = 5
 TICKS = 6
@@ -42,8 +45,8 @@ async def show(visit: Visit) -> Response:
     try:
         events = await stretch(visit, SHOWN, project=id)
     except (Mistake, InvalidFilter) as error:
-        events, sentence = {"events": [], "older": None, "newer": None}, str(error)
-    given = visit.given
+        events, sentence = NOTHING_FOUND, str(error)
+    given = visit.split("type")
     return render(
         visit,
         "project.html",
@@ -51,10 +54,23 @@ async def show(visit: Visit) -> Response:
         id=id,
         statistics=statistics,
         drawn=drawn(found),
+        roots=await roots(visit, found["roots"][:MOST_ROOTS]),
+        more_roots=max(0, len(found["roots"]) - MOST_ROOTS),
         found=events,
-        given={name: given.get(name, "") for name in ("type", "actor", "since", "until")},
+        given={name: given.get(name, "") for name in FIELDS},
+        filters={name: given[name] for name in FIELDS if name in given},
         sentence=sentence,
     )
+
+
+async def roots(visit: Visit, counted: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the events that set off what the timeline shows, each with how much of it; unknown ones are left out."""
+    found = []
+    for one in counted:
+        with suppress(EventNotFound):
+            recorded = await visit.ask(history.find, event_id=one["event_id"])
+            found.append(event_object(recorded) | {"count": one["count"]})
+    return found
 
 
 def drawn(found: dict[str, Any]) -> dict[str, Any]:

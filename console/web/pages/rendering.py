@@ -15,10 +15,23 @@ from console.web.pages.visit import THEMES, Visit
 TEMPLATES = Path(__file__).parent.parent / "templates"
 # In the order of the navigation: group, then name, path and the key that follows `g`.
 NAVIGATION = (
-    ("watch", (("overview", "/", "o"), ("projects", "/projects", "p"), ("events", "/events", "e"))),
+    (
+        "watch",
+        (
+            ("overview", "/", "o"),
+            ("projects", "/projects", "p"),
+            ("events", "/events", "e"),
+            ("deliveries", "/deliveries", "v"),
+        ),
+    ),
     (
         "steer",
-        (("letters", "/dead-letters", "d"), ("subscriptions", "/subscriptions", "s"), ("workers", "/workers", "w")),
+        (
+            ("letters", "/dead-letters", "d"),
+            ("subscriptions", "/subscriptions", "s"),
+            ("scheduled", "/scheduled", "h"),
+            ("workers", "/workers", "w"),
+        ),
     ),
     ("look_up", (("audit", "/audit", "a"), ("api", "/api", "i"))),
 )

@@ -16,6 +16,7 @@ from console.web.operations import House, allowed
 from console.web.pages import (
     api,
     audit,
+    deliveries,
     event,
     events,
     graph,
@@ -24,6 +25,7 @@ from console.web.pages import (
     overview,
     project,
     projects,
+    scheduled,
     subscriptions,
     workers,
 )
@@ -33,8 +35,8 @@ from console.web.problems import OURS, problem_headers, problem_object
 
 STATIC = Path(__file__).parent.parent / "static"
 PAGES: tuple[Page, ...] = (
-    overview.PAGE, projects.PAGE, project.PAGE, events.PAGE, event.PAGE, graph.PAGE, *letters.PAGES,
-    subscriptions.PAGE, workers.PAGE, audit.PAGE, api.PAGE, *login.PAGES,
+    overview.PAGE, projects.PAGE, project.PAGE, *events.PAGES, event.PAGE, graph.PAGE, deliveries.PAGE,
+    *letters.PAGES, subscriptions.PAGE, scheduled.PAGE, workers.PAGE, audit.PAGE, api.PAGE, *login.PAGES,
 )  # fmt: skip
 
 

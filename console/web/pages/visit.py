@@ -18,6 +18,7 @@ T = TypeVar("T")
 THEMES = ("auto", "light", "dark")
 THEME_COOKIE = "eventbus_theme"
 LANGUAGE_COOKIE = "eventbus_language"
+MOST_NAMES = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,12 @@ class Visit:
         return self.who is not None and self.who.role >= Role.OPERATOR
 
     @property
+    def subscribers(self) -> list[str]:
+        """The names of subscribers when the bus was last looked at, to choose from: at most `MOST_NAMES`."""
+        sample = self.house.pulse.last
+        return [one.queue.subscriber for one in sample.subscribers[:MOST_NAMES]] if sample else []
+
+    @property
     def given(self) -> dict[str, Any]:
         """The parameters that say something; a form sends its empty fields too. Repeated ones are lists."""
         found: dict[str, Any] = {}
@@ -57,6 +64,19 @@ class Visit:
             values = [value for value in self.request.query_params.getlist(name) if value.strip()]
             if values:
                 found[name] = values if len(values) > 1 else values[0]
+        return found
+
+    def split(self, *names: str) -> dict[str, Any]:
+        """Return the parameters that say something, some of them split at commas, as a form shows several together."""
+        found = self.given
+        for name in names:
+            values = found.get(name, ())
+            texts = values if isinstance(values, list) else [values] if values else []
+            parts = [part.strip() for text in texts for part in text.split(",") if part.strip()]
+            if parts:
+                found[name] = parts if len(parts) > 1 else parts[0]
+            else:
+                found.pop(name, None)
         return found
 
     def one(self, name: str) -> str:

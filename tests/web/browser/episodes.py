@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 
 from events.bus import EventBus
 from events.event import Event
@@ -36,6 +37,12 @@ async def review(event: Event) -> None:
 @bus.subscriber("Newsletter", ["EPISODE_CUT"], ordering="project")
 def announce(event: Event) -> None:
     """Announce an episode."""
+
+
+@bus.every("0 6 * * *", name="morning-review", timezone="Europe/Berlin")
+def wanted(slot: datetime) -> Event:
+    """Ask for a review each morning."""
+    return Event(project_id="reviews", type="REVIEW_ASKED", actor="morning-review", payload={"slot": slot.isoformat()})
 
 
 @bus.subscriber("Hostile", ["HOSTILE"], max_attempts=1)

@@ -31,6 +31,7 @@ SCRIPT = "<script>window.planted=1</script>"
 HOSTILE_NAME = f"\"><img src=x onerror=planted()>{SCRIPT}'&amp; שלום {{7*7}}"
 LONG_NAME = "a-very-long-name-" * 11
 HOSTILE_ID = "EV-<b>/../\"'&#%?"
+HOSTILE_LATER = f"{HOSTILE_ID}{SCRIPT}"
 HOSTILE_TEXT = f"{SCRIPT}\u202etxt.exe\u202c '\"><svg onload=planted()> {{{{config}}}} {'wide' * 300}"
 
 
@@ -118,6 +119,7 @@ def _populate(ground: Ground) -> None:
     # Two of the seven episodes fail at once, and one at the platform's second try.
     wait_until(lambda: len(_letters(ground)) >= 3, DEADLINE_S, f"the dead letters; {ground.log('worker')}")
     wait_until(lambda: _settled(ground), DEADLINE_S, "everything else to be done, and archived")
+    ground.ask("/events?delay=30h", _event("EPISODE_PLANNED", "episode-9", "Editor", {"episode": 9}))
     ground.ask("/subscribers/Newsletter/pause", {})
     ground.ask("/events", _event("EPISODE_CUT", "episode-8", "Editor", {"episode": 8}))
 
@@ -133,8 +135,10 @@ def hostile(ground: Ground) -> Iterator[Ground]:
         subscribers = "/subscribers"
         wait_until(lambda: other.ask(subscribers)["subscribers"], DEADLINE_S, f"the worker; {other.log('hostile')}")
         other.ask("/events/batch", _hostile())
+        other.ask("/events?delay=30h", _event("HOSTILE", HOSTILE_NAME, HOSTILE_NAME, {}) | {"event_id": HOSTILE_LATER})
         wait_until(lambda: len(_letters(other)) == 2, DEADLINE_S, f"the dead letters; {other.log('hostile')}")
         wait_until(lambda: other.ask(f"/timeline?project={LONG_NAME}")["marks"], DEADLINE_S, "the events")
+        wait_until(lambda: len(other.ask("/deliveries")["deliveries"]) == 2, DEADLINE_S, "the archived deliveries")
         yield other
     finally:
         other.close()

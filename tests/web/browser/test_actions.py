@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
@@ -55,6 +56,51 @@ def test_chosen_letters_are_discarded_after_a_preview_with_a_reason(
     expect(page.locator("tbody")).to_contain_text("discarded-show")
     entry = ground.ask("/audit?limit=20")["entries"]
     assert any(one["action"] == "discard_dead_letters" and one["details"].get("reason") == "recut" for one in entry)
+
+
+def test_a_preview_and_what_came_of_it_are_told_in_chinese(visit: Callable[..., Visitor], ground: Ground) -> None:
+    episode(ground, 42, "chinese-show")
+    dead_in(ground, "chinese-show", 1)
+    page = visit(language="zh-CN").go("/dead-letters?project=chinese-show")
+
+    page.locator("td.pick input").check()
+    page.get_by_role("button", name="丢弃", exact=True).click()
+    expect(dialog(page)).to_contain_text("将丢弃 1 封死信。")
+    assert "Would" not in (dialog(page).text_content() or "")
+    dialog(page).get_by_role("button", name="丢弃").click()
+
+    expect(page.get_by_role("status")).to_contain_text("已丢弃 1 封死信。")
+
+
+def test_a_refusal_is_told_in_chinese_by_its_kind_first(visit: Callable[..., Visitor]) -> None:
+    page = visit(language="zh-CN", expects=("400",)).go("/subscriptions?search=Platform")
+
+    page.get_by_role("button", name="Platform 的限额").click()
+    dialog(page).get_by_label("同时最多").fill("many")
+    dialog(page).get_by_role("button", name="设置").click()
+
+    expect(dialog(page).get_by_role("alert")).to_have_text(re.compile("^无法读懂这个请求：.*'many'"))
+
+
+def test_scheduled_events_are_taken_back_after_a_look_at_which(visit: Callable[..., Visitor], ground: Ground) -> None:
+    for number in (1, 2):
+        event = {"type": "EPISODE_CUT", "project_id": "later-show", "actor": "Editor", "payload": {"episode": number}}
+        ground.ask(f"/events?delay={number}h", event)
+    page = visit().go("/scheduled?project=later-show")
+    rows = page.locator("#scheduled tbody tr")
+    expect(rows).to_have_count(2)
+
+    rows.first.get_by_role("checkbox").check()
+    page.get_by_role("button", name="Take back").click()
+    expect(dialog(page)).to_contain_text("EPISODE_CUT · later-show")
+    assert len(ground.ask("/scheduled?project=later-show")["scheduled"]) == 2, "nothing is done before it is said"
+    dialog(page).get_by_role("button", name="Take back").click()
+
+    expect(page.get_by_role("status")).to_contain_text("The event will not be published.")
+    expect(rows).to_have_count(1)
+    assert len(ground.ask("/scheduled?project=later-show")["scheduled"]) == 1
+    entries = ground.ask("/audit?limit=20")["entries"]
+    assert any(one["action"] == "cancel_scheduled_event" for one in entries)
 
 
 def test_a_letter_is_read_with_its_traceback_and_retried(visit: Callable[..., Visitor], ground: Ground) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import pytest
 from playwright.sync_api import expect
 
-from tests.web.browser.ground import HOSTILE_ID, HOSTILE_NAME, LONG_NAME, SCRIPT, Ground
+from tests.web.browser.ground import HOSTILE_ID, HOSTILE_LATER, HOSTILE_NAME, LONG_NAME, SCRIPT, Ground
 from tests.web.browser.visitor import Visitor, overflow
 
 WIDTHS = (1280, 360)
@@ -30,6 +30,10 @@ def paths(ground: Ground) -> dict[str, str]:
         f"/dead-letter?{urlencode({'name': letter})}": SCRIPT,
         f"/subscriptions?{urlencode({'search': HOSTILE_NAME})}": "",
         f"/projects?{urlencode({'search': SCRIPT})}": SCRIPT,
+        "/deliveries": HOSTILE_NAME,
+        f"/deliveries?{urlencode({'project': HOSTILE_NAME, 'subscriber': 'Hostile'})}": HOSTILE_NAME,
+        "/scheduled": HOSTILE_LATER,
+        f"/scheduled?{urlencode({'project': HOSTILE_NAME})}": HOSTILE_NAME,
         "/audit": "",
     }
 
@@ -70,6 +74,17 @@ def test_hostile_events_that_are_followed_live_are_text(visit: Callable[..., Vis
 
     expect(rows).to_have_count(before + 1)
     assert HOSTILE_NAME in (rows.first.text_content() or "")
+    assert page.evaluate("window.planted === undefined")
+
+
+def test_a_dialog_about_a_hostile_scheduled_event_shows_text(
+    visit: Callable[..., Visitor], hostile_ground: Ground
+) -> None:
+    page = visit(hostile_ground.url).go("/scheduled")
+    page.locator("td.pick input").check()
+    page.get_by_role("button", name="Take back").click()
+
+    expect(page.get_by_role("dialog").locator(".preview")).to_contain_text(HOSTILE_NAME)
     assert page.evaluate("window.planted === undefined")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -53,6 +54,76 @@ def test_events_that_are_followed_come_on_top_each_once(visit: Callable[..., Vis
     expect(page.locator("h1")).to_have_text("NOTED")
 
 
+def test_live_begins_with_what_came_since_the_page_was_loaded(visit: Callable[..., Visitor], ground: Ground) -> None:
+    def note(actor: str) -> None:
+        ground.ask("/events", {"type": "NOTED", "project_id": "gap-show", "actor": actor, "payload": {}})
+
+    note("Before")
+    page = visit().go("/events?project=gap-show")
+    rows = page.locator("[data-rows] tr")
+    expect(rows).to_have_count(1)
+    note("Meanwhile")
+
+    page.get_by_role("button", name="Live").click()
+
+    expect(rows).to_have_count(2)
+    expect(rows.first).to_contain_text("Meanwhile")
+    rows.first.get_by_role("link", name="Causation graph").click()
+    expect(page.locator("h1")).to_have_text("Causation graph")
+
+
+def test_an_event_is_found_by_its_id(visit: Callable[..., Visitor], ground: Ground) -> None:
+    event = {"type": "NOTED", "project_id": "found-show", "actor": "Noter", "payload": {}}
+    id = str(ground.ask("/events", event)["event_id"])
+    visitor = visit(expects=("404",))
+    page = visitor.go("/events")
+
+    page.get_by_label("Find an event").fill("EV-none")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("There is no event 'EV-none'")
+    page.get_by_label("Find an event").fill(id)
+    page.get_by_role("button", name="Find").click()
+
+    expect(page.locator("h1")).to_have_text("NOTED")
+
+
+def test_the_overview_draws_each_subscribers_lag_and_age_and_the_workers_as_they_change(
+    visit: Callable[..., Visitor], ground: Ground
+) -> None:
+    page = visit().go("/")
+    row = page.locator("#subscribers tr", has_text="Newsletter")  # it is paused, and an episode waits for it
+    for what in ("lag", "oldest_s"):
+        line = row.locator(f"[data-spark={what}] .spark-line")
+        expect(line).to_have_attribute("d", re.compile(r"^M[\d.]+ [\d.]+L"))
+    drawn = row.locator("[data-spark=lag] .spark-line").get_attribute("d") or ""
+    for chart in ("oldest", "workers"):
+        expect(page.locator(f"[data-chart={chart}] canvas")).to_be_visible()
+    expect(page.locator("[data-value=alive]")).to_have_text(re.compile("^[1-9]"))
+    expect(page.locator("[data-value=oldest]")).to_contain_text(re.compile(r"\d (s|min|h)$"))
+
+    expect(row.locator("[data-spark=lag] .spark-line")).not_to_have_attribute("d", drawn)
+
+
+def test_spend_is_drawn_again_each_minute(visit: Callable[..., Visitor], ground: Ground) -> None:
+    visitor = visit()
+    visitor.page.clock.install()
+    page = visitor.go("/")
+    chart = page.locator("[data-chart=spend] .u-over")
+    expect(chart).to_be_visible()
+    area = chart.bounding_box()
+    assert area is not None
+    spent = page.locator("[data-value=cost]")
+    page.mouse.move(area["x"] + area["width"] - 4, area["y"] + 20)
+    expect(spent).not_to_have_text("")
+    before = spent.inner_text()
+    event = {"type": "NOTED", "project_id": "spend-show", "actor": "Noter", "payload": {}, "metadata": {"cost": 7}}
+    ground.ask("/events", event)
+
+    page.clock.fast_forward("01:01")
+
+    expect(spent).not_to_have_text(before)
+
+
 def test_the_overview_shows_what_changes_without_being_loaded_again(
     visit: Callable[..., Visitor], ground: Ground
 ) -> None:
@@ -72,7 +143,7 @@ def test_every_page_is_reached_by_the_keyboard(visit: Callable[..., Visitor]) ->
     page = visit().go("/")
     for key, heading in (
         ("p", "Projects"), ("e", "Events"), ("d", "Dead letters"), ("s", "Subscriptions"), ("w", "Workers"),
-        ("a", "Audit log"), ("i", "Event bus API"), ("o", "Overview"),
+        ("v", "Deliveries"), ("h", "Scheduled"), ("a", "Audit log"), ("i", "Event bus API"), ("o", "Overview"),
     ):  # fmt: skip
         page.keyboard.press("g")
         page.keyboard.press(key)
@@ -142,7 +213,8 @@ def test_a_reader_sees_no_button_that_he_may_not_press(visit: Callable[..., Visi
     page = visitor.page
     expect(page.locator(".me")).to_contain_text("Grace · reader")
 
-    for path in ("/subscriptions", "/dead-letters", "/workers"):
+    guarded.ask("/events?delay=6h", {"type": "NOTED", "project_id": "reader-show", "actor": "me"}, OPERATOR)
+    for path in ("/subscriptions", "/dead-letters", "/workers", "/scheduled"):
         visitor.go(path)
         expect(page.locator("tbody tr").first).to_be_visible()
         assert page.locator("main :is(button, input[type=checkbox]):visible").all_inner_texts() in (

@@ -1,6 +1,9 @@
 // Asking the HTTP API. What it refuses is thrown with its own sentence.
 
-import { t } from "./words.js";
+import { knows, t } from "./words.js";
+
+// The API's sentences are English: who reads another language is told first of what kind a refusal is.
+const ITS_LANGUAGE = "en";
 
 /** Return what an operation answers; null when it answers nothing. */
 export async function ask(method, path, body) {
@@ -13,8 +16,13 @@ export async function ask(method, path, body) {
   }
   if (answer.status === 401) location.assign(`/login?to=${encodeURIComponent(location.pathname + location.search)}`);
   const found = answer.status === 204 ? null : await answer.json();
-  if (!answer.ok) throw new Error(found.detail);
+  if (!answer.ok) throw new Error(refusal(answer.status, found.detail));
   return found;
+}
+
+function refusal(status, detail) {
+  const isIts = document.documentElement.lang === ITS_LANGUAGE || !knows(`error.${status}`);
+  return isIts ? detail : t("refused", { what: t(`error.${status}`) }) + detail;
 }
 
 /** Write a part of a path. */

@@ -6,7 +6,9 @@ import { follow } from "./live.js";
 const MOST_ROWS = 500;
 const template = document.querySelector("template[data-row]");
 const body = document.querySelector("[data-rows]");
-let last = null;
+const { stream, after } = document.body.dataset;
+// What is shown ends there; what came since, or while the page was hidden, comes first when it is followed.
+let last = after;
 
 function row(event) {
   const made = template.content.cloneNode(true);
@@ -19,6 +21,7 @@ function row(event) {
   fill("deliveries", event.deliveries.length);
   made.querySelector("time").dateTime = event.timestamp;
   made.querySelector("a.type").href = `/event?${new URLSearchParams({ id: event.event_id })}`;
+  made.querySelector("a.to-graph").href = `/graph?${new URLSearchParams({ id: event.event_id })}`;
   made.querySelector("a.quiet").href = `/project?${new URLSearchParams({ id: event.project_id })}`;
   return made;
 }
@@ -31,8 +34,4 @@ function hear(event, position) {
   while (body.rows.length > MOST_ROWS) body.lastElementChild.remove();
 }
 
-if (body) {
-  const { stream } = document.body.dataset;
-  const address = () => last === null ? stream : `${stream}${stream.includes("?") ? "&" : "?"}after=${last}`;
-  follow(address, hear, false);
-}
+if (body && stream) follow(() => `${stream}${stream.includes("?") ? "&" : "?"}after=${last}`, hear, false);

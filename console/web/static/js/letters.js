@@ -15,7 +15,7 @@ async function decide(verb, order) {
   const preview = foreseen.letters.slice(0, SHOWN).map((letter) => letter.becomes ? `${letter.name} → ${letter.becomes}` : letter.name);
   askFirst({
     title: t(`letters.title.${verb}`),
-    says: [...foreseen.says, t(`letters.means.${verb}`)],
+    says: [...told("would", verb, foreseen), t(`letters.means.${verb}`)],
     preview: more > 0 ? [...preview, t("letters.and_more", { count: more })] : preview,
     fields: [field(t("ask.reason"), "reason", { maxLength: 2000 })],
     does: t(`letters.${verb}`),
@@ -25,9 +25,19 @@ async function decide(verb, order) {
       unchoose();
       document.activeElement?.blur();
       await refresh();
-      done.says.forEach((sentence) => tell(sentence));
+      told("done", verb, done).forEach((sentence) => tell(sentence));
     },
   });
+}
+
+/** Return what would be done, or is done, a sentence each, of an answer's counts. */
+function told(when, verb, { counts, copies }) {
+  const said = [t(`letters.${when}.${verb}`, { count: counts.settled ?? 0 })];
+  if (copies) said.push(t(`letters.copies.${when}`, { count: copies }));
+  for (const [verdict, count] of Object.entries(counts)) {
+    if (verdict !== "settled" && count) said.push(t(`letters.not.${verdict}`, { count }));
+  }
+  return said;
 }
 
 document.addEventListener("click", ({ target }) => {

@@ -10,7 +10,7 @@ import { t } from "./words.js";
 
 const REFRESH_MS = 2000;
 const AGES_MS = 10_000;
-const PAGES = { overview: "overview", project: "project", events: "events", event: "event", graph: "graph/page", letters: "letters", subscriptions: "subscriptions" };
+const PAGES = { overview: "overview", project: "project", events: "events", event: "event", graph: "graph/page", letters: "letters", subscriptions: "subscriptions", scheduled: "scheduled" };
 const { page, follow: stream, always } = document.body.dataset;
 const isAlways = always !== undefined;
 const loaded = page in PAGES ? await import(`./${PAGES[page]}.js`) : {};
@@ -18,7 +18,7 @@ const loaded = page in PAGES ? await import(`./${PAGES[page]}.js`) : {};
 document.documentElement.dataset.ready = "";
 
 // What changes with every look, whatever happens.
-const RESTLESS = new Set(["at", "point", "points", "quiet_s"]);
+const RESTLESS = new Set(["at", "point", "points", "busiest", "quiet_s"]);
 
 if (stream) {
   const renew = seldom(REFRESH_MS, refresh);

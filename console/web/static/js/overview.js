@@ -2,12 +2,16 @@
 
 import uPlot from "../vendor/uplot/uPlot.esm.js";
 import { ask } from "./api.js";
-import { money, short } from "./formats.js";
+import { money, short, span } from "./formats.js";
+import { Courses } from "./spark.js";
 
 const KEPT = 450;
 const GAP_S = 60;
+const SPEND_MS = 60_000;
 const points = [];
+const courses = new Courses();
 const charts = new Map();
+let spentAt = -Infinity;
 
 /** Take a message: what happened since the last one is added to the charts. */
 export function heard(found) {
@@ -15,7 +19,10 @@ export function heard(found) {
   const last = points.at(-1)?.at ?? 0;
   points.push(...found.points.map(at).filter((point) => point.at > last));
   points.splice(0, Math.max(0, points.length - KEPT));
+  courses.take(found.points.map((point) => at(point).at), found.busiest);
+  courses.forget(points[0]?.at ?? 0);
   draw();
+  if (performance.now() - spentAt > SPEND_MS) drawSpend().catch(() => {});
 }
 
 const rate = (name, perSecond) => points.map((point, place) => {
@@ -27,15 +34,23 @@ const level = (name) => points.map((point) => point[name]);
 const SERIES = {
   throughput: () => [rate("published", 1), rate("settled", 1)],
   backlog: () => [level("waiting"), level("running")],
+  oldest: () => [level("oldest_s")],
   failures: () => [rate("failures", 60), level("dead")],
+  workers: () => [level("workers")],
 };
 
 function draw() {
   const times = level("at");
-  for (const [name, series] of Object.entries(SERIES)) show(name, [times, ...series()], short);
+  for (const [name, series] of Object.entries(SERIES)) show(name, [times, ...series()], name === "oldest" ? span : short);
+  drawSparks();
+}
+
+function drawSparks() {
+  if (points.length) courses.draw(points[0].at, points.at(-1).at, GAP_S);
 }
 
 async function drawSpend() {
+  spentAt = performance.now();
   const { buckets } = await ask("GET", "/statistics/series?grain=hour&since=24h");
   const hour = 3600;
   const now = Math.floor(Date.now() / 1000 / hour) * hour;
@@ -46,6 +61,7 @@ async function drawSpend() {
 
 function show(name, data, write, bars = false) {
   const figure = document.querySelector(`[data-chart=${name}]`);
+  if (!figure) return; // the bus could not be looked at when the page was made
   const plot = figure.querySelector(".plot");
   if (!charts.has(name)) charts.set(name, new uPlot(options(plot, data.length - 1, write, bars), data, plot));
   else charts.get(name).setData(data);
@@ -98,4 +114,5 @@ addEventListener("resize", () => {
 });
 new MutationObserver(() => charts.forEach((chart) => chart.redraw(false, true))).observe(document.documentElement, { attributeFilter: ["data-theme"] });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => charts.forEach((chart) => chart.redraw(false, true)));
+document.addEventListener("renewed", drawSparks);
 if (document.querySelector("[data-chart=spend]")) drawSpend().catch(() => {});

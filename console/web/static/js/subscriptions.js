@@ -18,7 +18,7 @@ function steer(verb, boxes) {
       for (const { dataset } of boxes) {
         const done = await ask("POST", `/subscribers/${part(dataset.subscriber)}/${verb}`);
         tell(t(`subscriptions.done.${verb}`, { name: dataset.subscriber }));
-        done.warnings.forEach((sentence) => tell(sentence, true));
+        warn(done);
       }
       await renewed();
     },
@@ -38,10 +38,16 @@ function limit({ limits, concurrency, rate }) {
       const body = { concurrency: read(values.concurrency), rate: read(values.rate) };
       const done = await ask("PATCH", `/subscribers/${part(limits)}/limits`, body);
       tell(t("subscriptions.done.limits", { name: limits }));
-      done.warnings.forEach((sentence) => tell(sentence, true));
+      warn(done);
       await renewed();
     },
   });
+}
+
+/** Tell what somebody should know of a change. */
+function warn({ unheeded, trouble }) {
+  if (unheeded.length) tell(t("subscriptions.unheeded", { count: unheeded.length, workers: unheeded.join(", ") }), true);
+  if (trouble) tell(t("subscriptions.trouble", { trouble }), true);
 }
 
 /** Read a limit as the API takes it; what is no number is sent as it is, and refused in a sentence. */
