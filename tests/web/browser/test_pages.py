@@ -74,7 +74,7 @@ def test_a_page_is_complete_without_scripts(page: str, visit: Callable[..., Visi
         "overview": "Newsletter is paused", "projects": "demo-", "project": "ImageGen", "events": "SCENE_WRITTEN",
         "event": "scene_id", "graph": "PROJECT_FINALIZED", "letters": "ends before it begins",
         "letter": "Traceback", "subscriptions": "Newsletter", "workers": "REVIEW_WANTED", "audit": "pause_subscriber",
-        "deliveries": "Subtitles", "scheduled": "EPISODE_PLANNED",
+        "deliveries": "RequirementParser", "scheduled": "EPISODE_PLANNED",
         "api": "/api/v1/events/stream",
     }  # fmt: skip
     assert expected[page] in told
