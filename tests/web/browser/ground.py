@@ -132,8 +132,7 @@ def hostile(ground: Ground) -> Iterator[Ground]:
     try:
         other.serve(other.port, **namespace)
         other.start("hostile", "dev", "--app", "tests.web.browser.episodes:bus", "--grace", 1, **namespace)
-        subscribers = "/subscribers"
-        wait_until(lambda: other.ask(subscribers)["subscribers"], DEADLINE_S, f"the worker; {other.log('hostile')}")
+        wait_until(lambda: _workers(other, "Hostile"), DEADLINE_S, f"the worker; {other.log('hostile')}")
         other.ask("/events/batch", _hostile())
         other.ask("/events?delay=30h", _event("HOSTILE", HOSTILE_NAME, HOSTILE_NAME, {}) | {"event_id": HOSTILE_LATER})
         wait_until(lambda: len(_letters(other)) == 2, DEADLINE_S, f"the dead letters; {other.log('hostile')}")
@@ -142,6 +141,11 @@ def hostile(ground: Ground) -> Iterator[Ground]:
         yield other
     finally:
         other.close()
+
+
+def _workers(ground: Ground, subscriber: str) -> int:
+    """How many processes handle a subscriber's events: none before its routes are written."""
+    return int(ground.ask("/lag").get(subscriber, {"workers": 0})["workers"])
 
 
 def _episodes() -> list[dict[str, Any]]:
