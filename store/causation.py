@@ -143,13 +143,13 @@ class Causation:
             # Once, as a rule: an effect that was published before its cause can be in SQL when the cause is not.
             stored = descent.descendants(connection, self._namespace, fresh, MAX_TREE + 1)
             fresh = _spread(fresh, stored, known, tail)
-            if event_id not in known:
-                raise _not_found(event_id)
-            if len(known) > MAX_TREE:
+            if len(known) > MAX_TREE:  # before the next question: of too many, anything may be left out
                 raise EventBusError(
                     f"The causation tree of {event_id!r} has more than {MAX_TREE:,} events: read them with a replay "
                     f"by correlation_id."
                 )
+            if event_id not in known:
+                raise _not_found(event_id)
         return known
 
     def _missing(self, connection: Connection, event: TreeEvent, tail: _Tail) -> list[MissingLink]:

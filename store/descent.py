@@ -28,7 +28,7 @@ _COLUMNS = ", ".join(_NAMES)
 _OF_X = ", ".join(f"x.{name}" for name in _NAMES)
 _RECORDED = ", ".join(str(column).replace(f"{events.name}.", "x.") for column in RECORDED)
 
-# UNION, not UNION ALL: a row met before is not followed again, which ends cycles. The LIMIT stops the
+# The UNION that recurs is no UNION ALL: a row met before is not followed again, which ends cycles. The LIMIT stops the
 # recursion itself, because rows are asked for one by one.
 #
 # A recursion takes one step per generation, and PostgreSQL guesses ten rows a step. Given a plain join it
@@ -73,7 +73,7 @@ _BELOW = f"""
         FROM {{listed}}
         {{place_of_l}}
         {{event_of_i}}
-      UNION
+      UNION ALL
         SELECT {_OF_X}
         FROM {{listed}}
         {{effects_of_l}}

@@ -13,9 +13,10 @@ import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import starmap
+from typing import Any
 
 from pydantic_core import to_json
-from sqlalchemy import ColumnElement, Connection, Engine, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, Select, func, select
 
 from events.budget import READ_BYTES, Budget
 from events.ports import HistoryTail, TailPage
@@ -24,7 +25,7 @@ from store import inserts
 from store.engine import reading
 from store.filter import EventFilter, check_position
 from store.planning import hidden
-from store.rows import RECORDED, recorded, size_of_row
+from store.rows import RECORDED, recorded, recorded_columns, size_of_row
 from store.seam import MovedOn, Seam
 from store.tables import events
 
@@ -34,6 +35,7 @@ _EVERYTHING = EventFilter()
 _NO_END = 2**63
 # A filter may leave out most of a stretch of the tail: this many are looked at for one page.
 _TAIL_LOOK = 1000
+_MOST = 2**63 - 1  # rows, that a database may be asked for
 # Events in a time range, up to which SQLite finds them by their times.
 _SHORT = 5000
 
@@ -157,15 +159,9 @@ class Replay:
 
         PostgreSQL keeps the answer, which is fetched a chunk at a time: what lies beyond the budget never comes here.
         """
-        dialect = connection.dialect.name
-        place: ColumnElement[int] = events.c.position
-        if dialect == "sqlite" and self._is_short(connection, filter):
-            place = hidden(events.c.position, dialect)
-        wanted = (*filter.conditions(self._namespace, dialect), place > after)
-        query = select(*RECORDED).where(*wanted).order_by(events.c.position).limit(limit)
         found: list[RecordedEvent] = []
         budget = Budget(limit, max(size_bytes, 1))
-        with connection.execute(query.execution_options(stream_results=True)) as rows:
+        with connection.execute(self._query(connection, filter, after, min(limit, _MOST))) as rows:
             while ask := budget.chunk():
                 chunk = rows.fetchmany(ask)
                 found += starmap(recorded, chunk)
@@ -174,6 +170,27 @@ class Replay:
                 for row in chunk:
                     budget.spend(size_of_row(row))
         return found, True
+
+    def _query(self, connection: Connection, filter: EventFilter, after: int, limit: int) -> Select[Any]:
+        """Return what reads the rows after a position in their order, each not before it is fetched.
+
+        Where an index does not give the order, the database sorts. What it sorts are rows without payloads: those
+        of a page that its size ends would be read for nothing, page after page.
+        """
+        dialect, column = connection.dialect.name, events.c
+        is_hidden = dialect == "sqlite" and self._is_short(connection, filter)
+        place: ColumnElement[int] = hidden(column.position, dialect) if is_hidden else column.position
+        wanted = (*filter.conditions(self._namespace, dialect), place > after)
+        if is_hidden:
+            places = select(column.position).where(*wanted).order_by(column.position).limit(limit)
+            in_places = column.namespace == self._namespace, column.position.in_(places.scalar_subquery())
+            query = select(*RECORDED).where(*in_places).order_by(column.position)
+        elif dialect == "sqlite":  # its key gives the order
+            query = select(*RECORDED).where(*wanted).order_by(column.position).limit(limit)
+        else:
+            some = select(events).where(*wanted).order_by(column.position).limit(limit).subquery("page")
+            query = select(*recorded_columns(some.c)).order_by(some.c.position)
+        return query.execution_options(stream_results=True)
 
     def _is_short(self, connection: Connection, filter: EventFilter) -> bool:
         """Tell whether a filter's time range holds few events, so that reading all of them for each page is best.

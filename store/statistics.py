@@ -8,7 +8,7 @@ yet are added from Redis.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -218,10 +218,9 @@ class Statistics:
         """Return the archived sums and those of the tail, by key."""
 
         def read() -> dict[Key, EventTally]:
+            unarchived = self._tail()
             with reading(self._engine) as connection:
-                archived = self._seam.archived(connection)
-                found = dict(self._read(connection, event_statistics, EventTally, wanted))
-            return self._with_tail(found, archived, wanted)
+                return self._events_in(connection, unarchived, wanted)
 
         return self._seam.steadily(read)
 
@@ -229,19 +228,24 @@ class Statistics:
         """Return the same, and the sums of deliveries in the same snapshot."""
 
         def read() -> tuple[dict[Key, EventTally], dict[Key, DeliveryTally]]:
+            unarchived = self._tail()
             with reading(self._engine) as connection:
-                archived = self._seam.archived(connection)
-                found = dict(self._read(connection, event_statistics, EventTally, wanted))
-                handled = dict(self._read(connection, delivery_statistics, DeliveryTally, wanted))
-            return self._with_tail(found, archived, wanted), handled
+                found = self._events_in(connection, unarchived, wanted)
+                return found, dict(self._read(connection, delivery_statistics, DeliveryTally, wanted))
 
         return self._seam.steadily(read)
 
-    def _with_tail(self, found: dict[Key, EventTally], archived: int, wanted: _Rows) -> dict[Key, EventTally]:
-        """Add the sums of what lies after a position, which is not archived."""
-        for key, tally in _unarchived(self._seam.events(archived), archived).items():
-            if key in wanted:
-                found.setdefault(key, EventTally()).merge(tally)
+    def _events_in(
+        self, connection: Connection, unarchived: Sequence[RecordedEvent], wanted: _Rows
+    ) -> dict[Key, EventTally]:
+        """Return the sums in a snapshot, and those of what it does not have of the tail.
+
+        The tail is read first, at one moment: an archiver that goes on meanwhile takes nothing out of it. After the
+        sums, whose reading takes long, it would have moved on each time.
+        """
+        found = dict(self._read(connection, event_statistics, EventTally, wanted))
+        for key, tally in self._left(connection, unarchived, wanted):
+            found.setdefault(key, EventTally()).merge(tally)
         return found
 
     def _first(
@@ -376,7 +380,7 @@ def _unarchived(recorded: Iterable[RecordedEvent], archived: int) -> Mapping[Key
     for one in recorded:
         if one.position > archived:
             try:
-                counts.inserted(event_row("", one))
+                counts.inserted(event_row("", one, is_read=True))
             except Unstorable:
                 continue
     return counts.spread()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, exc
@@ -71,7 +72,7 @@ class ArchiveWriter:
         Returns:
             What became of those at or below the cursor that the store did not have.
         """
-        rows = self._storable(recorded, event_row)
+        rows = self._storable(recorded, partial(event_row, is_read=True))
         late = Late() if self._append_new(rows) else self._append_looking(rows)
         self._seen(recorded)
         return late

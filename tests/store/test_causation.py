@@ -79,6 +79,27 @@ def test_a_deep_chain_is_whole_and_one_that_is_too_deep_says_so(engine, archive,
         causation.tree("e1")
 
 
+def test_a_tree_that_is_much_too_wide_says_so_whatever_of_it_is_read_first(engine, archive, monkeypatch):
+    store_events(archive, an_event(1))
+    values = "'test', 10 + n, 'c' || n, 'p', 'T', 'a', 'e1', 1, {now}, '{{}}', '{{}}', 'publish', '[]', 'e1'"
+    columns = (
+        "namespace, position, event_id, project_id, type, actor, correlation_id, depth, timestamp, payload, metadata, "
+        "origin, deliveries, causation_id"
+    )
+    numbers = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 30000)"
+    now = "0" if engine.dialect.name == "sqlite" else "now()"
+    with engine.begin() as connection:
+        chosen = f"SELECT {values.format(now=now)} FROM numbers"
+        if engine.dialect.name == "postgresql":
+            chosen = chosen.replace("'{}', '{}'", "CAST('{}' AS jsonb), CAST('{}' AS jsonb)")
+            chosen = chosen.replace("'[]'", "CAST('[]' AS jsonb)")
+        connection.exec_driver_sql(f"INSERT INTO events ({columns}) {numbers} {chosen}")
+    monkeypatch.setattr(module, "MAX_TREE", 1000)
+
+    with pytest.raises(EventBusError, match="more than 1,000"):
+        Causation(engine, "test", FakeTail(archived=1)).tree("e1")
+
+
 @pytest.mark.parametrize("archived", [0, 3, 5, 7])
 def test_a_tree_has_everything_that_an_event_set_off_with_its_cost(engine, archive, archived):
     history = [

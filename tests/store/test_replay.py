@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -275,6 +276,35 @@ def test_a_question_without_matches_in_a_long_tail_ends(engine):
 
     assert list(Replay(engine, "test", tail).iterate(EventFilter(project_id="none"))) == []
     assert tail.reads == 3
+
+
+@pytest.mark.parametrize("limit", [2**63, 10**30])
+def test_a_limit_beyond_all_rows_is_as_good_as_none(engine, archive, limit):
+    store_events(archive, *(an_event(n) for n in range(1, 4)))
+
+    assert len(Replay(engine, "test", FakeTail(archived=3)).page(limit=limit).events) == 3
+
+
+def test_a_page_that_the_database_sorts_is_sorted_without_its_payloads(engine, archive):
+    store_events(archive, *(an_event(n) for n in range(1, 9)))
+    is_sqlite, plans = engine.dialect.name == "sqlite", []
+    explaining = "EXPLAIN QUERY PLAN" if is_sqlite else "EXPLAIN (VERBOSE, COSTS OFF)"
+
+    @sqlalchemy.event.listens_for(engine, "before_cursor_execute")
+    def explain(connection, _cursor, statement, values, *_):
+        if "payload" in statement:
+            with closing(connection.connection.cursor()) as other:
+                other.execute(f"{explaining} {statement}", values)
+                plans.append("\n".join(str(row[-1]) for row in other.fetchall()))
+
+    page = Replay(engine, "test", None).page(EventFilter(start_time=datetime(2000, 1, 1, tzinfo=UTC)), limit=5)
+
+    (plan,) = plans
+    assert [recorded.position for recorded in page.events] == [1, 2, 3, 4, 5]
+    if is_sqlite:
+        assert "SUBQUERY" in plan[: plan.index("TEMP B-TREE")], plan
+    else:
+        assert "::text" in plan and "::text" not in plan[plan.index("Limit") :], "cast of what is fetched alone"
 
 
 def test_postgresql_keeps_what_a_page_of_large_events_has_no_room_for(engine, archive):
