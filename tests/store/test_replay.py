@@ -304,7 +304,9 @@ def test_a_page_that_the_database_sorts_is_sorted_without_its_payloads(engine, a
     if is_sqlite:
         assert "SUBQUERY" in plan[: plan.index("TEMP B-TREE")], plan
     else:
-        assert "::text" in plan and "::text" not in plan[plan.index("Limit") :], "cast of what is fetched alone"
+        assert "payload)::text" in plan and "payload)::text" not in plan[plan.index("Limit") :], (
+            "cast of what is fetched alone"
+        )
 
 
 def test_postgresql_keeps_what_a_page_of_large_events_has_no_room_for(engine, archive):
