@@ -44,9 +44,10 @@ def metrics(site: Site) -> str:
 
     def told() -> str:
         text = site.http.get("/metrics").text
-        return text if "eventbus_event_cost_total{" in text and "eventbus_attempts_total{" in text else ""
+        handled = re.search(r'^eventbus_handler_duration_seconds_count\{subscriber="Writer"\} [1-9]', text, re.M)
+        return text if handled and "eventbus_event_cost_total{" in text else ""
 
-    return wait_until(told, 60, "an attempt and a cost in /metrics")
+    return wait_until(told, 60, "an attempt that ended and a cost in /metrics")
 
 
 def samples(metrics: str) -> dict[str, set[str]]:
