@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, false, select
+from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, select
 
 from events.errors import InvalidFilter
 from events.ports import HistoryTail
 from events.records import RecordedEvent
-from store.counting import ALL_PROJECTS, TOTAL, WIDTHS_US, EventCounts, Key, Tally, start_of, tallies
+from store.counting import TOTAL, EventCounts, Key, Tally, tallies
 from store.engine import reading
-from store.filter import EventFilter, check_text
 from store.inserts import chunks
 from store.numbers import (
     ALL_TYPES,
@@ -38,6 +36,7 @@ from store.numbers import (
 )
 from store.rows import Unstorable, event_row
 from store.seam import Seam
+from store.statistics_rows import Rows
 from store.tables import delivery_statistics, event_statistics, microseconds
 from store.tally import DeliveryTally, EventTally
 
@@ -78,7 +77,7 @@ class Statistics:
         Guarantee: exact, percentiles within 1/128, over every event published before the call, archived or not;
             what became of deliveries as far as archived.
         """
-        wanted = _Rows(project_id, TOTAL)
+        wanted = Rows(project_id, TOTAL)
         events, handled = self._both(wanted)
         by_type, by_actor = _by(events, _TYPE), _by(events, _ACTOR)
         of_type, of_actor = _by(handled, _HANDLED_TYPE), _by(handled, _HANDLED_ACTOR)
@@ -128,7 +127,7 @@ class Statistics:
             raise InvalidFilter(f"The limit of projects must be a whole number of at least 1, not {limit!r:.80}.")
         if order not in ("cost", "recent"):
             raise InvalidFilter(f"The order of projects is 'cost' or 'recent', not {order!r:.80}.")
-        wanted = _Rows(None, TOTAL, is_each=True)
+        wanted = Rows(None, TOTAL, is_each=True)
         places, found = self._seam.steadily(lambda: self._first(wanted, limit, search.casefold(), order, after))
         handled: dict[str, DeliveryTally] = {}
         with reading(self._engine) as connection:
@@ -163,7 +162,7 @@ class Statistics:
 
         Guarantee: as `project`.
         """
-        by_start = _by(self._events(_Rows.of_time(project_id, grain, start, end)), _START)
+        by_start = _by(self._events(Rows.of_time(project_id, grain, start, end)), _START)
         return [BucketStatistics(start=_moment(at), **event_numbers(by_start[at])) for at in sorted(by_start)]
 
     def deliveries(self, project_id: str | None = None) -> list[DeliveryStatistics]:
@@ -175,7 +174,7 @@ class Statistics:
             InvalidFilter: as `project`.
             StoreUnavailable, NotMigrated.
         """
-        found = _by(self._handled(_Rows(project_id, TOTAL)), _SUBSCRIBER)
+        found = _by(self._handled(Rows(project_id, TOTAL)), _SUBSCRIBER)
         return [DeliveryStatistics(subscriber=name, **delivery_numbers(found[name])) for name in sorted(found)]
 
     def delivery_series(
@@ -189,7 +188,7 @@ class Statistics:
 
         Args and Raises as in `series`; a delivery's attempts count where its event does.
         """
-        found = _by(self._handled(_Rows.of_time(project_id, grain, start, end)), _START, _SUBSCRIBER)
+        found = _by(self._handled(Rows.of_time(project_id, grain, start, end)), _START, _SUBSCRIBER)
         return [
             DeliveryStatistics(subscriber=name, start=_moment(at), **delivery_numbers(found[at, name]))
             for at, name in sorted(found)
@@ -201,7 +200,7 @@ class Statistics:
         Raises:
             StoreUnavailable, NotMigrated, RedisUnavailable.
         """
-        return sorted(_by(self._events(_Rows(None, TOTAL)), _TYPE, _ACTOR))
+        return sorted(_by(self._events(Rows(None, TOTAL)), _TYPE, _ACTOR))
 
     def sums(self) -> tuple[dict[str, EventTally], dict[str, DeliveryTally]]:
         """Return what was added up of all projects: of events by type, and of deliveries by subscriber.
@@ -211,10 +210,10 @@ class Statistics:
 
         Guarantee: as `project`; no sum ever gets smaller, but for a recount, and for `waiting`.
         """
-        events, handled = self._both(_Rows(None, TOTAL))
+        events, handled = self._both(Rows(None, TOTAL))
         return _by(events, _TYPE), _by(handled, _SUBSCRIBER)
 
-    def _events(self, wanted: _Rows) -> dict[Key, EventTally]:
+    def _events(self, wanted: Rows) -> dict[Key, EventTally]:
         """Return the archived sums and those of the tail, by key."""
 
         def read() -> dict[Key, EventTally]:
@@ -224,7 +223,7 @@ class Statistics:
 
         return self._seam.steadily(read)
 
-    def _both(self, wanted: _Rows) -> tuple[dict[Key, EventTally], dict[Key, DeliveryTally]]:
+    def _both(self, wanted: Rows) -> tuple[dict[Key, EventTally], dict[Key, DeliveryTally]]:
         """Return the same, and the sums of deliveries in the same snapshot."""
 
         def read() -> tuple[dict[Key, EventTally], dict[Key, DeliveryTally]]:
@@ -236,7 +235,7 @@ class Statistics:
         return self._seam.steadily(read)
 
     def _events_in(
-        self, connection: Connection, unarchived: Sequence[RecordedEvent], wanted: _Rows
+        self, connection: Connection, unarchived: Sequence[RecordedEvent], wanted: Rows
     ) -> dict[Key, EventTally]:
         """Return the sums in a snapshot, and those of what it does not have of the tail.
 
@@ -249,7 +248,7 @@ class Statistics:
         return found
 
     def _first(
-        self, wanted: _Rows, limit: int, search: str, order: Order, after: Place | None
+        self, wanted: Rows, limit: int, search: str, order: Order, after: Place | None
     ) -> tuple[list[Place], dict[str, EventTally]]:
         """Return the first places in an order, after a place, and the sums of these projects, by name.
 
@@ -269,7 +268,7 @@ class Statistics:
         return places, found
 
     def _ranks(
-        self, connection: Connection, wanted: _Rows, left: Mapping[str, EventTally], order: Order
+        self, connection: Connection, wanted: Rows, left: Mapping[str, EventTally], order: Order
     ) -> Iterator[Place]:
         """Iterate over projects' ranks, the least first, each with the name; a page of rows in memory at a time."""
         column = event_statistics.c
@@ -294,19 +293,19 @@ class Statistics:
         return list(self._seam.events(archived))
 
     def _left(
-        self, connection: Connection, unarchived: Iterable[RecordedEvent], wanted: _Rows
+        self, connection: Connection, unarchived: Iterable[RecordedEvent], wanted: Rows
     ) -> Iterator[tuple[Key, EventTally]]:
         """Iterate over the sums of those events that a snapshot of the database does not count."""
         archived = self._seam.archived(connection)
         sums = _unarchived(unarchived, archived)
         yield from ((key, tally) for key, tally in sums.items() if key in wanted)
 
-    def _handled(self, wanted: _Rows) -> dict[Key, DeliveryTally]:
+    def _handled(self, wanted: Rows) -> dict[Key, DeliveryTally]:
         with reading(self._engine) as connection:
             return dict(self._read(connection, delivery_statistics, DeliveryTally, wanted))
 
     def _read(
-        self, connection: Connection, table: Table, kind: type[Tally], wanted: _Rows, *more: ColumnElement[bool]
+        self, connection: Connection, table: Table, kind: type[Tally], wanted: Rows, *more: ColumnElement[bool]
     ) -> Iterator[tuple[Key, Tally]]:
         """Iterate over the rows that are wanted, those of a project after one another."""
         names = [column.name for column in table.columns]
@@ -314,64 +313,11 @@ class Statistics:
         # Plain dictionaries: SQLAlchemy's mappings take longer to be asked for each column.
         yield from tallies(table, kind, (dict(zip(names, row, strict=True)) for row in rows))
 
-    def _query(self, table: Table, wanted: _Rows) -> Select[Any]:
+    def _query(self, table: Table, wanted: Rows) -> Select[Any]:
         query = select(table).where(table.c.namespace == self._namespace, *wanted.conditions(table))
         if wanted.is_each:
             query = query.order_by(table.c.project_id).execution_options(yield_per=_PAGE)
         return query
-
-
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """Which rows of the statistics a question is about.
-
-    Attributes:
-        project_id: None for those of all projects together, or with `is_each` of each by itself.
-        first, end: where buckets may begin, microseconds; from and to before; None: anywhere.
-
-    Raises:
-        InvalidFilter: no project has such a name.
-    """
-
-    project_id: str | None
-    grain: str
-    first: int | None = None
-    end: int | None = None
-    is_each: bool = False
-
-    def __post_init__(self) -> None:
-        check_text("project_id", self.project_id)
-
-    @classmethod
-    def of_time(cls, project_id: str | None, grain: str, start: datetime | None, end: datetime | None) -> _Rows:
-        """Return the buckets that lie in a time, as `Statistics.series` says."""
-        if grain not in WIDTHS_US or grain == TOTAL:
-            raise InvalidFilter(f"The grain of a series is 'day' or 'hour', not {grain!r:.80}.")
-        wanted = EventFilter(start_time=start, end_time=end)
-        first = start_of(grain, microseconds(wanted.start_time)) if wanted.start_time else None
-        return cls(project_id, grain, first, microseconds(wanted.end_time) if wanted.end_time else None)
-
-    def __contains__(self, key: Key) -> bool:
-        grain, project, start = key[:3]
-        is_its = project != ALL_PROJECTS if self.is_each else project == (self.project_id or ALL_PROJECTS)
-        is_then = (self.first is None or start >= self.first) and (self.end is None or start < self.end)
-        return grain == self.grain and is_its and is_then and self.project_id != ALL_PROJECTS
-
-    def conditions(self, table: Table) -> list[ColumnElement[bool]]:
-        """Return the same on the columns of a table."""
-        column = table.c
-        if self.is_each:
-            found = [column.project_id > ALL_PROJECTS]
-        elif self.project_id == ALL_PROJECTS:  # no project's name
-            found = [false()]
-        else:
-            found = [column.project_id == (self.project_id or ALL_PROJECTS)]
-        found.append(column.grain == self.grain)
-        if self.first is not None:
-            found.append(column.start >= self.first)
-        if self.end is not None:
-            found.append(column.start < self.end)
-        return found
 
 
 def _unarchived(recorded: Iterable[RecordedEvent], archived: int) -> Mapping[Key, EventTally]:

@@ -5,6 +5,7 @@ Whole requests are in `test_http.py`, with a server behind them.
 
 from __future__ import annotations
 
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -65,10 +66,15 @@ def delivery_to_go_on_after(data: bytes) -> None:
     named("after", text(data))
 
 
+@cache
+def access() -> Access:
+    """Made once: what it makes of a token takes long on purpose."""
+    return Access(Tokens("an operator's token", None))
+
+
 def credentials(data: bytes) -> None:
     """Nobody is let in by damage; and whoever is refused is refused without an error."""
-    access = Access(Tokens("an operator's token", None))
-    found = [access.who(connection(name, data)) for name in (b"authorization", b"cookie")]
+    found = [access().who(connection(name, data)) for name in (b"authorization", b"cookie")]
     assert not any(found), "Somebody came in."
 
 

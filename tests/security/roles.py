@@ -124,7 +124,7 @@ class Stage:
             self.declare(self.theirs, name, "A", name, **options)
         self.publish("Few", "Few", "Few", "Shut", "Shut")
         for name in ("Few", "Shut"):  # with room, and more that waits
-            self.admin.hset(self.keys("sub", name), "set_concurrency", 9)
+            self.admin.hset(self.keys("sub", name), mapping={"set_concurrency": 9, "turn": "by hand"})
         for name in ("S", "Shut"):  # behind the last of all ids
             if name == "S":
                 self.admin.delete(self.keys("queue", name))
