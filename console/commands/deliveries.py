@@ -9,7 +9,11 @@ import typer
 from console.exits import Mistake
 from console.options import JsonLines, Project, no_more
 
-STATES = ("waiting", "done", "dead", "discarded", "dropped")
+
+def _states() -> list[str]:
+    from store.tally import STATES
+
+    return list(STATES)
 
 
 def command(
@@ -25,7 +29,7 @@ def command(
             "--state",
             metavar="STATE",
             help="Only waiting, done, dead, discarded or dropped.",
-            autocompletion=lambda: list(STATES),
+            autocompletion=_states,
         ),
     ] = None,
     project: Project = None,

@@ -1,47 +1,58 @@
-"""What idle processes ask of Redis, counted by Redis for each connection, and told to the process that has it."""
+"""What idle processes ask of Redis, as its MONITOR shows it, told to the process that has the connection.
+
+Only what is sent counts. `CLIENT LIST` would count for a connection what its scripts call inside the server, too.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import redis
 
-COUNTED = "tot-cmds"
-"""The field of `CLIENT LIST`; Valkey has it since 8.1."""
 ESTABLISHED = "01"
+READY_S = 30.0
 
 
-def commands_by_port(client: redis.Redis) -> dict[tuple[str, int], int]:
-    """Return how many commands came over each open connection, by its id and its client's port.
+def commands_by_port(client: redis.Redis, play: Callable[[], None]) -> Counter[int]:
+    """Return how many commands came over TCP from each client's port while something was played."""
+    sent: Counter[int] = Counter()
+    ready, over = threading.Event(), threading.Event()
 
-    Raises:
-        LookupError: the server does not count them.
-    """
-    found = {}
-    for connection in client.client_list():
-        if COUNTED not in connection:
-            raise LookupError(f"The server does not say {COUNTED} in CLIENT LIST: take a Valkey of 8.1 or later.")
-        found[connection["id"], int(connection["addr"].rpartition(":")[2])] = int(connection[COUNTED])
-    return found
+    def listen() -> None:
+        with client.monitor() as monitor:
+            ready.set()
+            while not over.is_set():
+                told = monitor.next_command()
+                if told["client_type"] == "tcp":
+                    sent[int(told["client_port"])] += 1
+
+    listening = threading.Thread(target=listen, name="soak-monitor", daemon=True)
+    listening.start()
+    if not ready.wait(READY_S):
+        raise TimeoutError(f"MONITOR has not begun within {READY_S:g} s.")
+    play()
+    over.set()
+    client.ping()  # the last one that is heard
+    listening.join(READY_S)
+    return sent
 
 
-def commands_by_process(
-    before: Mapping[tuple[str, int], int], after: Mapping[tuple[str, int], int], owners: Mapping[int, int]
-) -> Counter[int]:
-    """Return how many commands each process sent between two looks; what was closed meanwhile is not counted.
+def commands_by_process(sent: Mapping[int, int], owners: Mapping[int, int]) -> Counter[int]:
+    """Return how many commands each process sent.
 
     Args:
-        owners: the pid of each client's port.
+        sent: by the client's port. owners: the pid of each port.
     """
-    sent: Counter[int] = Counter()
-    for connection, count in after.items():
-        if (pid := owners.get(connection[1])) is not None:
-            sent[pid] += count - before.get(connection, 0)
-    return sent
+    found: Counter[int] = Counter()
+    for port, count in sent.items():
+        if (pid := owners.get(port)) is not None:
+            found[pid] += count
+    return found
 
 
 def owners_of_ports(pids: Iterable[int]) -> dict[int, int]:

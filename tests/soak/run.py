@@ -31,9 +31,9 @@ them, and flat, after a minute: by default it would grow for a day."""
 EVENTS_PER_TICK = 1 + 2 / TOCK_EVERY
 STUCK_S = 300.0
 PATIENCE = 2.0
-MOST_IDLE_COMMANDS = {"worker": 3.0, "application": 4.0, "archiver": 12.0}
-"""A second, to one decimal: the application archives nothing here but keeps a loop's connection too, and an archiver
-looks at two streams, the outbox, and what is due."""
+MOST_IDLE_COMMANDS = {"worker": 3.0, "application": 3.0, "archiver": 12.0}
+"""A second, of processes of a kind, to one decimal. Those that handle events wait for them; an archiver looks, at two
+streams, and at what is due."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,8 @@ class Soaked:
 
     @property
     def silent(self) -> list[str]:
-        """Processes that asked nothing of Redis while they were looked at: they do not work, or were not found."""
-        return [name for name, rate in self.idle.items() if rate == 0]
+        """Processes that asked nothing of Redis, although their kind does: they do not work, or were not found."""
+        return [name for name, rate in self.idle.items() if name.split()[0] in MOST_IDLE_COMMANDS and rate == 0]
 
     @property
     def holds(self) -> bool:
@@ -188,10 +188,10 @@ def _idle(now: Stage, seconds: float) -> dict[str, float]:
         for kind in KINDS
         for number, pid in enumerate(sorted(now.cast.pids(kind)), start=1)
     }  # fmt: skip
-    before, began = idle.commands_by_port(now.redis), time.monotonic()
-    now.play(seconds)
-    after, passed = idle.commands_by_port(now.redis), time.monotonic() - began
-    sent = idle.commands_by_process(before, after, idle.owners_of_ports(names))
+    began = time.monotonic()
+    sent_by_port = idle.commands_by_port(now.redis, lambda: now.play(seconds))
+    passed = time.monotonic() - began
+    sent = idle.commands_by_process(sent_by_port, idle.owners_of_ports(names))
     return {name: sent[pid] / passed for pid, name in names.items()}
 
 
