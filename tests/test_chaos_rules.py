@@ -15,6 +15,7 @@ from sqlalchemy import Engine, Table
 from store.engine import open_engine
 from store.tables import delivery_statistics, event_statistics
 from tests.chaos.check import statistics_differ
+from tests.chaos.evidence import given_up_for_deaths
 from tests.chaos.imagined import broken
 from tests.chaos.losses import Loss
 from tests.chaos.plan import briefs
@@ -109,6 +110,35 @@ def test_what_ended_may_end_again_where_redis_forgot_that_very_end() -> None:
     assert not broken("ended once", stage={"losses": [Loss(30, 1.0, 15, {})]}, **found)
     assert broken("ended once", stage={"losses": [Loss(30, 1.0, 25, {})]}, **found)
     assert broken("ended once", stage={"losses": [Loss(50, 1.0, 45, {})]}, **found)
+
+
+KILLER = "It killed its worker three times: each time the process died."
+USED_UP = "Not started again: max_attempts=2 are used up, and the last one's worker died."
+
+
+@pytest.mark.parametrize(
+    ("before", "reason", "excused"),
+    [
+        ("lost lost lost", KILLER, True),
+        ("lost lost", KILLER, False),
+        ("lost lost", USED_UP, True),
+        ("retried lost", USED_UP, True),
+        ("lost interrupted lost", USED_UP, True),
+        ("lost", USED_UP, False),
+        ("lost retried", USED_UP, False),
+        ("lost lost lost", USED_UP, False),
+        ("lost lost lost", "ValueError: of its own", False),
+    ],
+)
+def test_a_dead_letter_is_excused_only_by_as_many_deaths_as_its_reason_tells(
+    before: str, reason: str, excused: bool
+) -> None:
+    outcomes = [
+        {"event_position": 5, "subscriber": "Doomed", "state": state, "error": reason if state == "dead" else ""}
+        for state in [*before.split(), "dead"]
+    ]
+
+    assert given_up_for_deaths(outcomes) == ({(5, "Doomed")} if excused else set())
 
 
 def order(*spans: tuple[int, int, float, float], refused: int = 0, loss_at: float | None = None) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from tests.chaos.unfinished import unfinished
 Row = dict[str, Any]
 BLAME = "It killed its worker three times"
 MOST_DEATHS = 3
+USED_UP = re.compile(r"Not started again: max_attempts=(\d+) are used up")
 UNREADABLE = "SELECT subscriber, raw, reason FROM dead_letters WHERE namespace = :n AND raw <> ''"
 REJECTED = "SELECT entry_id FROM rejected WHERE namespace = :n AND stream = 'history'"
 
@@ -37,8 +39,8 @@ class Evidence:
         unfinished: what was on its way. state: of deliveries, by their event's position and their subscriber.
         of: events by id. caused: events by the id of their cause.
         lost: what may be lost and is not in the store, by id.
-        blamed: deliveries, by their event's position and their subscriber, that ended as dead letters because three
-            workers died while they ran; whoever killed them.
+        blamed: deliveries, by their event's position and their subscriber, that ended as dead letters because workers
+            died while they ran, whoever killed them: three, or one at the last attempt.
     """
 
     def __init__(self, stage: Stage) -> None:
@@ -70,7 +72,7 @@ class Evidence:
             for one in loss.events.values()
             if one.event_id not in self.stored
         }
-        self.blamed = self._blamed()
+        self.blamed = given_up_for_deaths(self.outcomes)
         self._lost_of: dict[str | None, list[Lost]] = defaultdict(list)
         for one in self.lost.values():
             self._lost_of[one.cause].append(one)
@@ -112,24 +114,36 @@ class Evidence:
         return not done or bool(self.unfinished.events)
 
     def is_blamed(self, event: Row | None, subscriber: str) -> bool:
-        """Whether a subscriber has given an event up because three workers died of it, or beside it.
+        """Whether a subscriber has given an event up because workers died of it, or beside it.
 
         Nobody has given up what is not in the store.
         """
         return event is not None and (event["position"], subscriber) in self.blamed
-
-    def _blamed(self) -> set[tuple[int, str]]:
-        deaths: Counter[tuple[int, str]] = Counter()
-        blamed = set()
-        for outcome in self.outcomes:
-            key = (outcome["event_position"], outcome["subscriber"])
-            deaths[key] += outcome["state"] == "lost"
-            if outcome["state"] == "dead" and outcome["error"].startswith(BLAME) and deaths[key] >= MOST_DEATHS:
-                blamed.add(key)
-        return blamed
 
     def rows(self, sql: str) -> list[Row]:
         """Return rows of the namespace, `:n`."""
         with self.stage.engine.connect() as connection:
             found = connection.execute(text(sql), {"n": NAMESPACE} if ":n" in sql else {})
             return [dict(row) for row in found.mappings()]
+
+
+def given_up_for_deaths(outcomes: list[Row]) -> set[tuple[int, str]]:
+    """Return the deliveries whose outcomes, in order, say that workers died of them until no attempt was left."""
+    before: dict[tuple[int, str], list[str]] = defaultdict(list)
+    found = set()
+    for outcome in outcomes:
+        key = (outcome["event_position"], outcome["subscriber"])
+        if outcome["state"] == "dead" and _says_of_deaths(outcome["error"], before[key]):
+            found.add(key)
+        before[key].append(outcome["state"])
+    return found
+
+
+def _says_of_deaths(reason: str, before: list[str]) -> bool:
+    """Whether a dead letter's reason is that workers died, and the states that came before it say so too."""
+    if reason.startswith(BLAME):
+        return before.count("lost") >= MOST_DEATHS
+    used_up = USED_UP.match(reason)
+    if not used_up or before[-1:] != ["lost"]:
+        return False
+    return before.count("lost") + before.count("retried") == int(used_up[1])

@@ -15,7 +15,7 @@ class Tally:
     Attributes:
         acknowledged: published events, by way. commands: of all processes to Redis.
         deliveries: by state. attempts: outcomes by state. repeats: attempts beyond the first of their delivery.
-        blamed: deliveries that were given up because three workers died while they ran, though it was not their doing.
+        blamed: deliveries that were given up because workers died while they ran, though it was not their doing.
         faults: by kind. spared: those of which nothing came.
         lost: acknowledged and gone. allowed: those of them that Redis was allowed to forget.
         doubled: effects that are there more than once.
