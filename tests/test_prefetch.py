@@ -9,7 +9,7 @@ import pytest
 from events.frame import UNREADABLE, Lease
 from events.subscriptions import SubscriberOptions, Subscription
 from workers.credits import MAX_READY, READY_S, Credits
-from workers.prefetch import Prefetch
+from workers.prefetch import BUSY_S, MUCH_ROOM, Prefetch, worth_a_read_of_their_own
 from workers.ready import Ready
 
 QUICK_S = READY_S / 25
@@ -67,6 +67,23 @@ class Desk:
 @pytest.fixture
 def desk() -> Desk:
     return Desk()
+
+
+@pytest.mark.parametrize(
+    ("rooms", "quiet_s", "roomy"),
+    [
+        ({"A": MUCH_ROOM, "B": 1}, 0.0, ["A"]),
+        ({"A": MUCH_ROOM, "B": 1}, BUSY_S, []),
+        ({"A": MUCH_ROOM, "B": MUCH_ROOM}, 0.0, []),
+        ({"A": MUCH_ROOM, "B": 0}, 0.0, []),
+        ({"A": 1, "B": 1}, 0.0, []),
+        ({}, 0.0, []),
+    ],
+)
+def test_who_has_much_room_is_read_alone_while_there_is_traffic_and_others_have_little(
+    rooms: dict[str, int], quiet_s: float, roomy: list[str]
+) -> None:
+    assert worth_a_read_of_their_own(rooms, quiet_s) == roomy
 
 
 def test_free_credits_are_shared_among_those_that_may_start(desk: Desk) -> None:

@@ -22,7 +22,7 @@ from tests.waiting import wait_until
 from workers.attention import FEW
 from workers.credits import Credits
 from workers.held import Held
-from workers.prefetch import QUIET_BLOCK_MS, SATURATED_BLOCK_MS
+from workers.prefetch import MUCH_ROOM, QUIET_BLOCK_MS, SATURATED_BLOCK_MS
 from workers.receiver import Receiver
 
 PATIENCE_S = 30
@@ -69,6 +69,7 @@ def receiving(
     *,
     lease_s: float = 60,
     threads: int = 4,
+    places: int = 4,
     spared: Callable[[Lease], None] = lambda lease: None,
 ) -> Iterator[Receiver]:
     """Run a receiver that reads for all of the subscriptions."""
@@ -76,7 +77,7 @@ def receiving(
         deliveries,
         Held(),
         subscriptions,
-        Credits(threads, 4),
+        Credits(threads, places),
         lease_s=lease_s,
         refused=lambda lease: None,
         spared=spared,
@@ -123,6 +124,18 @@ def test_a_process_reads_more_and_more_seldom_while_one_of_its_subscribers_runs_
             PATIENCE_S,
             "a read that waits longer than the first ones",
         )
+
+
+def test_an_idle_process_reads_all_queues_with_one_command_however_much_room_each_has(namespace: Namespace) -> None:
+    subscriptions = declared(namespace, "Painter", "Editor")
+    subscriptions["Editor"] = replace(subscriptions["Editor"], is_async=True)
+    deliveries = Noting(namespace)
+
+    with receiving(deliveries, subscriptions, threads=1, places=MUCH_ROOM):
+        wait_until(lambda: len(deliveries.reads) > 3, PATIENCE_S, "reads in peace")
+        assert {(frozenset(read), bool(block_ms)) for read, block_ms in deliveries.reads[1:4]} == {
+            (frozenset(subscriptions), True)
+        }
 
 
 def test_what_a_process_says_of_itself_is_not_sent_again_each_time_that_it_tends(namespace: Namespace) -> None:

@@ -21,9 +21,11 @@ from workers.ready import Ready
 
 LOW_SHARE = 0.75
 LOW_READY = int(MAX_READY * LOW_SHARE)
-MAX_BLOCK_MS = 900
+MAX_BLOCK_MS = 950
 SATURATED_BLOCK_MS = 20
 QUIET_BLOCK_MS = 250
+MUCH_ROOM = 32
+BUSY_S = 0.1
 
 
 def longest_block_ms(may_open: bool, quiet_s: float) -> int:
@@ -37,6 +39,18 @@ def longest_block_ms(may_open: bool, quiet_s: float) -> int:
     if not may_open:
         return MAX_BLOCK_MS
     return max(SATURATED_BLOCK_MS, min(int(quiet_s * 1000) // 8, QUIET_BLOCK_MS))
+
+
+def worth_a_read_of_their_own(rooms: Mapping[str, int], quiet_s: float) -> list[str]:
+    """Return subscribers with much room, to be read before all are: a read for all brings of each what fits any.
+
+    Args:
+        rooms: of each, how many more may be read. quiet_s: for how long nothing has come or ended; none is, where it
+            is long, or where all of them have much room.
+    """
+    roomy = [name for name, room in rooms.items() if room >= MUCH_ROOM]
+    is_worth_it = quiet_s < BUSY_S and any(0 < room < MUCH_ROOM for room in rooms.values())
+    return roomy if is_worth_it else []
 
 
 class _Kind(NamedTuple):

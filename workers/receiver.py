@@ -26,14 +26,13 @@ from workers.credits import READY_S, Credits
 from workers.damage import Damage
 from workers.held import Held
 from workers.patience import repeat
-from workers.prefetch import LOW_READY, MAX_BLOCK_MS, Prefetch, longest_block_ms
+from workers.prefetch import LOW_READY, MAX_BLOCK_MS, Prefetch, longest_block_ms, worth_a_read_of_their_own
 from workers.quick import LOOK_AGAIN_S
 from workers.ready import Ready
 from workers.starting import MAX_STARTING, Starting
 from workers.telling import TELL_S, Telling
 
 OWED_S = 0.02
-MANY = 32
 MAX_TAKEN_OVER = 64
 MAX_ALONE = 2
 MAX_PROMOTED = 200
@@ -319,12 +318,12 @@ class Receiver:
             self._owed_at = 0.0 if self._fetch(owed, 1, None) else now + OWED_S
         if not open_names:
             return
-        many = [name for name in open_names if rooms[name] >= MANY]
-        if many and len(many) < len(open_names):
-            self._fetch(many, min(rooms[name] for name in many), None)
+        quiet_s = time.monotonic() - self._changed_at
+        if roomy := worth_a_read_of_their_own(rooms, quiet_s):
+            self._fetch(roomy, min(rooms[name] for name in roomy), None)
         count = min(rooms[name] for name in open_names)
         may_open = any(room <= 0 and name not in self.paused for name, room in rooms.items())
-        block_ms = longest_block_ms(may_open, time.monotonic() - self._changed_at)
+        block_ms = longest_block_ms(may_open, quiet_s)
         if held_back == open_names and wait_s < 2 * TELL_S:  # nothing comes before more is told, and that is due soon
             self._look(open_names, count, wait_s)
         else:
