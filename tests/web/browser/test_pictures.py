@@ -29,6 +29,8 @@ def test_a_picture_is_taken(page: str, visit: Callable[..., Visitor], ground: Gr
     if page == "graph":
         expect(shown.locator(".graph canvas")).to_be_visible()
         shown.locator("[data-by=colour]").select_option("actor")
+    if page == "letters":
+        expect(shown.get_by_label("Choose all shown")).to_be_visible()  # comes with the scripts
     shown.evaluate("() => document.fonts.ready")
     shown.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
     path = pictures / f"{page}.png"

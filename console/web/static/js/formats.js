@@ -28,12 +28,12 @@ export function duration(ms) {
   return hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
-/** Write a duration given in seconds for an axis or a legend, coarsely. */
-export function span(seconds) {
+/** Write a duration given in seconds for an axis or a legend, coarsely, with the unit that suits `among`. */
+export function span(seconds, among = seconds) {
   if (typeof seconds !== "number") return NOTHING;
-  if (seconds < 120) return `${+seconds.toPrecision(3)} s`;
-  if (seconds < 7200) return `${+(seconds / 60).toPrecision(2)} min`;
-  return seconds < 172_800 ? `${+(seconds / 3600).toPrecision(2)} h` : `${+(seconds / 86_400).toPrecision(2)} d`;
+  if (among < 120) return `${+seconds.toPrecision(3)} s`;
+  if (among < 7200) return `${+(seconds / 60).toPrecision(2)} min`;
+  return among < 172_800 ? `${+(seconds / 3600).toPrecision(2)} h` : `${+(seconds / 86_400).toPrecision(2)} d`;
 }
 
 /** Write how long ago a moment was, coarsely. */

@@ -8,6 +8,7 @@ import { Courses } from "./spark.js";
 const KEPT = 450;
 const GAP_S = 60;
 const SPEND_MS = 60_000;
+const SPAN_STEPS = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 21_600, 43_200, 86_400, 172_800, 432_000, 864_000];
 const points = [];
 const courses = new Courses();
 const charts = new Map();
@@ -85,11 +86,17 @@ function options(plot, count, write, bars) {
     scales: { x: { range: bars ? (_, low, high) => [low - 1800, high + 1800] : undefined }, y: { range: (_, low, high) => [0, Math.max(high ?? 0, write === money ? 0.01 : 1) * 1.1] } },
     axes: [
       { ...axis, grid: { show: false }, space: 70, size: 24, values: (_, moments) => moments.map((moment) => clock(moment, moments)) },
-      { ...axis, grid: { stroke: () => colour("--line"), width: 1 }, size: 46, space: 28, values: (_, values) => values.map((value) => write(value)) },
+      { ...axis, grid: { stroke: () => colour("--line"), width: 1 }, size: 46, space: 28, ...scaleOf(write) },
     ],
     series: [{}, ...Array.from({ length: count }, (_, number) => series(number + 1))],
     hooks: { setCursor: [(chart) => values(chart, write, bars)] },
   };
+}
+
+/** Where a scale has its lines, and how they are written: durations all in one unit. */
+function scaleOf(write) {
+  if (write !== span) return { values: (_, values) => values.map((value) => write(value)) };
+  return { incrs: SPAN_STEPS, values: (_, values) => values.map((value) => span(value, values.at(-1))) };
 }
 
 /** Write a moment; with its seconds where moments are close. */
