@@ -86,13 +86,11 @@ class Causation:
 
     def _chain(self, event_id: str) -> list[RecordedEvent]:
         with reading(self._engine) as connection:
-            archived = self._seam.archived(connection)
             known = descent.ancestors(connection, self._namespace, event_id, MAX_CHAIN + 1)
         if _missing_cause(event_id, known):
-            unarchived = list(self._seam.events(archived))
+            unarchived = self._seam.unarchived(lambda one: one)
             with reading(self._engine) as connection:
-                archived = self._seam.archived(connection)  # what it passed meanwhile is in SQL now
-                known |= {r.event.event_id: r for r in unarchived if r.position > archived}
+                known |= {one.event.event_id: one for one in self._seam.left(connection, unarchived)}
                 # From the tail the chain goes back into SQL, where it was not followed yet.
                 while missing := _missing_cause(event_id, known):
                     older = descent.ancestors(connection, self._namespace, missing, MAX_CHAIN + 1)
@@ -105,26 +103,23 @@ class Causation:
 
     def _children(self, event_id: str) -> list[RecordedEvent]:
         caused = events.c.namespace == self._namespace, events.c.causation_id == event_id
+        unarchived = self._seam.unarchived(
+            lambda one: one if event_id in (one.event.event_id, one.event.causation_id) else None
+        )
         with reading(self._engine) as connection:
-            archived = self._seam.archived(connection)
+            left = self._seam.left(connection, unarchived)
             exists = event_id in inserts.known_positions(connection, self._namespace, [event_id])
             rows = connection.execute(select(*RECORDED).where(*caused)) if is_storable(event_id) else ()
             found = list(starmap(recorded, rows))
-        for one in self._seam.events(archived):
-            exists = exists or one.event.event_id == event_id
-            if one.event.causation_id == event_id:
-                found.append(one)
-        if not exists:
+        if not exists and all(one.event.event_id != event_id for one in left):
             raise _not_found(event_id)
+        found += [one for one in left if one.event.causation_id == event_id]
         return sorted(found, key=lambda recorded: recorded.position)
 
     def _tree(self, event_id: str) -> CausationTree:
+        unarchived = self._seam.unarchived(lambda one: _without_payload(one, event_id))
         with reading(self._engine) as connection:
-            archived = self._seam.archived(connection)
-        unarchived = _unarchived(self._seam.events(archived), event_id)
-        with reading(self._engine) as connection:
-            archived = self._seam.archived(connection)  # what it passed meanwhile is in SQL now
-            tail = _after(archived, unarchived)
+            tail = _tail_of(self._seam.left(connection, unarchived))
             known = self._below(connection, event_id, tail)
             missing = self._missing(connection, known[event_id], tail)
             positions = [event.position for event in known.values()]
@@ -184,22 +179,20 @@ def missing_link(chain: Sequence[RecordedEvent]) -> MissingLink | None:
     return MissingLink(oldest.event.event_id, oldest.position, cause)
 
 
-def _unarchived(recorded: Iterable[RecordedEvent], root_id: str) -> list[tuple[TreeEvent, bool]]:
-    """Return events without their payloads, each with whether it names that root."""
-    found = ((descent.without_payload(one), one.event.correlation_id == root_id) for one in recorded)
-    return [(event, names_root) for event, names_root in found if event is not None]
+def _without_payload(recorded: RecordedEvent, root_id: str) -> tuple[TreeEvent, bool] | None:
+    """Return an event as a tree holds it, and whether it names that root; None when the archive will set it aside."""
+    event = descent.without_payload(recorded)
+    return None if event is None else (event, recorded.event.correlation_id == root_id)
 
 
-def _after(archived: int, unarchived: Iterable[tuple[TreeEvent, bool]]) -> _Tail:
-    """Sort what lies after a position."""
+def _tail_of(unarchived: Iterable[tuple[TreeEvent, bool]]) -> _Tail:
     tail = _Tail()
     for event, names_root in unarchived:
-        if event.position > archived:
-            tail.events[event.event_id] = event
-            if event.causation_id is not None:
-                tail.caused.setdefault(event.causation_id, []).append(event)
-            if names_root:
-                tail.of_root.append(event)
+        tail.events[event.event_id] = event
+        if event.causation_id is not None:
+            tail.caused.setdefault(event.causation_id, []).append(event)
+        if names_root:
+            tail.of_root.append(event)
     return tail
 
 

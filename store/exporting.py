@@ -68,7 +68,7 @@ def row(recorded: RecordedEvent) -> dict[str, Any]:
     Raises:
         Unstorable: a value that no database can keep; the archive sets such an event aside.
     """
-    found = event_row("", recorded)
+    found = event_row("", recorded, is_read=True)
     found["timestamp"] = _utc(found["timestamp"])
     return {name: found[name] for name in COLUMNS}
 

@@ -174,7 +174,7 @@ class Replay:
     def _query(self, connection: Connection, filter: EventFilter, after: int, limit: int) -> Select[Any]:
         """Return what reads the rows after a position in their order, each not before it is fetched.
 
-        Where an index does not give the order, the database sorts. What it sorts are rows without payloads: those
+        Where an index does not give the order, the database sorts. Large payloads stay where they are meanwhile: those
         of a page that its size ends would be read for nothing, page after page.
         """
         dialect, column = connection.dialect.name, events.c
@@ -214,13 +214,13 @@ class Replay:
         return found
 
     def _count(self, filter: EventFilter, after: int) -> int:
+        unarchived = self.seam.unarchived(lambda one: (one.position > after and filter.matches(one.event)) or None)
         with reading(self._engine) as connection:
-            archived = self.seam.archived(connection)
             wanted = filter.conditions(self._namespace, connection.dialect.name)
             since = [events.c.position > after] if after else []
             query = select(func.count()).select_from(events).where(*wanted, *since)
-            stored = connection.execute(query).scalar_one()
-        return stored + sum(r.position > after and filter.matches(r.event) for r in self.seam.events(archived))
+            stored = int(connection.execute(query).scalar_one())
+            return stored + len(self.seam.left(connection, unarchived))
 
 
 def size_of(recorded: RecordedEvent) -> int:

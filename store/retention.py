@@ -21,7 +21,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import takewhile
 from typing import Any
 
 from sqlalchemy import (
@@ -36,7 +35,7 @@ from sqlalchemy import (
     select,
 )
 
-from events.records import OPEN
+from events.records import OPEN, RecordedEvent
 from store import cursors
 from store.engine import reading, writing
 from store.filter import EventFilter
@@ -232,25 +231,18 @@ class Retention:
 
     def _kept(self, before: int, project_id: str | None) -> dict[str, int]:
         old = self._old(before, project_id)
+
+        def is_its(one: RecordedEvent) -> bool | None:
+            return project_id in (None, one.event.project_id) or None
+
+        unarchived = self._seam.steadily(lambda: self._seam.unarchived(is_its, before))
         with reading(self._engine) as connection:
             found = {
                 DELIVERY_WAITS: self._count_at(connection, deliveries, *old),
                 LETTER_OPEN: self._count_at(connection, dead_letters, *old, ~_waits()),
                 IN_OUTBOX: self._count_at(connection, outbox, *old, ~_is_open(), ~_waits()),
+                NOT_ARCHIVED: len(self._seam.left(connection, unarchived)),
             }
-            archived = self._seam.archived(connection)
-        tail = self._seam.steadily(
-            lambda: (
-                [
-                    recorded
-                    for recorded in takewhile(lambda one: one.position < before, self._seam.events(archived))
-                    if project_id in (None, recorded.event.project_id)
-                ]
-                if archived < before
-                else []
-            )
-        )
-        found[NOT_ARCHIVED] = len(tail)
         return {reason: count for reason, count in found.items() if count}
 
     def _places(self, table: Table) -> Select[tuple[int]]:

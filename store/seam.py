@@ -6,12 +6,15 @@
 The archiver moves W while we read. It commits rows to SQL first, tells Redis afterwards (`archived`),
 and only then may Redis trim. So a page of the tail after W joins the rows up to W when the page says
 `archived <= W`. When it says more, SQL has moved on and must be read again.
+
+What reads all of SQL takes long, and an archiver that goes on would always have moved on. It reads the
+tail first (`unarchived`), and takes from it what its snapshot of SQL does not have (`left`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, Engine
 
@@ -39,6 +42,14 @@ class MovedOn(Exception):
         self.position = position
 
 
+class Unarchived(NamedTuple, Generic[T]):
+    """What was kept of an event that only Redis had when it was read."""
+
+    position: int
+    event_id: str
+    kept: T
+
+
 class Seam:
     """The unarchived end of one namespace's history."""
 
@@ -60,11 +71,7 @@ class Seam:
             MovedOn: SQL was read too early.
             RedisUnavailable, StoreUnavailable.
         """
-        if self._tail is None:
-            return TailPage(0, (), position, True)
-        page = self._tail.after(position, limit)
-        if page.archived > position:
-            raise MovedOn(position)
+        page = self._page(position, limit)
         if not page.events:
             return page
         with reading(self._engine) as connection:
@@ -80,17 +87,35 @@ class Seam:
             RedisUnavailable.
             StoreUnavailable: the archive is more than `TAIL_BOUND` events behind.
         """
-        seen, complete = 0, False
-        while not complete:
-            page = self.page(position)
-            yield from page.events
-            position, complete = page.last_position, page.complete
-            seen += len(page.events)
-            if seen > TAIL_BOUND:
-                raise StoreUnavailable(
-                    f"The archive in {name_of(self._engine)} is more than {TAIL_BOUND:,} events behind history: "
-                    f"start `eventbus archive`, and ask again when it has caught up."
-                )
+        yield from self._all(position, self.page)
+
+    def unarchived(self, keep: Callable[[RecordedEvent], T | None], before: int = END) -> list[Unarchived[T]]:
+        """Return what SQL does not have, in order: to be read before SQL is, and then asked for what is `left` of it.
+
+        Args:
+            keep: returns what to keep of an event in memory; None leaves it out.
+            before: nothing from that position on.
+
+        Raises:
+            MovedOn, RedisUnavailable, StoreUnavailable: as `events`.
+        """
+        with reading(self._engine) as connection:
+            archived = self.archived(connection)
+        found: list[Unarchived[T]] = []
+        if archived < before:
+            for recorded in self._all(archived, self._page):
+                if recorded.position >= before:
+                    break
+                if (kept := keep(recorded)) is not None:
+                    found.append(Unarchived(recorded.position, recorded.event.event_id, kept))
+        return found
+
+    def left(self, connection: Connection, unarchived: Iterable[Unarchived[T]]) -> list[T]:
+        """Return what was kept of those that a snapshot of SQL has neither archived nor stored by another way."""
+        archived = self.archived(connection)
+        some = [one for one in unarchived if one.position > archived]
+        known = inserts.known_positions(connection, self._namespace, [one.event_id for one in some])
+        return [one.kept for one in some if one.event_id not in known]
 
     def needed_from(self) -> int:
         """Return the first position that something in Redis needs from SQL; `END` when none is, or nobody can say.
@@ -119,6 +144,28 @@ class Seam:
                 unknown = page.keys() - open_letters(connection, self._namespace, page)
             first = min([first, *(page[letter] for letter in unknown)])
         return first
+
+    def _page(self, position: int, limit: int = _PAGE) -> TailPage:
+        """Return a page as `page` does, with all that Redis has."""
+        if self._tail is None:
+            return TailPage(0, (), position, True)
+        page = self._tail.after(position, limit)
+        if page.archived > position:
+            raise MovedOn(position)
+        return page
+
+    def _all(self, position: int, page_after: Callable[[int], TailPage]) -> Iterator[RecordedEvent]:
+        seen, complete = 0, False
+        while not complete:
+            page = page_after(position)
+            yield from page.events
+            position, complete = page.last_position, page.complete
+            seen += len(page.events)
+            if seen > TAIL_BOUND:
+                raise StoreUnavailable(
+                    f"The archive in {name_of(self._engine)} is more than {TAIL_BOUND:,} events behind history: "
+                    f"start `eventbus archive`, and ask again when it has caught up."
+                )
 
     def steadily(self, read: Callable[[], T]) -> T:
         """Do a read that joins SQL and tail, again as often as the archive moves on meanwhile.

@@ -35,18 +35,20 @@ from store.numbers import (
     handled_numbers,
 )
 from store.rows import Unstorable, event_row
-from store.seam import Seam
+from store.seam import Seam, Unarchived
 from store.statistics_rows import Rows
 from store.tables import delivery_statistics, event_statistics, microseconds
 from store.tally import DeliveryTally, EventTally
 
 Grain = Literal["day", "hour"]
 Order = Literal["cost", "recent"]
+Counted = dict[str, Any]
 Place = tuple[int, int, str]
 """Where a project is in an order; the least place comes first."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _PAGE = 1000
+_COUNTED = ("project_id", "type", "actor", "timestamp", "cost_micros", "currency", "latency_us")
 _LAST_START_US = 253_402_300_799_999_999  # no datetime is later
 
 # Where the parts of a key are: of a row of `event_statistics`, and of `delivery_statistics`.
@@ -217,7 +219,7 @@ class Statistics:
         """Return the archived sums and those of the tail, by key."""
 
         def read() -> dict[Key, EventTally]:
-            unarchived = self._tail()
+            unarchived = self._seam.unarchived(_counted)
             with reading(self._engine) as connection:
                 return self._events_in(connection, unarchived, wanted)
 
@@ -227,7 +229,7 @@ class Statistics:
         """Return the same, and the sums of deliveries in the same snapshot."""
 
         def read() -> tuple[dict[Key, EventTally], dict[Key, DeliveryTally]]:
-            unarchived = self._tail()
+            unarchived = self._seam.unarchived(_counted)
             with reading(self._engine) as connection:
                 found = self._events_in(connection, unarchived, wanted)
                 return found, dict(self._read(connection, delivery_statistics, DeliveryTally, wanted))
@@ -235,13 +237,9 @@ class Statistics:
         return self._seam.steadily(read)
 
     def _events_in(
-        self, connection: Connection, unarchived: Sequence[RecordedEvent], wanted: Rows
+        self, connection: Connection, unarchived: Sequence[Unarchived[Counted]], wanted: Rows
     ) -> dict[Key, EventTally]:
-        """Return the sums in a snapshot, and those of what it does not have of the tail.
-
-        The tail is read first, at one moment: an archiver that goes on meanwhile takes nothing out of it. After the
-        sums, whose reading takes long, it would have moved on each time.
-        """
+        """Return the sums in a snapshot, and those of what it does not have of the tail."""
         found = dict(self._read(connection, event_statistics, EventTally, wanted))
         for key, tally in self._left(connection, unarchived, wanted):
             found.setdefault(key, EventTally()).merge(tally)
@@ -254,7 +252,7 @@ class Statistics:
 
         They are ranked by a few numbers each, then read whole.
         """
-        unarchived = self._tail()
+        unarchived = self._seam.unarchived(_counted)
         with reading(self._engine) as connection:
             left = _by(dict(self._left(connection, unarchived, wanted)), _PROJECT)
             ranks = (rank for rank in self._ranks(connection, wanted, left, order) if search in rank[-1].casefold())
@@ -286,19 +284,14 @@ class Statistics:
         for name, tally in unseen.items():
             yield _rank(order, sum(tally.cost_micros.values()), tally.events, tally.last_time, name)
 
-    def _tail(self) -> list[RecordedEvent]:
-        """Return what is not archived; some of it may be when it is looked at."""
-        with reading(self._engine) as connection:
-            archived = self._seam.archived(connection)
-        return list(self._seam.events(archived))
-
     def _left(
-        self, connection: Connection, unarchived: Iterable[RecordedEvent], wanted: Rows
+        self, connection: Connection, unarchived: Sequence[Unarchived[Counted]], wanted: Rows
     ) -> Iterator[tuple[Key, EventTally]]:
         """Iterate over the sums of those events that a snapshot of the database does not count."""
-        archived = self._seam.archived(connection)
-        sums = _unarchived(unarchived, archived)
-        yield from ((key, tally) for key, tally in sums.items() if key in wanted)
+        counts = EventCounts("")
+        for row in self._seam.left(connection, unarchived):
+            counts.inserted(row)
+        yield from ((key, tally) for key, tally in counts.spread().items() if key in wanted)
 
     def _handled(self, wanted: Rows) -> dict[Key, DeliveryTally]:
         with reading(self._engine) as connection:
@@ -320,16 +313,13 @@ class Statistics:
         return query
 
 
-def _unarchived(recorded: Iterable[RecordedEvent], archived: int) -> Mapping[Key, EventTally]:
-    """Add up events after a position; those that the archive will reject are left out."""
-    counts = EventCounts("")
-    for one in recorded:
-        if one.position > archived:
-            try:
-                counts.inserted(event_row("", one, is_read=True))
-            except Unstorable:
-                continue
-    return counts.spread()
+def _counted(recorded: RecordedEvent) -> Counted | None:
+    """Return what is counted of an event, which is little whatever its payload; None: the archive will reject it."""
+    try:
+        row = event_row("", recorded, is_read=True)
+    except Unstorable:
+        return None
+    return {name: row[name] for name in _COUNTED}
 
 
 def _by(found: Mapping[Key, Tally], *parts: int) -> dict[Any, Tally]:

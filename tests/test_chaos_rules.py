@@ -116,6 +116,17 @@ KILLER = "It killed its worker three times: each time the process died."
 USED_UP = "Not started again: max_attempts=2 are used up, and the last one's worker died."
 
 
+def ended(*states: str, redelivery: int = 0) -> list[dict[str, Any]]:
+    """Outcomes of a delivery; a state that is none is the reason of a dead letter."""
+    return [
+        {
+            "event_position": 5, "subscriber": "Doomed", "redelivery": redelivery,
+            "state": state if state.islower() else "dead", "error": "" if state.islower() else state,
+        }
+        for state in states
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("before", "reason", "excused"),
     [
@@ -133,12 +144,15 @@ USED_UP = "Not started again: max_attempts=2 are used up, and the last one's wor
 def test_a_dead_letter_is_excused_only_by_as_many_deaths_as_its_reason_tells(
     before: str, reason: str, excused: bool
 ) -> None:
-    outcomes = [
-        {"event_position": 5, "subscriber": "Doomed", "state": state, "error": reason if state == "dead" else ""}
-        for state in [*before.split(), "dead"]
-    ]
+    outcomes = ended(*before.split(), reason)
 
     assert given_up_for_deaths(outcomes) == ({(5, "Doomed")} if excused else set())
+
+
+def test_deaths_that_redis_forgot_excuse_too_and_those_of_an_earlier_redelivery_do_not() -> None:
+    assert given_up_for_deaths(ended("lost", "lost", "lost", USED_UP), forgetful=True)
+    assert not given_up_for_deaths(ended("lost", USED_UP), forgetful=True)
+    assert not given_up_for_deaths([*ended("lost"), *ended("lost", USED_UP, redelivery=1)])
 
 
 def order(*spans: tuple[int, int, float, float], refused: int = 0, loss_at: float | None = None) -> list[str]:

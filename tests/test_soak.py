@@ -113,6 +113,17 @@ def test_commands_are_told_to_the_process_that_has_the_connection(redis_url: str
         assert not idle.commands_by_process(sent, idle.owners_of_ports([1]))
 
 
+def test_a_look_whose_connection_was_cut_is_no_measurement(redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as looking, redis.Redis.from_url(redis_url) as other:
+
+        def cut() -> None:
+            (monitor,) = [one for one in other.client_list() if one["cmd"] == "monitor"]
+            other.client_kill_filter(_id=monitor["id"])
+
+        with pytest.raises(redis.RedisError):
+            idle.commands_by_port(looking, cut)
+
+
 def test_whose_port_it_is_is_known_while_it_is_connected() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as one:
         port = one.getsockname()[1]

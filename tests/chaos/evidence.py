@@ -72,7 +72,7 @@ class Evidence:
             for one in loss.events.values()
             if one.event_id not in self.stored
         }
-        self.blamed = given_up_for_deaths(self.outcomes)
+        self.blamed = given_up_for_deaths(self.outcomes, forgetful=bool(stage.losses))
         self._lost_of: dict[str | None, list[Lost]] = defaultdict(list)
         for one in self.lost.values():
             self._lost_of[one.cause].append(one)
@@ -127,23 +127,28 @@ class Evidence:
             return [dict(row) for row in found.mappings()]
 
 
-def given_up_for_deaths(outcomes: list[Row]) -> set[tuple[int, str]]:
-    """Return the deliveries whose outcomes, in order, say that workers died of them until no attempt was left."""
-    before: dict[tuple[int, str], list[str]] = defaultdict(list)
+def given_up_for_deaths(outcomes: list[Row], *, forgetful: bool = False) -> set[tuple[int, str]]:
+    """Return the deliveries whose outcomes, in order, say that workers died of them until no attempt was left.
+
+    Args:
+        forgetful: Redis has forgotten attempts, which the store has, and counted from the first again.
+    """
+    before: dict[tuple[int, str, int], list[str]] = defaultdict(list)
     found = set()
     for outcome in outcomes:
-        key = (outcome["event_position"], outcome["subscriber"])
-        if outcome["state"] == "dead" and _says_of_deaths(outcome["error"], before[key]):
-            found.add(key)
-        before[key].append(outcome["state"])
+        delivery = (outcome["event_position"], outcome["subscriber"], outcome["redelivery"])
+        if outcome["state"] == "dead" and _says_of_deaths(outcome["error"], before[delivery], forgetful):
+            found.add(delivery[:2])
+        before[delivery].append(outcome["state"])
     return found
 
 
-def _says_of_deaths(reason: str, before: list[str]) -> bool:
+def _says_of_deaths(reason: str, before: list[str], forgetful: bool) -> bool:
     """Whether a dead letter's reason is that workers died, and the states that came before it say so too."""
     if reason.startswith(BLAME):
         return before.count("lost") >= MOST_DEATHS
     used_up = USED_UP.match(reason)
     if not used_up or before[-1:] != ["lost"]:
         return False
-    return before.count("lost") + before.count("retried") == int(used_up[1])
+    counted = before.count("lost") + before.count("retried")
+    return counted == int(used_up[1]) or (forgetful and counted > int(used_up[1]))

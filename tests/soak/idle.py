@@ -10,6 +10,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import redis
@@ -19,27 +20,33 @@ READY_S = 30.0
 
 
 def commands_by_port(client: redis.Redis, play: Callable[[], None]) -> Counter[int]:
-    """Return how many commands came over TCP from each client's port while something was played."""
+    """Return how many commands came over TCP from each client's port while something was played.
+
+    Raises:
+        redis.RedisError: the connection that listens was lost: what came then is not counted.
+    """
     sent: Counter[int] = Counter()
     ready, over = threading.Event(), threading.Event()
 
-    def listen() -> None:
+    def listen() -> Counter[int]:
         with client.monitor() as monitor:
             ready.set()
             while not over.is_set():
                 told = monitor.next_command()
                 if told["client_type"] == "tcp":
                     sent[int(told["client_port"])] += 1
+        return sent
 
-    listening = threading.Thread(target=listen, name="soak-monitor", daemon=True)
-    listening.start()
-    if not ready.wait(READY_S):
-        raise TimeoutError(f"MONITOR has not begun within {READY_S:g} s.")
-    play()
-    over.set()
-    client.ping()  # the last one that is heard
-    listening.join(READY_S)
-    return sent
+    with ThreadPoolExecutor(1, "soak-monitor") as listening:
+        heard = listening.submit(listen)
+        try:
+            if not ready.wait(READY_S):
+                raise TimeoutError(f"MONITOR has not begun within {READY_S:g} s.")
+            play()
+        finally:
+            over.set()
+            client.ping()  # the last one that is heard
+        return heard.result(READY_S)
 
 
 def commands_by_process(sent: Mapping[int, int], owners: Mapping[int, int]) -> Counter[int]:

@@ -8,6 +8,7 @@ import pytest
 
 from events.errors import EventBusError, EventNotFound
 from store import causation as module
+from store import descent
 from store.causation import Causation
 from tests.store.conftest import an_event, store_events
 from tests.store.doubles import FakeTail
@@ -98,6 +99,15 @@ def test_a_tree_that_is_much_too_wide_says_so_whatever_of_it_is_read_first(engin
 
     with pytest.raises(EventBusError, match="more than 1,000"):
         Causation(engine, "test", FakeTail(archived=1)).tree("e1")
+
+
+def test_a_tree_that_is_much_too_wide_says_so_where_its_root_was_not_among_what_was_read(engine, archive, monkeypatch):
+    children = {one.event_id: one for n in range(2, 13) for one in [descent.without_payload(an_event(n))]}
+    monkeypatch.setattr(descent, "descendants", lambda *_: children)
+    monkeypatch.setattr(module, "MAX_TREE", 10)
+
+    with pytest.raises(EventBusError, match="more than 10"):
+        Causation(engine, "test", FakeTail()).tree("e1")
 
 
 @pytest.mark.parametrize("archived", [0, 3, 5, 7])

@@ -200,6 +200,21 @@ def test_what_only_redis_has_stays_and_is_counted(archive: Archive, engine: Engi
     assert (rehearsed.events, rehearsed.kept) == (0, {"not archived yet": 1})
 
 
+def test_an_archiver_that_goes_on_while_it_is_counted_what_stays_is_no_fault(archive: Archive, engine: Engine) -> None:
+    history = [an_event(n) for n in range(1, 11)]
+    store_events(archive, *history[:5])
+    tail = FakeTail(history, archived=5)
+
+    def move_on() -> None:
+        if tail.archived == 5:
+            store_events(archive, *history[5:8])
+            tail.archived = 8
+
+    tail.before_read = move_on
+
+    assert Blackboard(engine, "test", tail, FakeClock()).retention.rehearse(11).kept == {"not archived yet": 2}
+
+
 def test_an_id_that_is_gone_is_forgotten_and_a_chain_ends_where_its_cause_was(history: None, board: Blackboard) -> None:
     board.retention.prune(10)
 

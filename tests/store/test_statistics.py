@@ -8,7 +8,6 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-import sqlalchemy
 
 from events.errors import InvalidFilter
 from events.records import AttemptState, Outcome
@@ -115,28 +114,6 @@ def test_the_archiver_moving_meanwhile_counts_nothing_twice(engine, archive):
     tail.before_read = lambda: store_events(archive, *history[: 10 + tail.reads])
 
     assert Statistics(engine, "test", tail).project().total.count == 40
-
-
-def test_an_archiver_that_moves_on_during_every_answer_keeps_nobody_waiting(engine, archive):
-    history = [an_event(n) for n in range(1, 200)]
-    tail, archived = FakeTail(history[:20]), 0
-
-    def move_on(connection, cursor, statement, *rest):
-        nonlocal archived
-        if "FROM event_statistics" in statement:
-            archived += 1
-            tail.events, tail.archived = history[archived : archived + 20], archived
-            store_events(archive, history[archived - 1])
-
-    sqlalchemy.event.listen(engine, "before_cursor_execute", move_on)
-    try:
-        statistics = Statistics(engine, "test", tail)
-        counts = statistics.project().total.count, statistics.sums()[0], statistics.series()
-    finally:
-        sqlalchemy.event.remove(engine, "before_cursor_execute", move_on)
-
-    assert archived == 3, "each answer takes one look"
-    assert counts[0] >= 20 and sum(tally.events for tally in counts[1].values()) > 0 and counts[2]
 
 
 def test_deliveries_are_counted_by_subscriber_and_state(engine, archive):

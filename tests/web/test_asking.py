@@ -145,6 +145,10 @@ def test_pages_of_projects_follow_each_other_without_gap_or_repeat(site: Site, o
     }  # fmt: skip
 
 
+def test_a_place_of_the_dearest_project_there_can_be_is_taken_back(site: Site) -> None:
+    assert site.get("/projects", search="nobody's", after=f"-{10**24}:-{10**15}:P-1")["projects"] == []
+
+
 def test_projects_come_by_their_last_activity_or_by_their_cost(site: Site, story: dict[str, Any]) -> None:
     site.published(project_id="later")
     site.published(project_id="dear", metadata={"cost": 1000})

@@ -15,7 +15,7 @@ from console.web.shapes import ProjectPage, Series, StatisticsShape
 from store.statistics import Place
 
 MAX_PROJECTS = 1000
-_PLACE = re.compile(r"(-?\d{1,20}):(-?\d{1,20}):(.+)", re.DOTALL)
+_PLACE = re.compile(r"(-?\d{1,40}):(-?\d{1,20}):(.+)", re.DOTALL)
 
 
 class Projects(BaseModel):
