@@ -88,18 +88,36 @@ class Causation:
         with reading(self._engine) as connection:
             known = descent.ancestors(connection, self._namespace, event_id, MAX_CHAIN + 1)
         if _missing_cause(event_id, known):
-            unarchived = self._seam.unarchived(lambda one: one)
+            wanted = self._of_tail(event_id, known)
+            unarchived = self._seam.unarchived(lambda one: one if one.event.event_id in wanted else None)
             with reading(self._engine) as connection:
+                known |= inserts.stored(connection, self._namespace, wanted)
                 known |= {one.event.event_id: one for one in self._seam.left(connection, unarchived)}
-                # From the tail the chain goes back into SQL, where it was not followed yet.
-                while missing := _missing_cause(event_id, known):
-                    older = descent.ancestors(connection, self._namespace, missing, MAX_CHAIN + 1)
-                    if not older:
-                        break
-                    known |= older
         if event_id not in known:
             raise _not_found(event_id)
         return _walk(event_id, known)[::-1]
+
+    def _of_tail(self, event_id: str, known: Known) -> set[str]:
+        """Return the ids of the chain's events that SQL does not have; add to `known` those that SQL has above them.
+
+        Of all that is not archived ids are kept, and no payloads.
+        """
+        unarchived = self._seam.unarchived(lambda one: (one.event.event_id, one.event.causation_id))
+        found: set[str] = set()
+        with reading(self._engine) as connection:
+            causes = dict(self._seam.left(connection, unarchived))
+            missing = _missing_cause(event_id, known)
+            while missing is not None and missing not in found and len(found) <= MAX_CHAIN:
+                if missing in causes:
+                    found.add(missing)
+                    missing = causes[missing]
+                elif missing in known:
+                    missing = _missing_cause(missing, known)
+                elif older := descent.ancestors(connection, self._namespace, missing, MAX_CHAIN + 1):
+                    known |= older
+                else:
+                    break
+        return found
 
     def _children(self, event_id: str) -> list[RecordedEvent]:
         caused = events.c.namespace == self._namespace, events.c.causation_id == event_id

@@ -7,9 +7,11 @@ import random
 import pytest
 
 from events.errors import EventBusError, EventNotFound
+from events.records import RecordedEvent
 from store import causation as module
 from store import descent
 from store.causation import Causation
+from store.seam import Seam
 from tests.store.conftest import an_event, store_events
 from tests.store.doubles import FakeTail
 
@@ -36,6 +38,17 @@ def test_a_chain_leads_from_the_root_to_the_event_itself(engine, archive, archiv
 
     assert causation.chain("e5") == [history[0], history[1], history[3], history[4]]
     assert causation.chain("e1") == [history[0]]
+
+
+def test_of_what_is_not_archived_a_chain_keeps_its_own_events_alone(engine, archive, monkeypatch):
+    kept, read = [], Seam.unarchived
+    monkeypatch.setattr(Seam, "unarchived", lambda *asked: kept.extend(found := read(*asked)) or found)
+    history = [caused(1, None), caused(2, 1), *(caused(n, 1) for n in range(3, 40)), caused(40, 2)]
+
+    chain = split(engine, archive, history, 1).chain("e40")
+
+    assert ids(chain) == ["e1", "e2", "e40"]
+    assert ids(one.kept for one in kept if isinstance(one.kept, RecordedEvent)) == ["e2", "e40"]
 
 
 def test_an_unknown_id_is_not_an_empty_chain(engine, archive):
