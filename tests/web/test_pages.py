@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import uuid
 from html import unescape
+from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 
+from console.web.pages.outline import MOST_VALUES, Node, outlined
 from tests.waiting import wait_until
 from tests.web.site import Site
 
@@ -144,6 +146,44 @@ def test_deliveries_are_shown_by_subscriber_and_state_page_after_page(site: Site
     assert "Broken" in dead and "it cannot" in page(site, letter)
     assert "A delivery is waiting" in page(site, "/deliveries?state=gone", 400)
     assert "POSITION:SUBSCRIBER:REDELIVERY" in page(site, "/deliveries?after=x", 400)
+
+
+def test_a_large_payload_is_shown_by_its_first_values_with_the_way_to_all_of_it(site: Site) -> None:
+    objects = [{"number": n, "text": "x" * 40, "is_last": False} for n in range(7_000)]
+    id = f"EV-large/{uuid.uuid4().hex}"
+    site.published(event_id=id, payload={"objects": objects, "after": "the large one"})
+
+    html = page(site, f"/event?{urlencode({'id': id})}")
+
+    assert len(html) < 200_000 and html.count("<details") < MOST_VALUES, "a page like others"
+    assert "The first 500 of 28,002 values are shown." in html and "the large one" in html and "7,000 items" in html
+    (whole,) = links(html, "The whole document")
+    answer = site.http.get(whole, headers={"Accept": "text/html"})
+    assert answer.status_code == 200 and len(answer.json()["payload"]["objects"]) == 7_000
+
+
+@pytest.mark.parametrize(
+    ("document", "shown"),
+    [
+        ({"a": 1, "b": [], "c": {}}, {"a": 1, "b": [], "c": {}}),
+        ([1, 2, 3, 4, 5, 6, 7, 8, 9], [1, 2, 3, 4, 5, 6]),
+        ({"a": [1, 2, 3, 4, 5, 6, 7], "b": 8, "c": 9}, {"a": [1, 2, 3], "b": 8, "c": 9}),
+        ([[1, 2], [3, 4], [5, 6]], [[1, 2], [3, 4]]),
+        ([[[[[[[["deep"]]]]]]]], [[[[[[[]]]]]]]),
+        ("text", "text"),
+    ],
+)
+def test_of_a_document_so_many_values_are_shown_in_their_order(document: Any, shown: Any) -> None:
+    found = outlined(document, 6)
+
+    assert as_shown(found.root) == shown
+    assert found.is_all == (document == shown) and found.count == outlined(document, 100).shown
+
+
+def as_shown(node: Node) -> Any:
+    if isinstance(node.value, dict):
+        return {inner.key: as_shown(inner) for inner in node.inner}
+    return [as_shown(inner) for inner in node.inner] if isinstance(node.value, list) else node.value
 
 
 def test_what_is_scheduled_is_shown_with_its_moment(site: Site) -> None:
