@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 import uuid
 from html import unescape
+from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 
+from console.web.pages.outline import MOST_VALUES, Node, outlined
+from console.web.pages.projects import states
+from store.numbers import DeliveryNumbers, ProjectNumbers
 from tests.waiting import wait_until
 from tests.web.site import Site
 
@@ -144,6 +148,78 @@ def test_deliveries_are_shown_by_subscriber_and_state_page_after_page(site: Site
     assert "Broken" in dead and "it cannot" in page(site, letter)
     assert "A delivery is waiting" in page(site, "/deliveries?state=gone", 400)
     assert "POSITION:SUBSCRIBER:REDELIVERY" in page(site, "/deliveries?after=x", 400)
+
+
+def test_projects_are_shown_page_after_page_in_their_order(site: Site) -> None:
+    name = f"paged-{uuid.uuid4().hex[:8]}"
+    for number in range(3):
+        site.published(project_id=f"{name}-{number}", metadata={"cost": 3 - number})
+
+    html = page(site, f"/projects?{urlencode({'search': name, 'order': 'cost', 'limit': 2})}")
+    (following,) = links(html, "Next")
+    rest = page(site, following)
+
+    assert links(html, f">{name}-0<") and links(html, f">{name}-1<") and not links(html, f">{name}-2<")
+    assert links(rest, f">{name}-2<") and not links(rest, f">{name}-1<")
+    assert not links(html, "First") and not links(rest, "Next")
+    (first,) = links(rest, "First")
+    assert asked(first) == {"search": [name], "order": ["cost"], "limit": ["2"]}
+    assert "the `last` of the page before" in unescape(page(site, "/projects?after=x", 400))
+
+
+def test_a_project_that_is_at_work_says_so_though_something_of_it_is_dead() -> None:
+    def said(**deliveries: int) -> list[str]:
+        return states(ProjectNumbers(project_id="p", deliveries=DeliveryNumbers(**deliveries)))
+
+    assert said(done=1, waiting=2, dead=3) == ["running", "dead"]
+    assert (said(dead=3), said(waiting=1), said(done=1)) == (["dead"], ["running"], ["done"])
+
+
+def test_headings_of_numbers_are_written_alike_and_a_moment_says_once_where_it_is_read(site: Site, long: str) -> None:
+    heads = re.findall(r'<th scope="col"[^>]*>([^<]*)</th>', page(site, "/projects"))
+    event = site.get("/events", project=long, limit=1)["events"][0]["event_id"]
+    (facts,) = re.findall(r'<dl class="facts">(.*?)</dl>', page(site, f"/event?id={event}"), re.DOTALL)
+
+    assert len(heads) == 8 and all(head[0].isupper() for head in heads)
+    assert facts.count("UTC") == 1
+
+
+def test_a_large_payload_is_shown_by_its_first_values_with_the_way_to_all_of_it(site: Site) -> None:
+    objects = [{"number": n, "text": "x" * 40, "is_last": False} for n in range(7_000)]
+    id = f"EV-large/{uuid.uuid4().hex}"
+    site.published(event_id=id, payload={"objects": objects, "after": "the large one"})
+
+    html = page(site, f"/event?{urlencode({'id': id})}")
+
+    assert len(html) < 200_000 and html.count("<details") < MOST_VALUES, "a page like others"
+    assert "The first 500 of 28,002 values are shown." in html and "the large one" in html and "7,000 items" in html
+    (whole,) = links(html, "The whole document")
+    answer = site.http.get(whole, headers={"Accept": "text/html"})
+    assert answer.status_code == 200 and len(answer.json()["payload"]["objects"]) == 7_000
+
+
+@pytest.mark.parametrize(
+    ("document", "shown"),
+    [
+        ({"a": 1, "b": [], "c": {}}, {"a": 1, "b": [], "c": {}}),
+        ([1, 2, 3, 4, 5, 6, 7, 8, 9], [1, 2, 3, 4, 5, 6]),
+        ({"a": [1, 2, 3, 4, 5, 6, 7], "b": 8, "c": 9}, {"a": [1, 2, 3], "b": 8, "c": 9}),
+        ([[1, 2], [3, 4], [5, 6]], [[1, 2], [3, 4]]),
+        ([[[[[[[["deep"]]]]]]]], [[[[[[[]]]]]]]),
+        ("text", "text"),
+    ],
+)
+def test_of_a_document_so_many_values_are_shown_in_their_order(document: Any, shown: Any) -> None:
+    found = outlined(document, 6)
+
+    assert as_shown(found.root) == shown
+    assert found.is_all == (document == shown) and found.count == outlined(document, 100).shown
+
+
+def as_shown(node: Node) -> Any:
+    if isinstance(node.value, dict):
+        return {inner.key: as_shown(inner) for inner in node.inner}
+    return [as_shown(inner) for inner in node.inner] if isinstance(node.value, list) else node.value
 
 
 def test_what_is_scheduled_is_shown_with_its_moment(site: Site) -> None:

@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from console import wording
+from console.web.pages.outline import outlined
 
 NOTHING = "–"
 MOST_CURRENCY = 8
@@ -71,6 +72,11 @@ def link(path: str, **parameters: Any) -> str:
     """Return the address of a page with its parameters; those that say nothing are left out."""
     kept = {name: value for name, value in parameters.items() if value not in (None, "", [], False)}
     return f"{path}?{urlencode(kept, doseq=True)}" if kept else path
+
+
+def part(text: str) -> str:
+    """Write a part of a path of the API."""
+    return quote(text, safe="")
 
 
 def age(value: Any) -> str:
@@ -161,4 +167,6 @@ FILTERS = {
     "listed": listed,
     "slug": slug,
     "schema": schema,
+    "outlined": outlined,
+    "part": part,
 }

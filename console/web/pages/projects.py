@@ -14,14 +14,14 @@ async def show(visit: Visit) -> Response:
     """Show projects."""
     asked = question(numbers.Projects, visit.given)
     found = await visit.ask(numbers.list_projects, asked)
-    return render(visit, "projects.html", found=found, asked=asked, state=state)
+    filters = {name: visit.given[name] for name in ("search", "order", "limit") if name in visit.given}
+    return render(visit, "projects.html", found=found, asked=asked, filters=filters, states=states)
 
 
-def state(project: ProjectNumbers) -> str:
-    """Return a project's state in a word: `dead` when something of it was given up, `running`, or `done`."""
-    if project.deliveries.dead:
-        return "dead"
-    return "running" if project.deliveries.waiting else "done"
+def states(project: ProjectNumbers) -> list[str]:
+    """Return a project's state in a word, or two: `running` or `done`, and `dead` when something of it was given up."""
+    is_running, is_dead = project.deliveries.waiting > 0, project.deliveries.dead > 0
+    return ["running"] * is_running + ["dead"] * is_dead or ["done"]
 
 
 PAGE = Page(path="/projects", call=show)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.waiting import wait_until
@@ -35,7 +36,11 @@ def inks(page: Page) -> int:
     return int(
         page.evaluate(
             """() => { const canvas = document.querySelector('.graph canvas');
-            const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+            const { width, height } = canvas;
+            const copy = Object.assign(document.createElement('canvas'), { width, height });
+            const context = copy.getContext('2d', { willReadFrequently: true });
+            context.drawImage(canvas, 0, 0);
+            const { data } = context.getImageData(0, 0, width, height);
             let count = 0; for (let at = 3; at < data.length; at += 4) if (data[at]) count++; return count; }"""
         )
     )
@@ -63,6 +68,52 @@ def test_an_event_is_chosen_with_its_totals_by_keys_and_opened(visit: Callable[.
     expect(page.locator("h1")).to_have_text(told)
 
 
+# Nodes that the view in which a tree is opened places outside a canvas of some size, or so near its edge that going
+# there by keys would move all: trees of a root alone, a chain, a fan and many levels.
+OUTSIDE = """async ([width, height]) => {
+  const { fitted, place, showing } = await import('/static/js/graph/view.js');
+  const wrong = [];
+  for (const [columns, rows] of [[0, 0], [1, 0], [63, 0], [1, 2000], [9, 40], [60, 60], [3, 5000]]) {
+    const view = fitted({ columns, rows }, width, height);
+    for (const node of [{ column: 0, row: rows / 2 }, { column: columns, row: 0 }, { column: columns, row: rows }]) {
+      const [x, y] = place(view, node);
+      const moved = showing(view, node, width, height);
+      if (x < 12 || x > width - 12 || y < 12 || y > height - 12) wrong.push(["outside", columns, rows, x, y]);
+      if (moved.x !== view.x || moved.y !== view.y) wrong.push(["moved", columns, rows, x, y]);
+    }
+  }
+  return wrong;
+}"""
+PICTURE = "() => document.querySelector('.graph canvas').toDataURL()"
+DRAWN = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+
+
+@pytest.mark.parametrize("width", [390, 1380])
+def test_a_graph_opens_with_all_of_it_seen_and_keys_bring_into_view_what_is_not(
+    width: int, visit: Callable[..., Visitor], ground: Ground
+) -> None:
+    scene = ground.ask("/events?type=SCENE_WRITTEN&limit=1")["events"][0]
+    page = graph_of(visit(width=width), scene["correlation_id"])
+    canvas = page.locator(".graph canvas")
+    page.evaluate(DRAWN)
+    opened = page.evaluate(PICTURE)
+    box = canvas.bounding_box()
+    assert box is not None
+
+    canvas.press("0")
+    page.evaluate(DRAWN)
+    assert page.evaluate(PICTURE) == opened, "it opens as Fit shows it"
+    assert page.evaluate(OUTSIDE, [box["width"], box["height"]]) == []
+
+    for _ in range(40):
+        canvas.press("Shift+ArrowLeft")
+    page.evaluate(DRAWN)
+    assert inks(page) == 0
+    canvas.press("ArrowRight")
+    page.evaluate(DRAWN)
+    assert inks(page) > 0, "the event that was chosen by a key is in view"
+
+
 def test_a_click_chooses_a_drag_moves_and_the_wheel_zooms(visit: Callable[..., Visitor], ground: Ground) -> None:
     root = ground.ask("/events", event("clicked-show"))["event_id"]
     page = graph_of(visit(), str(root))
@@ -71,7 +122,8 @@ def test_a_click_chooses_a_drag_moves_and_the_wheel_zooms(visit: Callable[..., V
     page.keyboard.press("Escape")
     page.locator(".graph canvas").press("Escape")
     expect(page.locator(".graph-node")).to_contain_text("Choose an event")
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2  # where a lone root is
+    # Where a lone root is: its label, to its right, is in the middle with it.
+    x, y = box["x"] + box["width"] / 2 - 72, box["y"] + box["height"] / 2
 
     page.mouse.click(x, y)
     expect(page.locator(".graph-node h3")).to_have_text("NOTED")

@@ -17,6 +17,10 @@ PAGES = (
     "overview", "projects", "project", "events", "event", "graph", "letters", "letter", "subscriptions", "workers",
     "deliveries", "scheduled", "audit", "api",
 )  # fmt: skip
+EDGES = """(place) => {
+  const { left, right } = document.querySelector(place).getBoundingClientRect();
+  return [left, right];
+}"""
 SERIOUS = ("serious", "critical")
 
 
@@ -63,6 +67,29 @@ def test_a_page_is_readable_on_a_phone(page: str, visit: Callable[..., Visitor],
 
     expect(shown.locator("h1")).to_be_visible()
     assert overflow(shown) <= 0
+
+
+@pytest.mark.parametrize(
+    ("page", "matters"),
+    [
+        ("letters", "td.error a"), ("subscriptions", "[data-steer][data-subscriber]"),
+        ("deliveries", "td .chip"), ("projects", "td.time"), ("event", ".delivery td .chip"),
+        ("overview", "#subscribers td:nth-child(8)"), ("audit", "h1"), ("api", "h1"),
+    ],
+)  # fmt: skip
+def test_on_a_phone_what_matters_is_on_the_screen_and_so_is_the_name_of_the_page(
+    page: str, matters: str, visit: Callable[..., Visitor], ground: Ground
+) -> None:
+    shown = visit(width=390, height=844).go(path_of(page, ground.url))
+    expect(shown.locator("html[data-ready]")).to_be_attached()
+
+    for place in (matters, ".side nav [aria-current]"):
+        # In one look: what lives is exchanged in between.
+        left, right = shown.evaluate(EDGES, place)
+        assert 0 <= left < right <= 390, (place, left, right)
+    rows = shown.get_by_role("row")
+    assert rows.count() == shown.locator("tr:visible").count(), "a row of a table, whatever it looks like"
+    assert rows.get_by_role("cell").count() == shown.locator("td:not(:empty):visible").count()
 
 
 @pytest.mark.parametrize("page", PAGES)

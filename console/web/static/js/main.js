@@ -8,6 +8,11 @@ import { follow, seldom } from "./live.js";
 import { refresh } from "./refresh.js";
 import { t } from "./words.js";
 
+// On a phone the pages are a strip that is wider than the screen: the one that is shown is in its middle.
+const strip = document.querySelector(".side nav");
+const current = strip?.querySelector("[aria-current]")?.getBoundingClientRect();
+if (current) strip.scrollLeft += current.left - strip.getBoundingClientRect().left - (strip.clientWidth - current.width) / 2;
+
 const REFRESH_MS = 2000;
 const AGES_MS = 10_000;
 const PAGES = { overview: "overview", project: "project", events: "events", event: "event", graph: "graph/page", letters: "letters", subscriptions: "subscriptions", scheduled: "scheduled" };

@@ -6,8 +6,8 @@ const LABELS_FROM_ROW = 12;
 const LABEL_HEIGHT = 15;
 const TAU = 2 * Math.PI;
 
-/** Tell by how much nodes shrink when rows are close. */
-export const shrink = (view) => Math.min(1.25, Math.max(0.3, view.row / 15));
+/** Tell by how much nodes shrink when rows or columns are close. */
+export const shrink = (view) => Math.min(1.25, Math.max(0.3, Math.min(view.row, view.column) / 15));
 
 /**
  * Draw a tree.

@@ -125,7 +125,7 @@ async function load() {
     fit();
   }
   dress();
-  choose(laid.byId.get(chosenId), isFirst);
+  choose(laid.byId.get(chosenId));
   return performance.now() - began;
 }
 
