@@ -221,6 +221,24 @@ def test_what_is_not_there_is_told_in_a_sentence(
     assert found["detail"].startswith(sentence) and found["detail"].endswith(".")
 
 
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/api/v1/events", "GET, HEAD, POST"),
+        ("/api/v1/dead-letters/retry", "GET, HEAD, POST"),
+        ("/api/v1/events/shots%2F7", "GET, HEAD"),
+        ("/login", "GET, HEAD, POST"),
+        ("/livez", "GET, HEAD"),
+    ],
+)
+def test_a_method_that_a_path_does_not_have_is_answered_with_all_that_it_has(
+    site: Site, path: str, methods: str
+) -> None:
+    answer = site.http.put(path)
+
+    assert (answer.status_code, answer.headers.get_list("allow")) == (405, [methods])
+
+
 def test_who_names_a_wrong_token_at_the_login_is_logged_by_the_address_alone(guarded: Site) -> None:
     guarded.http.post("/login", data={"name": "Eve", "token": "wrong"}, headers={"x-forwarded-for": "203.0.113.77"})
 
