@@ -109,7 +109,7 @@ def test_schedules_shows_what_workers_run_and_which_slot_nobody_fires(kept: Plac
     found = {one["name"]: one for one in kept.run("schedules", "list", "--json").json()}
     assert found["late"] == {
         "name": "late", "cron": "* * * * *", "timezone": "UTC", "missed": "all", "overdue": True,
-        "last": "2026-01-01T12:00:00+00:00", "next": "2026-01-01T12:01:00+00:00",
+        "last": "2026-01-01T12:00:00Z", "next": "2026-01-01T12:01:00Z",
     }  # fmt: skip
     assert found["nightly"]["last"] is None and found["nightly"]["next"] > datetime.now(UTC).isoformat()
     assert (found["elsewhere"]["next"], found["elsewhere"]["overdue"]) == (None, False)
