@@ -9,7 +9,7 @@ import typer
 
 from console.confirming import DryRun, Yes
 from console.exits import Mistake, code_of, complain, reporting
-from console.options import Json, JsonLines, span
+from console.options import Json, JsonArray, JsonLines, span
 from console.printing import console, print_json
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ Idle = Annotated[
 
 @group.command("list")
 @reporting
-def list_(idle: Idle = "24h", as_json: Json = False) -> None:
+def list_(idle: Idle = "24h", as_json: JsonArray = False) -> None:
     """List subscribers, and what each has before it.
 
     Also what holds it back, and how many workers take it. One that no live worker takes is called
