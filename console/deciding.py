@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from console.confirming import confirm
 from console.dossier import emptied, letters_of
 from console.exits import FAILED, complain
 from console.letters import describe, is_holder
@@ -40,6 +41,7 @@ class Order:
     Attributes:
         decision: about each letter that matches. wanted: which. limit: most letters; None is no limit.
         reason: why, one line. dry_run: change nothing, only say what would happen.
+        yes: do not ask. as_json: an object for each letter.
     """
 
     decision: Decision
@@ -47,6 +49,7 @@ class Order:
     limit: int | None
     reason: str
     dry_run: bool
+    yes: bool
     as_json: bool
 
 
@@ -67,9 +70,12 @@ def carry_out(backend: Backend, order: Order) -> None:
     """Decide about every letter that matches now, and say how many that were.
 
     Raises:
+        Mistake: it cannot be undone, and there is nobody to ask.
         typer.Exit: with 1 when a letter could not be decided, or a name is no letter's.
         RedisUnavailable, ScriptFailed, StoreUnavailable: what was said before is done; asking again is safe.
     """
+    if not (order.dry_run or order.yes):
+        _ask(backend, order)
     tally = _Tally()
     for page in pages(backend, order.wanted, order.limit):
         for letter in page:
@@ -78,6 +84,19 @@ def carry_out(backend: Backend, order: Order) -> None:
     if order.decision == "purged":
         _purge_copies(backend, order, tally)
     _conclude(order, tally)
+
+
+def _ask(backend: Backend, order: Order) -> None:
+    """Ask whether all that matches is to be given up; where nothing does, there is nothing to ask."""
+    letters = sum(len(page) for page in pages(backend, order.wanted, order.limit))
+    what = f"{WORDS[order.decision][0].capitalize()} {_letters(letters)}"
+    copies = 0
+    if order.decision == "purged":
+        left = None if order.limit is None else max(0, order.limit - letters)
+        copies = sum(count for _, count in emptied(backend, order.wanted, left, dry_run=True))
+        what += f" and empty {plural(copies, 'copy', 'copies')} in the database" if copies else ""
+    if letters or copies:
+        confirm(f"{what} for good?", yes=False)
 
 
 def who() -> str:

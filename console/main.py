@@ -142,7 +142,7 @@ def _explain(error: Exception) -> int:
         return MISTAKE
     path = context.command_path if context else "eventbus"
     sentence = _of_value(error) or error.format_message().rstrip(".")  # type: ignore[attr-defined]
-    complain(f"{sentence}. See `{path} --help`.")
+    complain(f"{sentence if sentence.endswith('?') else f'{sentence}.'} See `{path} --help`.")
     return MISTAKE
 
 

@@ -27,6 +27,7 @@ def no_more(count: int | None) -> int | None:
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+JsonArray = Annotated[bool, typer.Option("--json", help="Print one JSON array instead of text.")]
 JsonLines = Annotated[bool, typer.Option("--json", help="Print one JSON object a line instead of text.")]
 
 

@@ -29,7 +29,7 @@ def worker_object(worker: Worker) -> dict[str, Any]:
         "pid": said.pid,
         "alive": worker.is_alive,
         "draining": said.draining,
-        "started_at": said.started_at,
+        "started_at": worker.started_at,
         "seen_at": worker.seen_at,
         "silent_s": round(worker.silent_s, 3),
         "threads": said.threads,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from console.confirming import confirm
 from console.exits import Mistake
 from console.printing import print_json
 from console.standing import limit
@@ -117,6 +118,22 @@ def would_drop(backend: Backend, name: str, *, force: bool, dead_letters: bool, 
         )
     elif queue.running and not force:
         print(f"Would refuse, without --force: {plural(queue.running, 'delivery is', 'deliveries are')} held.")
+
+
+def ask_to_drop(backend: Backend, name: str, yes: bool, *, dead_letters: bool) -> None:
+    """Ask whether a subscriber is to go, with what ends then.
+
+    Raises:
+        UnknownSubscriber: nobody declares it.
+        Mistake: there is nobody to ask.
+    """
+    if yes:
+        return
+    found = _standing(backend, name)
+    more = "at least " if found.queue.is_bounded else ""
+    what = f"{more}{plural(found.queue.unsettled + found.parked, 'delivery', 'deliveries')}"
+    what += f" and {plural(found.queue.dead, 'dead letter')}" if dead_letters else ""
+    confirm(f"Drop {name} and end {what} for good?", yes)
 
 
 def drop(backend: Backend, name: str, *, force: bool, dead_letters: bool, as_json: bool = False) -> None:

@@ -47,6 +47,11 @@ def moment(when: datetime | None) -> str:
     return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
 
 
+def instant(when: datetime) -> str:
+    """Write a moment for machines, as the HTTP API does: ISO 8601, UTC, with `Z`."""
+    return when.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
 def at(position: int) -> datetime:
     """Return the moment of a position, which is the server's microseconds since 1970; at most the last there is."""
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=min(position, _LAST_MOMENT))

@@ -20,7 +20,9 @@ def page() -> tuple[str, str, str]:
     listed = "\n".join(f"- [{name}](#{_anchor(name)}): {_summary(command)}" for name, command in commands)
     about = (
         "Every command of `eventbus`, as `--help` tells it. Options come after the command, in any order; moments are "
-        "ISO 8601 or a span before now (`90s`, `15m`, `24h`, `7d`)."
+        "ISO 8601 or a span before now (`90s`, `15m`, `24h`, `7d`). With `--json` what may be long is one JSON object "
+        "a line, and no line where there is nothing; what is one picture of one moment is one array (`subscriptions "
+        "list`, `workers list`, `schedules list`) or one object. Its moments are ISO 8601 in UTC, with `Z`."
     )
     body = [listed, "## Exit codes", f"```text\n{inspect.cleandoc(CODES).replace(chr(8), '').strip()}\n```"]
     body += [part for name, command in commands for part in _command(name, command)]

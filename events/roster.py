@@ -45,6 +45,14 @@ class Worker:
         """Whether it starts what comes."""
         return self.is_alive and not self.said.draining
 
+    @property
+    def started_at(self) -> datetime | None:
+        """When it started, by its own clock; None where it has not said so, or not a moment that there is."""
+        try:
+            return datetime.fromtimestamp(self.said.started_at, UTC) if self.said.started_at > 0 else None
+        except (OverflowError, ValueError, OSError):
+            return None
+
     def before(self, seconds: float) -> datetime:
         """Return the moment that was so many seconds before the last beat."""
         return self.seen_at - timedelta(seconds=min(max(0.0, seconds), MAX_SPAN_S))

@@ -45,11 +45,14 @@ class Audit:
         self._engine = engine
         self._namespace = namespace
 
-    def begin(self, who: str, address: str, action: str, target: str, details: Mapping[str, Any]) -> int:
-        """Log what somebody is about to do; return the entry's id."""
+    def begin(
+        self, who: str, address: str, action: str, target: str, details: Mapping[str, Any], status: int = 0
+    ) -> int:
+        """Log what somebody is about to do, or was not let; return the entry's id."""
         row = {
             "namespace": self._namespace, "at": datetime.now(UTC), "who": who, "address": address, "action": action,
-            "target": target, "details": json.dumps(dict(details)), "status": 0,
+            "target": target, "details": json.dumps(dict(details)),
+            "status": status,
         }  # fmt: skip
         with writing(self._engine) as connection:
             made = connection.execute(audit.insert().values(row).returning(audit.c.id))

@@ -10,7 +10,21 @@ ROOT = Path(__file__).parent.parent
 READMES = (ROOT / "README.md", ROOT / "README.zh-CN.md")
 FILES = [*READMES, *sorted((ROOT / "docs").rglob("*.md"))]
 # What a reader follows from top to bottom: here commands run too, and answer as shown.
-FOLLOWED = [*READMES, ROOT / "docs" / "tutorial.md", *sorted((ROOT / "docs" / "how_to").glob("*.md"))]
+FOLLOWED = [
+    *READMES,
+    *(ROOT / "docs" / f"{name}.md" for name in ("tutorial", "http_api", "operations", "payload_schemas", "retention")),
+    *sorted((ROOT / "docs" / "how_to").glob("*.md")),
+]
+# Documents whose commands are only parsed: no test can run them.
+UNRUN = {
+    "README.md": "`.ci/run` runs the first two; the others install packages and run this suite",
+    "README.zh-CN.md": "the same commands",
+    "docs/chaos.md": "minutes to hours each; `.ci/run` runs the fixed seeds",
+    "docs/deploy.md": "hosts, Docker and ports of the reader's own; `tests/hosting` runs the Procfile",
+    "docs/performance.md": "long ones, on a machine that does nothing else",
+    "docs/reliability.md": "minutes; the table is what it has printed",
+    "docs/testing.md": "they run this suite",
+}
 ONLY_COMPILED = "# not run:"
 
 

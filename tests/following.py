@@ -8,12 +8,13 @@
     <!-- file: NAME -->         the block is that file
     <!-- until -->              the command is repeated until it prints what is shown: what workers do takes a moment
     <!-- background: TEXT -->   the command goes on until the document ends; the next step waits until it printed TEXT
+    <!-- goes on -->           the command would not end: it is ended once it has printed what is shown
     <!-- stop -->               Ctrl-C to what goes on in the background, before the block
     <!-- exits: N -->           the command ends with this code
     <!-- not run: REASON -->    only its form is checked
 
 All of it happens in one empty directory, with no server configured, on any free port. `EV-...` in a command is the last
-event id that was printed, as a reader would copy it.
+event id that was printed, as a reader would copy it; `localhost:8080` is where the web process in the background is.
 """
 
 from __future__ import annotations
@@ -113,8 +114,10 @@ class Reader:
         self._python: subprocess.Popen[str] | None = None
         self._background: list[tuple[subprocess.Popen[bytes], Path]] = []
         self._last_id = "EV-..."
+        self._address = "localhost:8080"
         programs = folder.parent / f"{folder.name}-bin"
         programs.mkdir()
+        (programs / ".curlrc").write_text("silent\n")  # on a terminal it shows no progress either
         for name, code in COMMANDS.items():
             (programs / name).write_text(f"#!{sys.executable}\n{code}\n")
         (programs / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
@@ -127,6 +130,7 @@ class Reader:
             "NO_COLOR": "1",
             "COLUMNS": "100",
             "TZ": "UTC",
+            "CURL_HOME": str(programs),
             "PORT": "0",
         }  # fmt: skip
 
@@ -198,10 +202,12 @@ class Reader:
         self._see("".join(printed))
 
     def _run(self, block: Block, command: str, shown: list[str]) -> None:
-        command = command.replace("EV-...", self._last_id)
+        command = command.replace("EV-...", self._last_id).replace("localhost:8080", self._address)
         waits_for = block.note("background")
         if waits_for is not None:
             return self._start(block, command, waits_for)
+        if block.note("goes on") is not None:
+            return self._watch(block, command, shown)
         code = int(block.note("exits") or 0)
         is_repeated = block.note("until") is not None
         answers: list[str] = []
@@ -236,13 +242,31 @@ class Reader:
         log = self.folder.parent / f"{self.folder.name}-{block.line}.log"
         with open(log, "wb") as output:
             process = subprocess.Popen(
-                ["bash", "-c", f"exec {command}"], cwd=self.folder, env=self._environ, stdin=subprocess.DEVNULL,
+                ["bash", "-c", f"exec env {command}"], cwd=self.folder, env=self._environ, stdin=subprocess.DEVNULL,
                 stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
         self._background.append((process, log))
         what = f"{waits_for!r} of {command!r} ({block.where})"
         wait_until(lambda: waits_for in log.read_text() or process.poll() is not None, DEADLINE_S, what)
         assert process.poll() is None, f"{block.where}: $ {command} ended:\n{log.read_text()[-3000:]}"
+        if found := re.search(r"running on http://([\w.]+:\d+)", log.read_text()):
+            self._address = found[1]
+
+    def _watch(self, block: Block, command: str, shown: list[str]) -> None:
+        log = self.folder.parent / f"{self.folder.name}-{block.line}.log"
+        with open(log, "wb") as output:
+            process = subprocess.Popen(
+                ["bash", "-c", f"exec env {command}"], cwd=self.folder, env=self._environ, stdin=subprocess.DEVNULL,
+                stdout=output, stderr=output,
+            )  # fmt: skip
+        try:
+            wait_until(lambda: is_as_shown(shown, log.read_text()), DEADLINE_S)
+        except AssertionError:
+            wrong = f"{block.where}: $ {command}\nprinted\n{log.read_text()}\nand not\n{chr(10).join(shown)}"
+            raise AssertionError(wrong) from None
+        finally:
+            process.kill()
+            process.wait(STOP_S)
 
     def _see(self, printed: str) -> None:
         if ids := re.findall(r"\bEV-[\w-]+", printed):

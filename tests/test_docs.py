@@ -3,7 +3,8 @@
 In each file the ```python blocks run in order, in one namespace and one process, against embedded servers in an empty
 directory; `await` works at the top level. A block whose first line is `# not run: REASON` is only compiled. ```bash and
 ```console blocks are checked: their syntax, and every `eventbus` in them. In the documents that a reader follows from
-top to bottom (`documents.FOLLOWED`) commands run too, and have to print what is shown: `following.py` says how.
+top to bottom (`documents.FOLLOWED`) commands run too, and have to print what is shown: `following.py` says how. The
+others are named, with the reason (`documents.UNRUN`).
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from typing import Any
 
 import pytest
 
-from tests.documents import BLOCKS, FILES, FOLLOWED, ONLY_COMPILED, READMES, ROOT, Block, blocks_of, links_of
+from tests.documents import BLOCKS, FILES, FOLLOWED, ONLY_COMPILED, READMES, ROOT, UNRUN, Block, blocks_of, links_of
 from tests.following import Reader, file_of, is_as_shown
 from tests.model.mutations import MUTATIONS
+from tests.prepared import PREPARED
 
 PYTHON = [block for block in BLOCKS if block.language in ("python", "py")]
 SHELL = [block for block in BLOCKS if block.language in ("bash", "sh", "shell", "console")]
@@ -141,7 +143,8 @@ def test_the_python_blocks_of_a_document_run_in_order(file: str, tmp_path: Path)
 
 @pytest.mark.parametrize("file", FOLLOWED_NAMES)
 def test_whoever_follows_a_document_sees_what_it_says(file: str, tmp_path: Path) -> None:
-    follow([block for block in BLOCKS if block.file == file], tmp_path / "reader")
+    before = blocks_of(PREPARED.get(file, ""), f"before {file}")
+    follow([*before, *(block for block in BLOCKS if block.file == file)], tmp_path / "reader")
 
 
 @pytest.mark.parametrize("block", SHELL, ids=lambda block: block.where)
@@ -150,6 +153,16 @@ def test_a_shell_block_is_well_formed_and_its_commands_exist(block: Block) -> No
         done = subprocess.run(["bash", "-n"], input=block.code, capture_output=True, text=True, timeout=10)
         assert done.returncode == 0, done.stderr
     assert [wrong for words in commands_of(block) if (wrong := complaint(words))] == []
+
+
+def test_commands_run_or_somebody_says_why_not() -> None:
+    unrun = {
+        block.file
+        for block in SHELL
+        if (block.language != "console" or block.file not in FOLLOWED_NAMES) and not block.note("not run")
+    }
+
+    assert unrun == UNRUN.keys()
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -285,6 +298,14 @@ $ exit 3
 <!-- not run: it would not end -->
 ```console
 $ yes
+```
+
+<!-- goes on -->
+```console
+$ python -c 'import signal; print("retry\\n"); print("id: 7", flush=True); signal.pause()'
+retry
+
+id: ...
 ```
 """
 

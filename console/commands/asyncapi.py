@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from console.exits import Mistake
 from console.options import App
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ def command(
     as_yaml: Annotated[bool, typer.Option("--yaml", help="Print YAML instead of JSON.")] = False,
     observed: Annotated[
         bool, typer.Option("--observed", help="Name who has published each type so far; asks the store.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON, which it does anyway unless --yaml is given.")
     ] = False,
 ) -> None:
     """Print the AsyncAPI 3.0 document of an application.
@@ -41,6 +45,8 @@ def command(
     from console.asyncapi import document
     from events.settings import Settings
 
+    if as_yaml and as_json:
+        raise Mistake("Give either --yaml or --json.")
     target = app or Settings.from_env().app
     bus = loaded(target)
     found = document(

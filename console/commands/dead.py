@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from console.confirming import DryRun
+from console.confirming import DryRun, Yes
 from console.exits import Mistake, reporting
 from console.options import JsonLines, Project, Types, event_filter, moment, no_more
 from console.printing import Lines, console, print_json
@@ -187,6 +187,7 @@ def discard(
     limit: Limit = None,
     reason: Reason = "",
     dry_run: DryRun = False,
+    yes: Yes = False,
     as_json: JsonLines = False,
 ) -> None:
     """Give dead letters up for good.
@@ -200,7 +201,7 @@ def discard(
       eventbus dead discard -s Painter --project P-1 --dry-run
     """
     wanted = letter_filter(letters, subscribers, types, project, since, until, error)
-    _carry_out("discarded", wanted, everything, limit, reason, dry_run, as_json)
+    _carry_out("discarded", wanted, everything, limit, reason, dry_run, as_json, yes=yes)
 
 
 @group.command("purge")
@@ -217,6 +218,7 @@ def purge(
     limit: Limit = None,
     reason: Reason = "",
     dry_run: DryRun = False,
+    yes: Yes = False,
     as_json: JsonLines = False,
 ) -> None:
     """Remove old dead letters, for space and for privacy.
@@ -228,12 +230,12 @@ def purge(
     \b
     Examples:
       eventbus dead purge --until 90d --dry-run
-      eventbus dead purge --until 30d -s Painter
+      eventbus dead purge --until 30d -s Painter --yes
     """
     if not (until or letters or everything):
         raise Mistake("Say what to purge: --until WHEN, for example --until 90d, names of letters, or --all.")
     wanted = letter_filter(letters, subscribers, types, project, since, until, error)
-    _carry_out("purged", wanted, everything, limit, reason, dry_run, as_json)
+    _carry_out("purged", wanted, everything, limit, reason, dry_run, as_json, yes=yes)
 
 
 def letter_filter(
@@ -306,6 +308,8 @@ def _carry_out(
     reason: str,
     dry_run: bool,
     as_json: bool,
+    *,
+    yes: bool = True,
 ) -> None:
     from dataclasses import replace
 
@@ -320,4 +324,4 @@ def _carry_out(
         now = backend.history.clock() + 1
         if now > 1:
             wanted = replace(wanted, before=min(wanted.before, now))
-        carry_out(backend, Order(decision, wanted, limit, reason, dry_run, as_json))
+        carry_out(backend, Order(decision, wanted, limit, reason, dry_run, yes, as_json))

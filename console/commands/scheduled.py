@@ -11,7 +11,7 @@ import typer
 
 from console import wording
 from console.agenda import matching
-from console.confirming import DryRun
+from console.confirming import DryRun, Yes, confirm
 from console.exits import FAILED, Mistake, complain, reporting
 from console.options import Json, JsonLines, Project, Types, event_filter, no_more
 from console.printing import print_json
@@ -75,12 +75,14 @@ def cancel(
     types: Types = None,
     everything: Annotated[bool, typer.Option("--all", help="Cancel everything that is scheduled.")] = False,
     dry_run: DryRun = False,
+    yes: Yes = False,
     as_json: Json = False,
 ) -> None:
     """Cancel scheduled events.
 
     Those named, or all of a project or a type. What is cancelled is gone; what is in history already cannot be
-    cancelled. The exit code is 1 when an event that is named was not scheduled.
+    cancelled. What is not named one by one is asked about first. The exit code is 1 when an event that is named
+    was not scheduled.
 
     \b
     Examples:
@@ -95,6 +97,8 @@ def cancel(
     with reading() as backend:
         scheduled = _scheduled(backend)
         wanted = event_filter(project, types, None)
+        if not (event_ids or dry_run or yes) and (count := sum(1 for _ in matching(scheduled, wanted))):
+            confirm(f"Cancel {wording.plural(count, 'event')} for good?", yes)
         ids = iter(event_ids) if event_ids else (waiting.event_id for waiting in matching(scheduled, wanted))
         cancelled, missing = _cancel(scheduled, ids, dry_run)
     if event_ids is None:

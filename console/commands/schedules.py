@@ -11,7 +11,7 @@ import typer
 from console import wording
 from console.agenda import schedule_object
 from console.exits import Mistake, reporting
-from console.options import Json
+from console.options import Json, JsonArray
 from console.printing import console, print_json
 from console.punctuality import is_late, next_slot
 
@@ -28,7 +28,7 @@ group = typer.Typer(
 
 @group.command("list")
 @reporting
-def list_(as_json: Json = False) -> None:
+def list_(as_json: JsonArray = False) -> None:
     """List the schedules that workers run, or have run.
 
     As workers declared them. A next slot that is past is one that nobody fires: no worker runs the

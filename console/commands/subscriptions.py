@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from console.confirming import DryRun
+from console.confirming import DryRun, Yes
 from console.exits import Mistake, code_of, complain, reporting
-from console.options import Json, JsonLines, span
+from console.options import Json, JsonArray, JsonLines, span
 from console.printing import console, print_json
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ Idle = Annotated[
 
 @group.command("list")
 @reporting
-def list_(idle: Idle = "24h", as_json: Json = False) -> None:
+def list_(idle: Idle = "24h", as_json: JsonArray = False) -> None:
     """List subscribers, and what each has before it.
 
     Also what holds it back, and how many workers take it. One that no live worker takes is called
@@ -156,6 +156,7 @@ def drop(
     force: Annotated[bool, typer.Option("--force", help="Although workers take it, or hold its deliveries.")] = False,
     dead_letters: Annotated[bool, typer.Option("--dead-letters", help="Remove its dead letters too.")] = False,
     dry_run: DryRun = False,
+    yes: Yes = False,
     as_json: Json = False,
 ) -> None:
     """Remove a subscriber for good.
@@ -168,16 +169,17 @@ def drop(
     \b
     Examples:
       eventbus subscriptions drop OldMaker --dry-run
-      eventbus subscriptions drop OldMaker --dead-letters
+      eventbus subscriptions drop OldMaker --dead-letters --yes
     """
     from console.opening import reading
+    from console.steering import ask_to_drop, would_drop
     from console.steering import drop as drop_one
-    from console.steering import would_drop
 
     with reading() as backend:
         if dry_run:
             would_drop(backend, name, force=force, dead_letters=dead_letters, as_json=as_json)
         else:
+            ask_to_drop(backend, name, yes, dead_letters=dead_letters)
             drop_one(backend, name, force=force, dead_letters=dead_letters, as_json=as_json)
 
 

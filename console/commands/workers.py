@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from console.exits import reporting
-from console.options import Json
+from console.options import JsonArray
 from console.printing import console, print_json
 
 group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -24,7 +24,7 @@ def _about() -> None:
 
 @group.command("list")
 @reporting
-def list_(as_json: Json = False) -> None:
+def list_(as_json: JsonArray = False) -> None:
     """Show which worker processes live, and what each is busy with.
 
     A process beats once a second. One that is silent was killed, is stalled, or cannot reach Redis; its

@@ -18,6 +18,7 @@ from console.web import openapi
 from console.web.access import Access, Tokens
 from console.web.api import agenda, deliveries, fleet, history, letters, live, log, numbers, publishing, timeline
 from console.web.audit import AuditLog
+from console.web.compressing import compressed
 from console.web.guards import Guards
 from console.web.health import Health
 from console.web.live.feed import Feed
@@ -101,7 +102,7 @@ class Web:
 
     def _routes(self, document: dict[str, Any]) -> list[BaseRoute]:
         async def get_document(request: Request) -> Response:
-            return json_response(document)
+            return await compressed(request, json_response(document))
 
         health = Health(self.house)
         return [

@@ -1,4 +1,4 @@
-"""Who changed what: an entry in the store before it is done, completed afterwards, and a line in the log.
+"""Who changed what, or tried to: an entry in the store before it is done, completed afterwards, and a line in the log.
 
 An action that cannot be logged is not done. Published events have a line in the log alone, with their ids: history has
 them, and publishing neither waits for the database nor needs it. Payloads are in neither.
@@ -16,7 +16,7 @@ from typing import Any
 from starlette.requests import Request
 
 from console.web.access import Who
-from console.web.operations import read_json
+from console.web.operations import NOT_HIS, read_json
 from console.web.problems import OURS, problem_object
 from console.wording import plural
 from events.errors import EventBusError
@@ -73,6 +73,20 @@ class AuditLog:
         finally:
             log.info("%s (%s) %s %s: %s", who.name, address, action, _path(request), pending.status)
             await self._conclude(id, pending.status)
+
+    async def turned_away(self, who: Who, action: str, request: Request) -> None:
+        """Enter what somebody tried and may not do; it is refused also where it cannot be entered.
+
+        Nothing of it is read: what was asked is not in the entry.
+        """
+        address, path = _address(request), request.url.path
+        log.warning("%s (%s) %s %s: %s", who.name, address, action, _path(request), NOT_HIS)
+        if action in IN_HISTORY:
+            return
+        try:
+            await self._read(lambda: self._store().begin(who.name, address, action, path, {}, NOT_HIS))
+        except EventBusError as error:
+            log.warning("The audit log cannot be written: %s", error)
 
     def published(self, who: Who, request: Request, event_ids: Sequence[str], answers: Sequence[Answer] | None) -> None:
         """Log who published, or scheduled, which events.

@@ -84,7 +84,7 @@ class WorkerShape(BaseModel):
     pid: int
     alive: bool
     draining: bool
-    started_at: float
+    started_at: datetime | None = Field(description="By its own clock; null where it has not said so.")
     seen_at: datetime
     silent_s: float
     threads: int

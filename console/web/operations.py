@@ -19,6 +19,7 @@ from starlette.responses import Response
 
 from console.exits import Mistake
 from console.web.access import Access, Role, Who
+from console.web.compressing import compressed
 from console.web.problems import refused
 from store.rows import is_storable
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 JSON = "application/json"
 PREFIX = "/api/v1"
+NOT_HIS = 403
+"""The status of what somebody may not do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,21 +132,25 @@ class Operation:
 
     async def serve(self, house: House, request: Request) -> Response:
         """Answer one request: allowed, read, done, and in the audit log if it changes something."""
-        who = allowed(house.access, request, self.needs)
+        who = allowed(house.access, request)
+        if who.role < self.needs:
+            await house.audit.turned_away(who, self.name, request)
+            raise refused(NOT_HIS, "A reader may not change anything: this needs the operator's token.")
         asked = Asked(house, request, who, read_query(self.query, request), request.path_params)
         if self.method == "GET":
-            return _response(await self.call(asked))
+            return await compressed(request, _response(await self.call(asked)))
         async with house.audit.entry(who, self.name, request) as entry:
             response = _response(await self.call(asked))
             entry.status = response.status_code
             return response
 
 
-def allowed(access: Access, request: Request, needs: Role) -> Who:
-    """Return who asks, if he may.
+def allowed(access: Access, request: Request) -> Who:
+    """Return who asks, if he may read; what else he may, his role says.
 
     Raises:
-        HTTPException: 401 when he has not said who he is, 403 when he may not, 429 when his address guesses tokens.
+        HTTPException: 401 when he has not said who he is, 403 when nobody from there may ask, 429 when his address
+            guesses tokens.
     """
     who = access.who(request)
     if who is None and "authorization" in request.headers and (wait_s := access.deaf_s(request)):
@@ -160,8 +167,6 @@ def allowed(access: Access, request: Request, needs: Role) -> Who:
             "Name a token: `Authorization: Bearer ...`, or Basic with the token as the password.",
             {"WWW-Authenticate": 'Bearer realm="eventbus"'},
         )
-    if who.role < needs:
-        raise refused(403, "A reader may not change anything: this needs the operator's token.")
     return who
 
 

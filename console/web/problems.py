@@ -10,6 +10,7 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 
 from console.exits import Mistake
 from events import errors
@@ -93,15 +94,27 @@ def refused(status: int, sentence: str, headers: dict[str, str] | None = None) -
 
 
 def in_a_sentence(request: Request, error: Exception) -> Exception:
-    """Return an error that says what was wrong where the framework's own says the status alone: of an unknown path."""
+    """Return an error that says what was wrong where the framework's own says the status alone: of an unknown path.
+
+    A method that a path does not have is answered with all that it has (RFC 9110, 15.5.6); each is a route of its own.
+    """
     if not isinstance(error, HTTPException) or error.detail != HTTPStatus(error.status_code).phrase:
         return error
+    headers = dict(error.headers or {})
     path, there = f"{request.url.path!r:.200}", "the API's paths are in /api/v1/openapi.json, the console is at /."
     if error.status_code == 405:
         sentence = f"{path} is not asked with {request.method:.20}: {there}"
+        headers["Allow"] = ", ".join(_methods(request)) or headers.get("Allow", "")
     else:
         sentence = f"There is nothing at {path}: {there}"
-    return refused(error.status_code, sentence, dict(error.headers or {}))
+    return refused(error.status_code, sentence, headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """Return the methods that a request's path can be asked with."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    there = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in there for method in route.methods or ()})
 
 
 OURS = (errors.EventBusError, Mistake, HTTPException)

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import signal
 import sqlite3
 import struct
@@ -26,6 +27,22 @@ def test_replay_filters_and_resumes(told: Place) -> None:
     assert [event["event_id"] for event in shots] == ["EV-scene", "EV-shot-1", "EV-shot-2"]
     assert [event["event_id"] for event in rest] == ["EV-shot-1"]
     assert [event["depth"] for event in recent] == [0, 1, 2, 2]
+
+
+def test_every_moment_in_json_is_spelt_as_the_http_api_spells_it(told: Place) -> None:
+    commands = (
+        "replay -n 3",
+        "tail -n 3",
+        "show EV-scene",
+        "chain EV-shot-2",
+        "tree EV-root",
+        "stats --by hour",
+        "top --once",
+    )
+    for command in commands:
+        printed = told.run(*command.split(), "--json").out
+        moments = re.findall(r'"(\d{4}-\d\d-\d\dT[^"]*)"', printed)
+        assert moments and [each for each in moments if not each.endswith("Z")] == [], command
 
 
 def test_replay_as_text_is_aligned_and_takes_names_literally(told: Place) -> None:
@@ -174,7 +191,7 @@ def test_stats_are_told_by_actor_by_hour_and_by_day(told: Place) -> None:
     assert {one["actor"]: one["count"] for one in actors}["ShotDirector"] == 2
     assert any(line.split()[:3] == ["ShotDirector", "2", "$0.02"] for line in shown)
     assert hours["grain"] == "hour" and sum(one["count"] for one in hours["buckets"]) == 4
-    assert hours["buckets"][0]["start"].endswith(":00:00+00:00")
+    assert hours["buckets"][0]["start"].endswith(":00:00Z")
     assert table[-1].split()[0] == hours["buckets"][-1]["start"][:10]
     assert told.run("stats", "--by", "day", "--until", "2001-01-01").out == "There are no events in that time.\n"
     assert told.run("stats", "-p", "P-1", "--by", "subscriber").out == "There are no deliveries of project 'P-1'.\n"

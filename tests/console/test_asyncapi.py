@@ -239,6 +239,14 @@ def test_who_has_published_is_named_when_the_store_is_asked(pipeline: Place, off
     }
 
 
+def test_json_is_what_it_prints_anyway_and_not_beside_yaml(pipeline: Place) -> None:
+    plain, asked = (pipeline.run("asyncapi", "--app", "pipeline:bus", *how) for how in ((), ("--json",)))
+
+    assert asked.code == 0 and asked.out == plain.out
+    both = pipeline.run("asyncapi", "--app", "pipeline:bus", "--json", "--yaml")
+    assert both.code == 2 and both.sentence() == "Give either --yaml or --json."
+
+
 def test_of_very_many_actors_some_are_named(official: Any) -> None:
     settings = Settings()
     senders = [("X", f"user-{n:03}") for n in range(MAX_ACTORS + 7)]

@@ -18,6 +18,8 @@ from events.routes import declare
 from events.settings import Settings
 from events.subscriptions import SubscriberOptions
 from tests.console.command import Ended, Place
+from tests.console.terminal import on_a_terminal
+from tests.waiting import wait_until
 
 SECRET = "the fox is red"
 
@@ -177,7 +179,7 @@ def test_a_letter_is_retried_and_its_history_stays(full: Morgue) -> None:
 
 def test_a_blocked_key_goes_on_when_its_letter_is_discarded(full: Morgue) -> None:
     rehearsed = full.run("discard", "EV-1", "--dry-run")
-    done = full.run("discard", "EV-1", "--reason", "nobody wants it", "--json")
+    done = full.run("discard", "EV-1", "--reason", "nobody wants it", "--yes", "--json")
 
     assert "(SHOT_PLANNED of P-1); P-1, which it blocks, goes on\n" in rehearsed.out
     assert rehearsed.out.endswith("Would discard 1 dead letter; nothing was changed.\n")
@@ -237,7 +239,7 @@ def test_many_letters_are_decided_a_page_at_a_time_with_a_count(morgue: Morgue) 
 
 
 def test_purging_empties_the_copies_of_the_database_too(full: Morgue) -> None:
-    full.run("discard", "EV-3")
+    full.run("discard", "EV-3", "--yes")
     full.archive()
     full.backend.client.delete(full.namespace.keys("dead", "Painter"))  # Redis loses them
     assert [letter["resolution"] for letter in full.run("list", "--resolved", "--json").json_lines()] == [
@@ -247,7 +249,7 @@ def test_purging_empties_the_copies_of_the_database_too(full: Morgue) -> None:
 
     assert full.run("purge", "--until", "1h").out == "Purged 0 dead letters.\n"
     rehearsed = full.run("purge", "--until", "0s", "--dry-run")
-    done = full.run("purge", "--until", "0s")
+    done = full.run("purge", "--until", "0s", "--yes")
     full.archive()
 
     assert "Would purge 1 dead letter; would empty 3 copies in the database" in rehearsed.out
@@ -257,6 +259,29 @@ def test_purging_empties_the_copies_of_the_database_too(full: Morgue) -> None:
     assert {letter.traceback + letter.output for letter in stored} == {""}
     assert all(letter.reason for letter in stored), "why stays"
     assert full.run("purge", "--all").out == "Purged 0 dead letters.\n"
+
+
+def test_what_is_given_up_for_good_is_asked_about_first(full: Morgue) -> None:
+    full.archive()
+    before = full.everything()
+
+    asked = [full.run("discard", "EV-1"), full.run("purge", "--all"), full.run("discard", "EV-1", "--json")]
+    with on_a_terminal(full.place, "dead", "discard", "-s", "Painter") as terminal:
+        wait_until(lambda: "[y/N]" in terminal.shown, 60, "the question")
+        terminal.press("n\n")
+        assert terminal.end() == 0, terminal.shown
+
+    assert full.everything() == before
+    assert [one.code for one in asked] == [2, 2, 2] and {one.out for one in asked} == {""}
+    assert asked[0].sentence().startswith("Discard 1 dead letter for good? There is no terminal to ask on: say --yes")
+    assert asked[1].sentence().startswith("Purge 4 dead letters for good?")
+    assert "Discard 2 dead letters for good? [y/N]" in terminal.shown and "Nothing was changed." in terminal.shown
+
+    with on_a_terminal(full.place, "dead", "discard", "-s", "Painter") as terminal:
+        wait_until(lambda: "[y/N]" in terminal.shown, 60, "the question")
+        terminal.press("y\n")
+        assert terminal.end() == 0 and "Discarded 2 dead letters." in terminal.shown
+    assert full.run("discard", "-s", "Painter").out == "Discarded 0 dead letters.\n", "there is nothing to ask"
 
 
 def test_what_was_decided_and_is_not_archived_is_not_taken_for_lost(full: Morgue) -> None:
@@ -275,7 +300,7 @@ def test_what_was_decided_and_is_not_archived_is_not_taken_for_lost(full: Morgue
     assert full.run("purge", "EV-3").out == "Purged 0 dead letters.\n"
     full.archive()
     assert len(full.run("list", "--resolved", "--json").json_lines()) == 3
-    assert full.run("purge", "EV-3").out == "Purged 0 dead letters; emptied 1 copy in the database.\n"
+    assert full.run("purge", "EV-3", "--yes").out == "Purged 0 dead letters; emptied 1 copy in the database.\n"
 
 
 def test_an_unreadable_letter_is_shown_and_can_only_be_given_up(morgue: Morgue) -> None:
@@ -284,7 +309,7 @@ def test_an_unreadable_letter_is_shown_and_can_only_be_given_up(morgue: Morgue) 
     morgue.give_up("Painter", "The queue entry is not a delivery.")
     (name,) = morgue.names()
 
-    shown, refused, done = morgue.run("show", name), morgue.run("retry", name), morgue.run("discard", name)
+    shown, refused, done = morgue.run("show", name), morgue.run("retry", name), morgue.run("discard", name, "--yes")
 
     assert name.isdecimal()
     assert "gar\\xffbage" in shown.out and "it cannot be delivered again" in shown.out
@@ -306,7 +331,7 @@ def test_what_nobody_declares_any_more_is_not_delivered(full: Morgue) -> None:
 
 def test_stats_and_doctor_tell_of_open_letters_and_name_the_command(full: Morgue) -> None:
     full.archive()
-    full.run("discard", "EV-3")
+    full.run("discard", "EV-3", "--yes")
     full.archive()
 
     stats, counted = full.place.run("stats"), full.place.run("stats", "--json").json()

@@ -117,8 +117,12 @@ SHORT = {
     "--project": "-p", "--type": "-t", "--subscriber": "-s", "--limit": "-n", "--yes": "-y", "--follow": "-f",
     "--file": "-f", "--depth": "-d",
 }  # fmt: skip
-# They run until they are stopped, write a script, or write JSON anyway.
-WITHOUT_JSON = {"eventbus dev", "eventbus worker", "eventbus web", "eventbus completion", "eventbus asyncapi"}
+WITHOUT_JSON = {
+    "eventbus dev": "runs until it is stopped, and logs",
+    "eventbus worker": "runs until it is stopped, and logs",
+    "eventbus web": "runs until it is stopped, and logs",
+    "eventbus completion": "prints a script for a shell",
+}
 
 
 def options(command: Any) -> list[Any]:
@@ -155,4 +159,30 @@ def test_an_option_is_spelt_as_elsewhere(path: str) -> None:
 def test_what_prints_prints_json_too_and_says_so_last(path: str) -> None:
     names = [max(option.opts, key=len) for option in options(LEAVES[path])]
 
-    assert path in WITHOUT_JSON or names[-1] == "--json"
+    assert ("--json" in names) == (path not in WITHOUT_JSON) and (path in WITHOUT_JSON or names[-1] == "--json")
+
+
+# What each `--json` says of its shape; all others print one object.
+ARRAYS = {"eventbus subscriptions list", "eventbus workers list", "eventbus schedules list"}
+OBJECTS_A_LINE = {
+    "eventbus dead list", "eventbus dead show", "eventbus dead retry", "eventbus dead discard", "eventbus dead purge",
+    "eventbus deliveries", "eventbus publish", "eventbus replay", "eventbus scheduled list", "eventbus tail",
+    "eventbus top", "eventbus tree", "eventbus subscriptions pause", "eventbus subscriptions resume",
+}  # fmt: skip
+
+
+@EACH
+def test_a_help_says_whether_json_is_an_object_a_line_an_array_or_one_object(path: str) -> None:
+    said = [option.help for option in options(LEAVES[path]) if "--json" in option.opts]
+    shape = "one JSON array" if path in ARRAYS else "one JSON object a line" if path in OBJECTS_A_LINE else "JSON"
+
+    assert [text for text in said if not text.startswith(f"Print {shape}")] == []
+    assert shape != "JSON" or not any("one JSON" in text for text in said)
+
+
+def test_where_there_is_nothing_an_array_is_empty_and_lines_are_none(place: Place) -> None:
+    assert place.run("publish", "QA_REPORT", "-p", "P", "-a", "x").code == 0
+
+    assert [place.run(*path.split()[1:], "--json").out for path in sorted(ARRAYS)] == ["[]\n"] * 3
+    for words in ("dead list", "deliveries", "replay --type NOBODY", "scheduled list", "tail --type NOBODY"):
+        assert place.run(*words.split(), "--json").out == "", words

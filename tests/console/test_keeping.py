@@ -245,7 +245,7 @@ def test_a_dead_letter_that_the_database_lacks_keeps_its_event_and_is_named(full
     assert f"The database does not have 1 dead letter that Redis has, or not as open: {name}." in found.out
     assert done.out.startswith("Removed 2 events") and "a dead letter that is open in Redis" in done.out
     assert full.ids() == ["EV-3", "EV-4", "EV-5", "EV-6"]
-    full.run("dead", "discard", name)
+    full.run("dead", "discard", name, "--yes")
     full.archive()
     assert "does not have 1 dead" not in full.run("doctor").out
     assert full.run("prune", "--older-than", "0s", "--yes").out.startswith("Removed 3 events")

@@ -12,6 +12,7 @@ from tests.valkey_servers import free_port
 
 MISTAKES = [
     (["nonsense"], "No such command 'nonsense'. See `eventbus --help`."),
+    (["tale"], "No such command 'tale'. Did you mean 'tail'? See `eventbus --help`."),
     (["replay", "--limt", "3"], "No such option: --limt"),
     (["tail", "-n", "many"], "'many'"),
     (["tail", "-n", "many"], "See `eventbus tail --help`."),

@@ -63,11 +63,15 @@ def test_what_is_scheduled_is_listed_by_its_moment_and_cancelled_by_name_or_filt
     assert kept.run("scheduled", "cancel", "EV-c", "EV-zz", "--dry-run").code == 1
     assert listed(kept) == ["EV-a", "EV-b", "EV-c"]
 
-    assert kept.run("scheduled", "cancel", "--type", "SCENE_WRITTEN", "-p", "P-1").out == "Cancelled 1 event.\n"
+    unsure = kept.run("scheduled", "cancel", "--all")
+    assert unsure.code == 2 and unsure.sentence().startswith("Cancel 3 events for good? There is no terminal to ask on")
+    assert len(listed(kept)) == 3
+    one_type = kept.run("scheduled", "cancel", "--type", "SCENE_WRITTEN", "-p", "P-1", "--yes")
+    assert one_type.out == "Cancelled 1 event.\n"
     named = kept.run("scheduled", "cancel", "EV-b", "EV-now")
     assert (named.code, named.out) == (1, "Cancelled 1 event.\n")
     assert named.sentence() == "Not scheduled, unknown or published already: EV-now."
-    assert kept.run("scheduled", "cancel", "--all").out == "Cancelled 1 event.\n"
+    assert kept.run("scheduled", "cancel", "--all", "--yes").out == "Cancelled 1 event.\n"
     assert listed(kept) == []
 
 
@@ -105,7 +109,7 @@ def test_schedules_shows_what_workers_run_and_which_slot_nobody_fires(kept: Plac
     found = {one["name"]: one for one in kept.run("schedules", "list", "--json").json()}
     assert found["late"] == {
         "name": "late", "cron": "* * * * *", "timezone": "UTC", "missed": "all", "overdue": True,
-        "last": "2026-01-01T12:00:00+00:00", "next": "2026-01-01T12:01:00+00:00",
+        "last": "2026-01-01T12:00:00Z", "next": "2026-01-01T12:01:00Z",
     }  # fmt: skip
     assert found["nightly"]["last"] is None and found["nightly"]["next"] > datetime.now(UTC).isoformat()
     assert (found["elsewhere"]["next"], found["elsewhere"]["overdue"]) == (None, False)

@@ -145,7 +145,11 @@ def test_a_drop_says_what_it_would_do_and_does_it(place: Place, bus: EventBus) -
     )
     assert standing(place, "Editor")["ready"] == 1
 
-    dropped = place.run("subscriptions", "drop", "Editor")
+    unsure = place.run("subscriptions", "drop", "Editor", "--dead-letters")
+    assert unsure.code == 2 and standing(place, "Editor")["ready"] == 1
+    assert unsure.sentence().startswith("Drop Editor and end 3 deliveries and 0 dead letters for good? There is no")
+
+    dropped = place.run("subscriptions", "drop", "Editor", "--yes")
 
     assert dropped.out == "Dropped Editor: 3 deliveries and 0 dead letters ended.\n"
     assert [one["subscriber"] for one in place.run("subscriptions", "list", "--json").json()] == ["Critic"]
@@ -176,7 +180,7 @@ def test_on_a_running_fleet_pausing_waits_for_the_workers_and_dropping_is_refuse
         found = standing(place, "Editor")
         assert (found["state"], found["orphaned"], found["undeclared_types"]) == ("paused", False, ["SHOT_PLANNED"])
         assert "routed, but not in any worker's code: SHOT_PLANNED" in place.run("subscriptions", "show", "Editor").out
-        refused = place.run("subscriptions", "drop", "Critic")
+        refused = place.run("subscriptions", "drop", "Critic", "--yes")
         assert refused.code == 1 and "would declare it again" in refused.sentence()
         assert "Would refuse, without --force: 1 live worker takes it" in (
             place.run("subscriptions", "drop", "Critic", "--dry-run").out

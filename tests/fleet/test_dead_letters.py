@@ -103,7 +103,7 @@ def test_what_fails_again_is_a_dead_letter_again_and_the_database_has_both(world
 
     answer(command(world, "dead", "retry", "d0"))
     wait_until(lambda: world.runs("Copier")["d0"] == 2 and letters(world, "Copier") == 1, 30, "it to fail again")
-    answer(command(world, "dead", "discard", "d0", "--reason", "no ink anywhere"))
+    answer(command(world, "dead", "discard", "d0", "--reason", "no ink anywhere", "--yes"))
 
     expected = {"retried": 1, "discarded": 1}
     wait_until(lambda: stored(world, dead_letters, "resolution") == expected, 30, f"{world.log('archiver')}")

@@ -120,7 +120,8 @@ CHANGING = (
     "dead retry --all", "dead list", "subscriptions pause Async", "subscriptions resume Async",
     "subscriptions set Async --concurrency 3", "subscriptions remove-types Async ASYNC_WORK",
     "replay --to Generator -t WORK --yes", "doctor --repair --yes", "prune --older-than 1d --yes",
-    "redact EV-good --yes", "import exported.jsonl", "scheduled cancel EV-later", "subscriptions drop Big --force",
+    "redact EV-good --yes", "import exported.jsonl", "scheduled cancel EV-later",
+    "subscriptions drop Big --force --yes",
 )  # fmt: skip
 
 

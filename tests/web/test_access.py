@@ -70,6 +70,18 @@ def test_basic_takes_the_token_as_password_and_the_name_is_logged(guarded: Site)
     assert entry["who"] == "Ada? <b>" and OPERATOR not in str(entry)
 
 
+def test_what_a_reader_tries_and_may_not_do_is_in_the_audit_log_too(guarded: Site) -> None:
+    answer = guarded.http.post("/api/v1/subscribers/Writer/pause", auth=("Eve", READER))
+
+    entry = guarded.http.get("/api/v1/audit?limit=1", headers=bearer(READER)).json()["entries"][0]
+    assert answer.status_code == entry["status"] == 403
+    assert (entry["who"], entry["action"], entry["target"]) == (
+        "Eve", "pause_subscriber", "/api/v1/subscribers/Writer/pause",
+    )  # fmt: skip
+    guarded.http.post("/api/v1/events", json=EVENT, auth=("Mallory", READER))
+    wait_until(lambda: "Mallory (127.0.0.1) publish_event /api/v1/events: 403" in guarded.world.log("guarded"), 30)
+
+
 def test_a_refusal_tells_no_secret_and_asks_for_a_token(guarded: Site) -> None:
     answer = guarded.http.get("/api/v1/lag", headers=bearer("something-secret"))
 
@@ -219,6 +231,24 @@ def test_what_is_not_there_is_told_in_a_sentence(
     found = site.problem(method, path, status)
 
     assert found["detail"].startswith(sentence) and found["detail"].endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/api/v1/events", "GET, HEAD, POST"),
+        ("/api/v1/dead-letters/retry", "GET, HEAD, POST"),
+        ("/api/v1/events/shots%2F7", "GET, HEAD"),
+        ("/login", "GET, HEAD, POST"),
+        ("/livez", "GET, HEAD"),
+    ],
+)
+def test_a_method_that_a_path_does_not_have_is_answered_with_all_that_it_has(
+    site: Site, path: str, methods: str
+) -> None:
+    answer = site.http.put(path)
+
+    assert (answer.status_code, answer.headers.get_list("allow")) == (405, [methods])
 
 
 def test_who_names_a_wrong_token_at_the_login_is_logged_by_the_address_alone(guarded: Site) -> None:

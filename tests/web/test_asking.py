@@ -81,7 +81,7 @@ def test_filters_ask_what_they_say(site: Site, story: dict[str, Any], parameters
         ("/deliveries?state=gone", "gone"),
         ("/deliveries?after=7", "after must be a delivery"),
         ("/statistics/series?grain=year", "'grain' should be 'day' or 'hour', not 'year'"),
-        ("/projects?order=name", "'order'"),
+        ("/projects?order=name", "The parameter 'order' should be 'recent' or 'cost', not 'name'."),
         ("/projects?after=here", "'after' must be the `last` of the page before, not 'here'"),
         ("/lag?x=1", "it takes none"),
     ],

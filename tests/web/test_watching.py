@@ -112,6 +112,12 @@ def test_the_slowest_handlers_are_drawn_and_watched() -> None:
     assert [where.partition(":")[0] for where in found] == ["dashboard", "alert"]
 
 
+def test_what_each_web_process_tells_of_the_whole_bus_is_not_added_up() -> None:
+    for where, expression in asked():
+        added = re.findall(r"\bsum\b(?: by \([^)]*\))? ?\((?!max by \()", expression)
+        assert not added, f"{where} counts each web process that is scraped: {expression}"
+
+
 def test_every_label_of_a_legend_and_a_sentence_is_one_that_is_grouped_by() -> None:
     places = [(t["legendFormat"], t["expr"]) for panel in BOARD["panels"] for t in panel["targets"]]
     places += [(json.dumps(rule["annotations"]), rule["expr"]) for rule in RULES]

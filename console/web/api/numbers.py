@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -24,8 +24,8 @@ class Projects(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     search: str = Field("", max_length=200, description="Only those whose name holds this text, whichever case.")
-    order: str = Field(
-        "recent", pattern="^(recent|cost)$", description="`recent`: last activity first; `cost`: dearest first."
+    order: Literal["recent", "cost"] = Field(
+        "recent", description="`recent`: last activity first; `cost`: dearest first."
     )
     after: str | None = Field(
         None, max_length=400, description="Those after this one in the same order: the last page's `last`."

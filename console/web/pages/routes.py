@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from console.web.access import Role
+from console.web.compressing import compressed_files
 from console.web.operations import House, allowed
 from console.web.pages import (
     api,
@@ -44,7 +44,7 @@ def routes(house: House) -> list[BaseRoute]:
     """Return the routes of all pages, and of the files that they load."""
     return [
         *(Route(page.path, _endpoint(page, house), methods=page.methods) for page in PAGES),
-        Mount("/static", StaticFiles(directory=STATIC), name="static"),
+        Mount("/static", compressed_files(StaticFiles(directory=STATIC)), name="static"),
     ]
 
 
@@ -65,7 +65,7 @@ def error_page(house: House, request: Request, error: Exception) -> Response:
 def _endpoint(page: Page, house: House):  # type: ignore[no-untyped-def]
     async def endpoint(request: Request) -> Response:
         try:
-            who = None if page.needs_nobody else allowed(house.access, request, Role.READER)
+            who = None if page.needs_nobody else allowed(house.access, request)
             return await page.call(Visit(house, request, who or house.access.who(request)))
         except HTTPException as error:
             if error.status_code == 401:
