@@ -64,7 +64,7 @@ def at(value: Any, location: str) -> Any:
 
 
 def total(site: Site, query: str) -> float:
-    """Return what a query of the form sum(series + series ...) gives for the samples of /metrics."""
-    [series] = re.findall(r"^sum\((.*)\)$", query)
+    """Return what a query of the form max(series + series ...) gives for the samples of one process's /metrics."""
+    [series] = re.findall(r"^max\((.*)\)$", query)
     samples = dict(line.rsplit(" ", 1) for line in site.http.get("/metrics").text.splitlines() if line[:1] != "#")
     return sum(float(samples[name]) for name in series.split(" + "))

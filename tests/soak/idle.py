@@ -7,46 +7,42 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
+import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import redis
 
 ESTABLISHED = "01"
-READY_S = 30.0
+HEARD_S = 30.0
 
 
 def commands_by_port(client: redis.Redis, play: Callable[[], None]) -> Counter[int]:
     """Return how many commands came over TCP from each client's port while something was played.
 
     Raises:
-        redis.RedisError: the connection that listens was lost: what came then is not counted.
+        redis.RedisError, TimeoutError: not all was heard: the connection that listens was lost, or is behind.
     """
-    sent: Counter[int] = Counter()
-    ready, over = threading.Event(), threading.Event()
+    last = secrets.token_hex(8)
 
-    def listen() -> Counter[int]:
-        with client.monitor() as monitor:
-            ready.set()
-            while not over.is_set():
-                told = monitor.next_command()
-                if told["client_type"] == "tcp":
-                    sent[int(told["client_port"])] += 1
+    def listen(monitor: Any) -> Counter[int]:
+        sent: Counter[int] = Counter()
+        while last not in (told := monitor.next_command())["command"]:
+            if told["client_type"] == "tcp":
+                sent[int(told["client_port"])] += 1
         return sent
 
-    with ThreadPoolExecutor(1, "soak-monitor") as listening:
-        heard = listening.submit(listen)
+    with client.monitor() as monitor, ThreadPoolExecutor(1, "soak-monitor") as listening:
+        heard = listening.submit(listen, monitor)
         try:
-            if not ready.wait(READY_S):
-                raise TimeoutError(f"MONITOR has not begun within {READY_S:g} s.")
             play()
+            client.echo(last)
+            return heard.result(HEARD_S)
         finally:
-            over.set()
-            client.ping()  # the last one that is heard
-        return heard.result(READY_S)
+            monitor.connection.disconnect()  # wakes who listens still
 
 
 def commands_by_process(sent: Mapping[int, int], owners: Mapping[int, int]) -> Counter[int]:
