@@ -10,6 +10,7 @@ from console.exits import Mistake
 from console.printing import print_json
 from console.standing import limit
 from console.wording import plural
+from events.errors import UnknownSubscriber
 
 if TYPE_CHECKING:
     from events.backend import Backend
@@ -92,7 +93,7 @@ def would_drop(backend: Backend, name: str, *, force: bool, dead_letters: bool, 
     found = _standing(backend, name)
     queue = found.queue
     if as_json:
-        is_refused = bool(queue.dead and not dead_letters) or bool((found.workers or queue.running) and not force)
+        is_refused = _is_refused(found, force, dead_letters)
         deliveries_left = queue.unsettled + found.parked
         print_json({
             "subscriber": name, "dry_run": True, "deliveries": deliveries_left, "dead_letters": queue.dead,
@@ -120,16 +121,28 @@ def would_drop(backend: Backend, name: str, *, force: bool, dead_letters: bool, 
         print(f"Would refuse, without --force: {plural(queue.running, 'delivery is', 'deliveries are')} held.")
 
 
-def ask_to_drop(backend: Backend, name: str, yes: bool, *, dead_letters: bool) -> None:
+def _is_refused(found: Standing, force: bool, dead_letters: bool) -> bool:
+    queue = found.queue
+    return bool(queue.dead and not dead_letters) or bool((found.workers or queue.running) and not force)
+
+
+def ask_to_drop(backend: Backend, name: str, yes: bool, *, force: bool, dead_letters: bool) -> None:
     """Ask whether a subscriber is to go, with what ends then.
 
+    Nobody is asked about what is refused, and about one that Redis does not have: a drop that was interrupted may
+    have left it in the store.
+
     Raises:
-        UnknownSubscriber: nobody declares it.
         Mistake: there is nobody to ask.
     """
     if yes:
         return
-    found = _standing(backend, name)
+    try:
+        found = _standing(backend, name)
+    except UnknownSubscriber:
+        return
+    if _is_refused(found, force, dead_letters):
+        return
     more = "at least " if found.queue.is_bounded else ""
     what = f"{more}{plural(found.queue.unsettled + found.parked, 'delivery', 'deliveries')}"
     what += f" and {plural(found.queue.dead, 'dead letter')}" if dead_letters else ""

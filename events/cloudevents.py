@@ -16,6 +16,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -90,7 +91,7 @@ def attributes_of(event: Event) -> dict[str, Any]:
     for name, field in _FIELDS.items():
         value = getattr(event, field)
         if value is not None:
-            given[name] = value.value if name == "type" else value.isoformat() if name == "time" else value
+            given[name] = value.value if name == "type" else _moment(value) if name == "time" else value
     taken = {*given, *_BODY}
     for key, value in event.metadata.items():
         name = {own: theirs for theirs, own in _METADATA.items()}.get(key, key)
@@ -98,6 +99,10 @@ def attributes_of(event: Event) -> dict[str, Any]:
         if is_name and name not in taken and isinstance(value, str | int | float | bool):
             given[name] = value
     return given
+
+
+def _moment(value: datetime) -> str:
+    return value.isoformat().replace("+00:00", "Z")
 
 
 def _event(attributes: Mapping[str, Any], payload: dict[str, Any]) -> Event:

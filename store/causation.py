@@ -89,10 +89,11 @@ class Causation:
             known = descent.ancestors(connection, self._namespace, event_id, MAX_CHAIN + 1)
         if _missing_cause(event_id, known):
             wanted = self._of_tail(event_id, known)
-            unarchived = self._seam.unarchived(lambda one: one if one.event.event_id in wanted else None)
-            with reading(self._engine) as connection:
-                known |= inserts.stored(connection, self._namespace, wanted)
-                known |= {one.event.event_id: one for one in self._seam.left(connection, unarchived)}
+            if wanted:
+                unarchived = self._seam.unarchived(lambda one: one if one.event.event_id in wanted else None)
+                with reading(self._engine) as connection:
+                    known |= inserts.stored(connection, self._namespace, wanted)
+                    known |= {one.event.event_id: one for one in self._seam.left(connection, unarchived)}
         if event_id not in known:
             raise _not_found(event_id)
         return _walk(event_id, known)[::-1]
@@ -112,7 +113,7 @@ class Causation:
                     found.add(missing)
                     missing = causes[missing]
                 elif missing in known:
-                    missing = _missing_cause(missing, known)
+                    missing = _missing_cause(missing, known, event_id)
                 elif older := descent.ancestors(connection, self._namespace, missing, MAX_CHAIN + 1):
                     known |= older
                 else:
@@ -230,21 +231,25 @@ def _spread(fresh: list[str], stored: dict[str, TreeEvent], known: dict[str, Tre
     return added
 
 
-def _walk(event_id: str, known: Known) -> list[RecordedEvent]:
-    """Follow causes as far as they are known, newest first, each event once."""
+def _walk(event_id: str, known: Known, asked: str = "") -> list[RecordedEvent]:
+    """Follow causes as far as they are known, newest first, each event once.
+
+    Args:
+        asked: whose chain it is a part of.
+    """
     chain: dict[str, RecordedEvent] = {}
     cause: str | None = event_id
     while cause in known and cause not in chain:
         if len(chain) == MAX_CHAIN:
-            raise EventBusError(f"The causation chain of {event_id!r} is longer than {MAX_CHAIN:,} events.")
+            raise EventBusError(f"The causation chain of {asked or event_id!r} is longer than {MAX_CHAIN:,} events.")
         chain[cause] = known[cause]
         cause = chain[cause].event.causation_id
     return list(chain.values())
 
 
-def _missing_cause(event_id: str, known: Known) -> str | None:
+def _missing_cause(event_id: str, known: Known, asked: str = "") -> str | None:
     """Name the cause that the chain ends at without having it; None when it ends at a root or in a cycle."""
-    chain = _walk(event_id, known)
+    chain = _walk(event_id, known, asked)
     cause = chain[-1].event.causation_id if chain else event_id
     return None if cause in known else cause
 

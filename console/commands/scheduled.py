@@ -97,9 +97,10 @@ def cancel(
     with reading() as backend:
         scheduled = _scheduled(backend)
         wanted = event_filter(project, types, None)
-        if not (event_ids or dry_run or yes) and (count := sum(1 for _ in matching(scheduled, wanted))):
-            confirm(f"Cancel {wording.plural(count, 'event')} for good?", yes)
         ids = iter(event_ids) if event_ids else (waiting.event_id for waiting in matching(scheduled, wanted))
+        if not (event_ids or dry_run or yes) and (asked := list(ids)):
+            confirm(f"Cancel {wording.plural(len(asked), 'event')} for good?", yes)
+            ids = iter(asked)
         cancelled, missing = _cancel(scheduled, ids, dry_run)
     if event_ids is None:
         missing = []  # published, or cancelled by somebody else, in the meantime

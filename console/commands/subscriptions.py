@@ -179,7 +179,7 @@ def drop(
         if dry_run:
             would_drop(backend, name, force=force, dead_letters=dead_letters, as_json=as_json)
         else:
-            ask_to_drop(backend, name, yes, dead_letters=dead_letters)
+            ask_to_drop(backend, name, yes, force=force, dead_letters=dead_letters)
             drop_one(backend, name, force=force, dead_letters=dead_letters, as_json=as_json)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ from store.rows import is_storable
 IN_HISTORY = frozenset({"publish_event", "publish_events"})
 MOST_BYTES = 10_000
 MOST_IDS = 20
+MOST_TARGET = 500
+MOST_TRIED = 1000
+TRIED_S = 60.0
 
 log = logging.getLogger("eventbus.audit")
 
@@ -50,6 +54,7 @@ class AuditLog:
     def __init__(self, store: Callable[[], Audit], read: Callable[[Callable[[], Any]], Awaitable[Any]]) -> None:
         self._store = store
         self._read = read
+        self._tried: dict[tuple[str, str, str], float] = {}
 
     @asynccontextmanager
     async def entry(self, who: Who, action: str, request: Request) -> AsyncIterator[Pending]:
@@ -77,16 +82,26 @@ class AuditLog:
     async def turned_away(self, who: Who, action: str, request: Request) -> None:
         """Enter what somebody tried and may not do; it is refused also where it cannot be entered.
 
-        Nothing of it is read: what was asked is not in the entry.
+        Nothing of it is read: what was asked is not in the entry. Who goes on trying has an entry a minute; each try
+        has a line in the log.
         """
-        address, path = _address(request), request.url.path
+        address, path = _address(request), request.url.path[:MOST_TARGET]
         log.warning("%s (%s) %s %s: %s", who.name, address, action, _path(request), NOT_HIS)
-        if action in IN_HISTORY:
+        if action in IN_HISTORY or not self._is_news((who.name, address, action)):
             return
         try:
             await self._read(lambda: self._store().begin(who.name, address, action, path, {}, NOT_HIS))
         except EventBusError as error:
             log.warning("The audit log cannot be written: %s", error)
+
+    def _is_news(self, tried: tuple[str, str, str]) -> bool:
+        """Whether nobody has tried that for a minute."""
+        now = time.monotonic()
+        self._tried = {one: at for one, at in self._tried.items() if now - at < TRIED_S}
+        is_news = tried not in self._tried and len(self._tried) < MOST_TRIED
+        if is_news:
+            self._tried[tried] = now
+        return is_news
 
     def published(self, who: Who, request: Request, event_ids: Sequence[str], answers: Sequence[Answer] | None) -> None:
         """Log who published, or scheduled, which events.

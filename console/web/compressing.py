@@ -42,8 +42,6 @@ def compressed_files(files: ASGIApp) -> ASGIApp:
 
 def _reads_gzip(headers: Headers) -> bool:
     """Tell whether a client takes gzip. Source: RFC 9110, 12.5.3."""
-    for part in headers.get("accept-encoding", "").lower().split(","):
-        name, _, weight = part.replace(" ", "").partition(";q=")
-        if name in ("gzip", "*"):
-            return weight.strip("0.") != "" or not weight
-    return False
+    parts = (part.partition(";q=") for part in headers.get("accept-encoding", "").lower().replace(" ", "").split(","))
+    weights = {name: weight or "1" for name, _, weight in parts}
+    return weights.get("gzip", weights.get("*", "0")).strip("0.") != ""

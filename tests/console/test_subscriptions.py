@@ -159,6 +159,18 @@ def test_a_drop_says_what_it_would_do_and_does_it(place: Place, bus: EventBus) -
     assert (editor["dropped"], editor["waiting"]) == (3, 0)
 
 
+def test_a_drop_that_was_interrupted_is_ended_though_redis_does_not_have_the_subscriber(
+    place: Place, bus: EventBus
+) -> None:
+    bus.backend.registry.save("Ghost", ["QA_REPORT"], {})
+
+    ended = place.run("subscriptions", "drop", "Ghost")
+    unknown = place.run("subscriptions", "drop", "Ghost")
+
+    assert (ended.code, ended.out) == (0, "Dropped Ghost: 0 deliveries and 0 dead letters ended.\n")
+    assert unknown.code == 2 and "Ghost" in unknown.sentence()
+
+
 def test_types_are_removed_by_name_and_a_dry_run_removes_none(place: Place, bus: EventBus) -> None:
     would = place.run("subscriptions", "remove-types", "Editor", "SHOT_PLANNED", "QA_REPORT", "--dry-run")
     assert would.out == "Would route Editor no more SHOT_PLANNED.\n"

@@ -78,6 +78,10 @@ def test_what_a_reader_tries_and_may_not_do_is_in_the_audit_log_too(guarded: Sit
     assert (entry["who"], entry["action"], entry["target"]) == (
         "Eve", "pause_subscriber", "/api/v1/subscribers/Writer/pause",
     )  # fmt: skip
+    for _ in range(5):
+        guarded.http.post("/api/v1/subscribers/Writer/pause", auth=("Eve", READER))
+    others = guarded.http.get("/api/v1/audit?limit=2", headers=bearer(READER)).json()["entries"]
+    assert [one["who"] for one in others].count("Eve") == 1, "who goes on trying has an entry a minute"
     guarded.http.post("/api/v1/events", json=EVENT, auth=("Mallory", READER))
     wait_until(lambda: "Mallory (127.0.0.1) publish_event /api/v1/events: 403" in guarded.world.log("guarded"), 30)
 

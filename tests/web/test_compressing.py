@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from starlette.datastructures import Headers
 
+from console.web.compressing import _reads_gzip
 from tests.web.site import Site
 
 
@@ -28,6 +30,17 @@ def test_large_files_and_json_are_compressed_for_who_reads_it_and_pages_are_not(
     assert gzipped.headers.get("content-encoding", "none") == ("gzip" if is_smaller else "none")
     assert "content-encoding" not in plain.headers
     assert ("accept-encoding" in plain.headers.get("vary", "").lower()) == is_smaller
+
+
+@pytest.mark.parametrize(
+    ("accepted", "is_read"),
+    [
+        ("gzip", True), ("*", True), ("br, GZIP ; q=0.5", True), ("*;q=0, gzip", True), ("gzip;q=0, *", False),
+        ("*, gzip;q=0.0", False), ("br", False), ("", False), (";q=", False),
+    ],
+)  # fmt: skip
+def test_who_reads_gzip_says_so(accepted: str, is_read: bool) -> None:
+    assert _reads_gzip(Headers({"accept-encoding": accepted})) is is_read
 
 
 def test_a_live_stream_is_not_compressed(site: Site) -> None:
