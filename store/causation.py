@@ -104,21 +104,18 @@ class Causation:
         Of all that is not archived ids are kept, and no payloads.
         """
         unarchived = self._seam.unarchived(lambda one: (one.event.event_id, one.event.causation_id))
-        found: set[str] = set()
+        passed: set[str] = set()
+        cause: str | None = event_id
         with reading(self._engine) as connection:
             causes = dict(self._seam.left(connection, unarchived))
-            missing = _missing_cause(event_id, known)
-            while missing is not None and missing not in found and len(found) <= MAX_CHAIN:
-                if missing in causes:
-                    found.add(missing)
-                    missing = causes[missing]
-                elif missing in known:
-                    missing = _missing_cause(missing, known, event_id)
-                elif older := descent.ancestors(connection, self._namespace, missing, MAX_CHAIN + 1):
-                    known |= older
-                else:
-                    break
-        return found
+            while cause is not None and cause not in passed and len(passed) <= MAX_CHAIN:
+                if cause not in causes and cause not in known:
+                    known |= descent.ancestors(connection, self._namespace, cause, MAX_CHAIN + 1)
+                    if cause not in known:
+                        break
+                passed.add(cause)
+                cause = known[cause].event.causation_id if cause in known else causes[cause]
+        return passed - known.keys()
 
     def _children(self, event_id: str) -> list[RecordedEvent]:
         caused = events.c.namespace == self._namespace, events.c.causation_id == event_id
@@ -231,25 +228,21 @@ def _spread(fresh: list[str], stored: dict[str, TreeEvent], known: dict[str, Tre
     return added
 
 
-def _walk(event_id: str, known: Known, asked: str = "") -> list[RecordedEvent]:
-    """Follow causes as far as they are known, newest first, each event once.
-
-    Args:
-        asked: whose chain it is a part of.
-    """
+def _walk(event_id: str, known: Known) -> list[RecordedEvent]:
+    """Follow causes as far as they are known, newest first, each event once."""
     chain: dict[str, RecordedEvent] = {}
     cause: str | None = event_id
     while cause in known and cause not in chain:
         if len(chain) == MAX_CHAIN:
-            raise EventBusError(f"The causation chain of {asked or event_id!r} is longer than {MAX_CHAIN:,} events.")
+            raise EventBusError(f"The causation chain of {event_id!r} is longer than {MAX_CHAIN:,} events.")
         chain[cause] = known[cause]
         cause = chain[cause].event.causation_id
     return list(chain.values())
 
 
-def _missing_cause(event_id: str, known: Known, asked: str = "") -> str | None:
+def _missing_cause(event_id: str, known: Known) -> str | None:
     """Name the cause that the chain ends at without having it; None when it ends at a root or in a cycle."""
-    chain = _walk(event_id, known, asked)
+    chain = _walk(event_id, known)
     cause = chain[-1].event.causation_id if chain else event_id
     return None if cause in known else cause
 

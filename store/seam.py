@@ -145,6 +145,24 @@ class Seam:
             first = min([first, *(page[letter] for letter in unknown)])
         return first
 
+    def steadily(self, read: Callable[[], T]) -> T:
+        """Do a read that joins SQL and tail, again as often as the archive moves on meanwhile.
+
+        Raises:
+            StoreUnavailable: Redis insists that SQL has more than SQL shows.
+        """
+        stuck, ended_at = 0, -1
+        while stuck < _TRIES:
+            try:
+                return read()
+            except MovedOn as moved:
+                stuck = stuck + 1 if moved.position == ended_at else 0
+                ended_at = moved.position
+        raise StoreUnavailable(
+            f"Redis says that history is archived further than the database {name_of(self._engine)} shows: "
+            f"it is a replica that lags, or not the archive of namespace {self._namespace!r}. Check DATABASE_URL."
+        )
+
     def _page(self, position: int, limit: int = _PAGE) -> TailPage:
         """Return a page as `page` does, with all that Redis has."""
         if self._tail is None:
@@ -166,21 +184,3 @@ class Seam:
                     f"The archive in {name_of(self._engine)} is more than {TAIL_BOUND:,} events behind history: "
                     f"start `eventbus archive`, and ask again when it has caught up."
                 )
-
-    def steadily(self, read: Callable[[], T]) -> T:
-        """Do a read that joins SQL and tail, again as often as the archive moves on meanwhile.
-
-        Raises:
-            StoreUnavailable: Redis insists that SQL has more than SQL shows.
-        """
-        stuck, ended_at = 0, -1
-        while stuck < _TRIES:
-            try:
-                return read()
-            except MovedOn as moved:
-                stuck = stuck + 1 if moved.position == ended_at else 0
-                ended_at = moved.position
-        raise StoreUnavailable(
-            f"Redis says that history is archived further than the database {name_of(self._engine)} shows: "
-            f"it is a replica that lags, or not the archive of namespace {self._namespace!r}. Check DATABASE_URL."
-        )

@@ -95,7 +95,7 @@ class AuditLog:
             log.warning("The audit log cannot be written: %s", error)
 
     def _is_news(self, tried: tuple[str, str, str]) -> bool:
-        """Whether nobody has tried that for a minute."""
+        """Whether this is to be entered: not tried for a minute, and one of the first `MOST_TRIED` within one."""
         now = time.monotonic()
         self._tried = {one: at for one, at in self._tried.items() if now - at < TRIED_S}
         is_news = tried not in self._tried and len(self._tried) < MOST_TRIED

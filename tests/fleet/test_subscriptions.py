@@ -196,7 +196,12 @@ def test_what_is_dropped_by_force_under_a_running_fleet_comes_back_as_new(world:
     world.redis.set("go", "1")
 
     assert gone.deliveries == 20
-    # What runs finishes in vain, or is interrupted where its worker has heard that its lease is gone.
+    log = world.tmp_path / "worker.log"
+    wait_until(
+        lambda: ran(world, "Gated", "finished") + log.read_text().count("what it does here is void") >= 8,
+        20,
+        f"what runs to finish in vain, or to be interrupted by a worker that has heard of it; {world.log()}",
+    )
     event = make("GATED", n=20)
     wait_until(
         lambda: b"Gated" in world.redis.smembers(world.keys("routes", "GATED")), 20, f"it to be back; {world.log()}"
