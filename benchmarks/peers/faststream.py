@@ -17,6 +17,14 @@ PACKAGES = ("faststream", "redis")
 STREAM, GROUP = "bench", "workers"
 
 
+def prepare(url: str) -> None:
+    """Create the group: what is published before its first worker is up would not be for it."""
+    import redis
+
+    with redis.Redis.from_url(url) as client:
+        client.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
+
+
 @asynccontextmanager
 async def publish_one(url: str) -> AsyncIterator[Callable[[range], Awaitable[None]]]:
     from faststream.redis import RedisBroker

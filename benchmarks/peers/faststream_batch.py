@@ -7,6 +7,7 @@ from benchmarks.peers import faststream
 LABEL = "FastStream, batches"
 PROMISE = faststream.PROMISE
 PACKAGES = faststream.PACKAGES
+prepare = faststream.prepare
 publish_bulk = faststream.publish_bulk
 
 
