@@ -243,6 +243,55 @@ def test_each_handler_sees_its_own_message_and_an_async_one_no_variable_of_anoth
     assert house.handed < EVENTS / 2, "nobody went on"
 
 
+def test_async_handlers_that_never_wait_share_tasks_and_whoever_waits_keeps_its_own(namespace: Namespace) -> None:
+    tasks: list[asyncio.Task[object] | None] = []
+    owned: set[asyncio.Task[object] | None] = set()
+    mistaken: list[object] = []
+
+    async def awaiting(event: Event) -> None:
+        task = asyncio.current_task()
+        tasks.append(task)
+        if task in owned:
+            mistaken.append(event.payload["n"])
+        if event.payload["n"] % 50 == 25:
+            await asyncio.sleep(0)
+            owned.add(task)
+        if event.payload["n"] % 50 == 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await asyncio.sleep(60)
+                mistaken.append("nobody interrupted it")
+            if asyncio.current_task() is not task:
+                mistaken.append("it goes on in another task")
+            owned.add(task)
+
+    with painting(namespace, awaiting) as house:
+        house.start()
+        wait_until(lambda: len(tasks) == EVENTS and house.left() == 0, 60, "everything to be handled and settled")
+
+    assert mistaken == []
+    assert len(owned) == EVENTS / 25 and len(set(tasks)) < EVENTS / 4
+
+
+def test_an_async_handler_that_cancels_its_own_task_leaves_no_mark_on_the_next(namespace: Namespace) -> None:
+    marks: list[int] = []
+
+    async def awaiting(event: Event) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        marks.append(task.cancelling())
+        if event.payload["n"] % 10 == 3:
+            task.cancel()
+        elif event.payload["n"] % 10 == 4:
+            await asyncio.sleep(0)
+
+    with painting(namespace, awaiting) as house:
+        house.start()
+        wait_until(lambda: len(marks) == EVENTS and house.left() == 0, 60, "everything to be handled and settled")
+
+    assert set(marks) == {0}
+
+
 def test_a_single_slow_one_does_not_make_a_handler_slow_and_several_do() -> None:
     quick = Quick()
     quick.ended("S", 0.00005)

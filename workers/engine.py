@@ -158,7 +158,8 @@ class Engine:
             attempt.cancelled = True
             return
         if subscription.is_async:
-            self.receiver.asks([one.lease for one in attempt.batch])
+            if not self._async.goes_on_at_once:
+                self.receiver.asks([one.lease for one in attempt.batch])
             self._defer(attempt)
             return
         result = self._interrupter.call(attempt, subscription.options.time_limit, attempt.call_in_context)
@@ -393,8 +394,7 @@ class Engine:
     def _wait_idle(self) -> bool:
         with self._idle:
             while any(not attempt.abandoned for attempt in self._running.values()):
-                left = self._drained_by - time.monotonic()
-                if left <= 0:
+                if (left := self._drained_by - time.monotonic()) <= 0:
                     return False
                 self._idle.wait(left)
         return True

@@ -18,6 +18,7 @@ local MAX_DELIVERIES = 5000 -- of one script call: some 75 ms of a server that d
 local MAX_WRITTEN = 32000000 -- bytes, likewise
 local MAX_MOVED = 8000000 -- bytes of what is read to be moved or ended in one call; the last one may exceed it
 local READ_AT_ONCE = 4 -- of what may be large: nobody knows its size before it is read
+local ROUNDS_AT_ONCE = 8 -- likewise, off each of the lanes that are let in
 local MAX_RETURNED = 20000 -- deliveries of what one handler returns, which cannot be split
 local READY_BASE = 160 -- of an unlimited window: what may wait for workers beyond what they run, at least
 local READY_BATCHES = 4 -- likewise of a subscriber that takes batches: two workers run one, and have the next
@@ -96,7 +97,7 @@ end
 -- Appends at the next position. An entry written by hand with a later id lifts the clock past it.
 local function append(stream, ...)
   clock = clock + 1
-  local reply = redis.pcall('XADD', stream, whole(clock) .. '-0', ...)
+  local reply = redis.pcall('XADD', stream, string.format('%d-0', clock), ...)
   if type(reply) == 'table' and reply.err then
     if not string.find(reply.err, 'equal or smaller', 1, true) then error(reply) end
     local info = redis.call('XINFO', 'STREAM', stream)
@@ -160,7 +161,8 @@ local function record(S)
     name = S, ordering = v[1] or '', state = v[2] or 'live', dead_policy = v[3] or 'skip', tat = finite(v[6]) or 0,
     limit = limit_of(v[8], v[7]), rate = limit_of(v[10], v[9]),
     queue = key('queue', S), lanes = key('lanes', S), held = key('held', S),
-    delayed = key('delayed', S), dead = key('dead', S), suspects = key('suspects', S), checked = {}, listed = {},
+    lane = key('lane', S) .. ':', delayed = key('delayed', S), dead = key('dead', S), suspects = key('suspects', S),
+    checked = {}, listed = {},
   }
   r.ordered = r.ordering ~= ''
   if v[11] and v[11] ~= '' then r.join_of, r.join_timeout = '\t' .. v[11] .. '\t', finite(v[12]) or DAY end
@@ -186,7 +188,7 @@ local function now_running(r, count)
   r.running = count
 end
 
-local function lane_key(r, lane) return key('lane', r.name) .. ':' .. lane end
+local function lane_key(r, lane) return r.lane .. lane end
 
 -- Reads the lane's key, so that a key of a wrong type is an error before the first write.
 local function check_lane(r, lane)
@@ -421,7 +423,7 @@ local function admit(r)
     local lanes, urgency = next_lanes(r, math.min(math.ceil(r.window - r.used), LANES_AT_ONCE)) -- of 2.5, by hand
     local again, rounds = {}, 1
     if #lanes > 0 and r.waiting == 0 and not (r.ordered or r.rate or r.has_suspects) then
-      rounds = math.min(math.floor((r.window - r.used) / #lanes), READ_AT_ONCE)
+      rounds = math.min(math.floor((r.window - r.used) / #lanes), ROUNDS_AT_ONCE)
     end
     if rounds > 1 then
       local count, bytes

@@ -149,7 +149,8 @@ for n, item in ipairs(items) do
     replies[n] = 'LATER'
   elseif replies[n] == 'settled' then
     local r, at = record(item.S), item.at
-    local lane, line, name = ARGV[at + 5], ARGV[at + 6], ARGV[at + 3] .. ':' .. ARGV[at + 4]
+    local lane, line = ARGV[at + 5], ARGV[at + 6]
+    local name = (r.ordered or r.has_suspects or item.suspect) and ARGV[at + 3] .. ':' .. ARGV[at + 4]
     if not r.ended then
       although_full(r.queue)
       r.ended = {}
