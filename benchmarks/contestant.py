@@ -26,8 +26,8 @@ from dataclasses import dataclass
 from types import ModuleType
 
 NAMES = (
-    "raw", "eventbus", "eventbus_async", "eventbus_batch", "dramatiq", "celery", "taskiq", "faststream",
-    "faststream_batch", "arq", "rq", "saq", "huey", "streaq",
+    "raw", "eventbus", "eventbus_async", "eventbus_batch", "dramatiq", "dramatiq_prefetch", "celery", "taskiq",
+    "faststream", "faststream_batch", "arq", "rq", "saq", "huey", "streaq",
 )  # fmt: skip
 _VERSIONS = "import sys, json, importlib.metadata as m; print(json.dumps({p: m.version(p) for p in sys.argv[1:]}))"
 

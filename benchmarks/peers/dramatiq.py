@@ -1,4 +1,4 @@
-"""Stock Dramatiq on its Redis broker: default middleware, eight threads, its queue prefetch raised for speed."""
+"""Stock Dramatiq on its Redis broker: default middleware, eight threads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.load import body
 from console.bench.ledger import VARIABLE, marks
 
-LABEL = "Dramatiq, prefetch tuned"
+LABEL = "Dramatiq"
 PROMISE = "at least once"
 PACKAGES = ("dramatiq", "redis")
 
