@@ -22,7 +22,7 @@ from console.bench.ledger import VARIABLE, Ledger
 
 PROCESSES = 2
 WARM = 200
-_WAIT_S = 120.0
+_WAIT_S = 60.0
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -57,6 +57,6 @@ def work(url: str) -> None:
         handled[event["n"]] += 1
 
     async def run() -> None:
-        await Worker(Queue.from_url(url), functions=[("handle", handle)], concurrency=100).start()
+        await Worker(Queue.from_url(url), functions=[("handle", handle)], concurrency=50).start()
 
     asyncio.run(run())
