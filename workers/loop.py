@@ -147,7 +147,7 @@ class AsyncHandlers:
             work.attempt.task = task
             has_waited = await self._attend(work)
             work.attempt.task = None
-            if not has_waited and _is_untouched(task, name) and self._has_time():
+            if not has_waited and _is_untouched(task, name) and self._may_share():
                 self._has_room = threading.get_ident()
             try:
                 work.context.run(self._finished, work.attempt)
@@ -159,8 +159,13 @@ class AsyncHandlers:
                 self._has_room = 0
                 work, self._following = self._following, None
 
-    def _has_time(self) -> bool:
-        """Whether a task may take one more over: all that run in one turn of the loop share a moment."""
+    def _may_share(self) -> bool:
+        """Whether a task may take one more over: all that run in one turn of the loop share a moment for that.
+
+        A task factory may wrap each task, as tracers do, or begin it at once: there each attempt has one of its own.
+        """
+        if self._loop.get_task_factory() is not None:
+            return False
         if not self._shared_until:
             self._shared_until = time.monotonic() + SHARED_S
             self._loop.call_soon(self._turn_is_over)
