@@ -74,7 +74,7 @@ class Attempt:
         interrupted_at: when it asked so, monotonic seconds; 0.0 when it never has.
         expired: its async handler was cancelled because of its time limit.
         finished: its settlement is on its way.
-        task: the running task of an async handler.
+        task: the one in which an async handler runs, while it does; another attempt may have it before or after.
         joined: what a join has seen; None of a subscriber that joins nothing.
         trace: its span, where spans are made.
         others: where this one leads a batch, its other attempts.

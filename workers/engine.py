@@ -158,7 +158,7 @@ class Engine:
             attempt.cancelled = True
             return
         if subscription.is_async:
-            if not self._async.goes_on_at_once:
+            if not self._async.goes_on_at_once:  # what begins at once waits for no loop
                 self.receiver.asks([one.lease for one in attempt.batch])
             self._defer(attempt)
             return

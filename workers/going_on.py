@@ -3,7 +3,7 @@
 What Dramatiq and the waking of another thread cost is more than a quick handler takes: this way many share it. Each
 delivery has its credit, its limits and its end as ever, and what is not started stays where others find it. An
 application's own middleware looks at each message, so there nobody goes on. `CurrentMessage` shows each handler its own
-message, and an async one starts in a context of its own: nothing of the handler before it is seen there.
+message, and an async one starts in a context of its own: no variable of the handler before it is seen there.
 """
 
 from __future__ import annotations

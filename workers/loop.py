@@ -3,8 +3,9 @@
 A Dramatiq thread only submits the attempt and goes on. The loop is the worker's own, in a thread,
 or the caller's under `start_consuming`.
 
-A task costs more than a quick handler takes. So where one has ended without ever waiting, what follows it runs in the
-same task, for a moment; each has a context of its own, and whoever waits has the task to the end.
+A task costs more than a quick handler takes. So where one has ended without ever waiting, and has left nothing on its
+task, what follows it runs in the same task, for a moment. Each has a context of its own, and nobody shares the task of
+one who waits.
 """
 
 from __future__ import annotations
@@ -12,20 +13,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import inspect
 import logging
 import threading
 import time
-import types
-from collections.abc import Callable, Coroutine, Generator
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 from events.context import handling
 from events.errors import TimeLimitExceeded
-from workers.attempt import Attempt, Interrupted, materialized
+from workers.attempt import Attempt, Interrupted, described
+from workers.steps import Steps, handled
 
 CANCEL_AGAIN_S = 5.0
-SLICE_S = 0.002
+SHARED_S = 0.002
 
 log = logging.getLogger("eventbus.worker")
 
@@ -56,8 +56,8 @@ class LoopThread:
         self.loop.close()
 
 
-class _Start(NamedTuple):
-    """What is to run in a task: an attempt, what a plain call of its handler has returned, and the context of it."""
+class _Work(NamedTuple):
+    """What a task is to run: an attempt, what a plain call of its handler has returned, and the context of it."""
 
     attempt: Attempt
     begun: object
@@ -69,7 +69,7 @@ class AsyncHandlers:
 
     Args:
         begin: called on the loop, at the last moment; sets `started_at`, unless the handler may not start any more.
-        finished: called on the loop with each attempt that ended, its result or error set; may submit one more.
+        finished: called on the loop with each attempt that ended, its result or error set; it may submit one more.
         cancel_again_s: how long a cancelled handler may clean up, or ignore that it was cancelled, before it is
             cancelled again.
     """
@@ -86,19 +86,20 @@ class AsyncHandlers:
         self._begin = begin
         self._finished = finished
         self._has_room = 0  # the thread whose running task takes over what it submits; 0 where none does
-        self._following: _Start | None = None
+        self._following: _Work | None = None
+        self._shared_until = 0.0  # when tasks of this turn of the loop take over no more; 0 where none has begun
 
     def submit(self, attempt: Attempt, begun: object = None) -> None:
-        """Start the handler on the loop; from any thread.
+        """Start the handler on the loop; from any thread. Where it `goes_on_at_once`, when `finished` has returned.
 
         Args:
-            begun: the awaitable or async generator that a plain call has already returned.
+            begun: as `handled` takes it.
 
         Raises:
             RuntimeError: when the loop is closed.
         """
         if self.goes_on_at_once:
-            self._has_room, self._following = 0, _start(attempt, begun)
+            self._has_room, self._following = 0, _work(attempt, begun)
         elif asyncio._get_running_loop() is self._loop and self._loop.get_task_factory() is None:
             self._begin_task(attempt, begun)  # an eager factory would run it here, and so on without end
         else:
@@ -112,7 +113,7 @@ class AsyncHandlers:
 
     @property
     def goes_on_at_once(self) -> bool:
-        """Whether what this thread submits now waits for nobody: the task that runs comes to it next."""
+        """Whether the next attempt that this thread submits waits for nobody: the task that runs comes to it next."""
         return self._has_room == threading.get_ident()
 
     @property
@@ -136,36 +137,54 @@ class AsyncHandlers:
             self._cancel(attempt)
 
     def _begin_task(self, attempt: Attempt, begun: object) -> None:
-        self._loop.create_task(self._run(_start(attempt, begun)))
+        self._loop.create_task(self._run(attempt, begun))
 
-    async def _run(self, start: _Start | None) -> None:
+    async def _run(self, attempt: Attempt, begun: object) -> None:
         task = asyncio.current_task()
-        assert task is not None
-        until = time.monotonic() + SLICE_S
-        while start is not None:
-            start.attempt.task = task
-            has_waited = await self._attend(start)
-            start.attempt.task = None
-            # who was cancelled leaves a mark on the task, which others would take for their own
-            if not has_waited and not task.cancelling() and time.monotonic() < until:
+        name = task.get_name() if task is not None else ""
+        work: _Work | None = _work(attempt, begun)
+        while work is not None:
+            work.attempt.task = task
+            has_waited = await self._attend(work)
+            work.attempt.task = None
+            if not has_waited and _is_untouched(task, name) and self._may_share():
                 self._has_room = threading.get_ident()
             try:
-                start.context.run(self._finished, start.attempt)
+                work.context.run(self._finished, work.attempt)
+            except BaseException:
+                if self._following is not None:
+                    self._begin_task(self._following.attempt, self._following.begun)
+                raise
             finally:
                 self._has_room = 0
-                start, self._following = self._following, None
+                work, self._following = self._following, None
 
-    async def _attend(self, start: _Start) -> bool:
+    def _may_share(self) -> bool:
+        """Whether a task may take one more over: all that run in one turn of the loop share a moment for that.
+
+        A task factory may wrap each task, as tracers do, or begin it at once: there each attempt has one of its own.
+        """
+        if self._loop.get_task_factory() is not None:
+            return False
+        if not self._shared_until:
+            self._shared_until = time.monotonic() + SHARED_S
+            self._loop.call_soon(self._turn_is_over)
+        return time.monotonic() < self._shared_until
+
+    def _turn_is_over(self) -> None:
+        self._shared_until = 0.0
+
+    async def _attend(self, work: _Work) -> bool:
         """Run an attempt to its end, and return whether it has waited for anything."""
-        attempt, begun, context = start
-        steps = _Steps(self._loop, self._expire, attempt, context)
+        attempt, begun, context = work
+        steps = Steps(self._loop, self._expire, attempt, context)
         try:
             if begun is None:
-                if not self._begin(attempt):
+                if not context.run(self._begin, attempt):
                     raise Interrupted
             elif attempt.cancelled and attempt.task is not None:
                 attempt.task.cancel()
-            attempt.result = await steps.of(_handled(attempt, begun))
+            attempt.result = await steps.of(handled(attempt, begun))
         except asyncio.CancelledError as error:
             if attempt.expired:
                 limit_s = attempt.subscription.options.time_limit
@@ -174,78 +193,23 @@ class AsyncHandlers:
             elif attempt.cancelled:
                 attempt.error = Interrupted()
             else:
-                attempt.error = RuntimeError(f"The handler was cancelled: {error!r}")
+                attempt.error = RuntimeError(f"The handler was cancelled: {described(error)}")
         except BaseException as error:
             attempt.error = error
         return steps.has_waited
 
 
-class _Steps:
-    """Runs the coroutine of an attempt in a context that is not its task's, while a clock runs.
-
-    Attributes:
-        has_waited: whether it gave the loop back before its end.
-    """
-
-    __slots__ = ("_attempt", "_context", "_expire", "_loop", "has_waited")
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        expire: Callable[[Attempt], None],
-        attempt: Attempt,
-        context: contextvars.Context,
-    ) -> None:
-        self._loop, self._expire = loop, expire
-        self._attempt, self._context = attempt, context
-        self.has_waited = False
-
-    @types.coroutine
-    def of(self, coroutine: Coroutine[Any, Any, object]) -> Generator[Any, Any, object]:
-        """Return what it returns; what it waits for is passed on to the task, and what the task throws to it.
-
-        Its time limit counts from here, and is set where it first waits: before, nothing could interrupt it.
-        """
-        began_at = self._loop.time()
-        limit: asyncio.TimerHandle | None = None
-        step: Callable[[Any], Any] = coroutine.send
-        argument: Any = None
-        try:
-            while True:
-                try:
-                    awaited = self._context.run(step, argument)
-                except StopIteration as end:
-                    return end.value
-                if limit is None:
-                    expires_at = began_at + self._attempt.subscription.options.time_limit
-                    self.has_waited, limit = True, self._loop.call_at(expires_at, self._expire, self._attempt)
-                try:
-                    step, argument = coroutine.send, (yield awaited)
-                except BaseException as error:
-                    step, argument = coroutine.throw, error
-        finally:
-            if limit is not None:
-                limit.cancel()
-
-
-def _start(attempt: Attempt, begun: object) -> _Start:
+def _work(attempt: Attempt, begun: object) -> _Work:
     context = contextvars.copy_context()
     context.run(handling.set, attempt.context)
-    return _Start(attempt, begun, context)
+    return _Work(attempt, begun, context)
 
 
-async def _handled(attempt: Attempt, begun: object) -> object:
-    if attempt.trace is not None:
-        attempt.trace.enter()
-    return await collected(begun if begun is not None else attempt.call())
+def _is_untouched(task: asyncio.Task[None] | None, name: str) -> bool:
+    """Whether the handler that ended in a task has left nothing on it that the next one would take for its own.
 
-
-async def collected(result: object) -> object:
-    """Await what a handler returned, or gather what its async generator yields."""
-    if type(result) is types.CoroutineType:  # nearly always, and soon said
-        return materialized(await result)
-    if inspect.isasyncgen(result):
-        return [event async for event in result]
-    if inspect.isawaitable(result):
-        return materialized(await result)
-    return materialized(result)
+    asyncio tells of a cancellation in two ways, and of callbacks in none that is public.
+    """
+    if not isinstance(task, asyncio.Task) or task.cancelling() or task.get_name() != name:
+        return False
+    return not (getattr(task, "_must_cancel", False) or getattr(task, "_callbacks", None))

@@ -29,8 +29,8 @@ from events.scripts import Argument
 from events.slots import Plan, Slots
 from workers.attempt import MAX_RETURNED_BYTES, MAX_RETURNED_EVENTS, outputs
 from workers.derived import derived
-from workers.loop import collected
 from workers.schedules import MAX_MISSED, Schedule
+from workers.steps import collected
 
 SPREAD_S = 0.2
 """Processes look at a slot within this time of it, each at a moment of its own: so most find it fired."""

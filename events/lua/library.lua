@@ -97,7 +97,7 @@ end
 -- Appends at the next position. An entry written by hand with a later id lifts the clock past it.
 local function append(stream, ...)
   clock = clock + 1
-  local reply = redis.pcall('XADD', stream, string.format('%d-0', clock), ...)
+  local reply = redis.pcall('XADD', stream, string.format('%.0f-0', clock), ...)
   if type(reply) == 'table' and reply.err then
     if not string.find(reply.err, 'equal or smaller', 1, true) then error(reply) end
     local info = redis.call('XINFO', 'STREAM', stream)
@@ -414,7 +414,7 @@ end
 -- The one door. Moves heads of lanes, by urgency and turn, into the window while there is room.
 -- Invariants: XLEN(queue) <= window; an ordered lane has at most one delivery in the window, and
 -- `held` names it; moved deliveries of one lane keep their order; no more enter than the rate allows. A call
--- moves a bounded number and about 32 MB; `cut` says that it stopped there, and the next call goes on.
+-- moves a bounded number and some 40 MB at most; `cut` says that it stopped there, and the next call goes on.
 local LANES_AT_ONCE = 100
 local function admit(r)
   local moved, size, is_open = 0, 0, true
@@ -423,7 +423,8 @@ local function admit(r)
     local lanes, urgency = next_lanes(r, math.min(math.ceil(r.window - r.used), LANES_AT_ONCE)) -- of 2.5, by hand
     local again, rounds = {}, 1
     if #lanes > 0 and r.waiting == 0 and not (r.ordered or r.rate or r.has_suspects) then
-      rounds = math.min(math.floor((r.window - r.used) / #lanes), ROUNDS_AT_ONCE)
+      rounds = math.min(math.floor((r.window - r.used) / #lanes), math.floor((ADMIT_LIMIT - moved) / #lanes),
+                        ROUNDS_AT_ONCE)
     end
     if rounds > 1 then
       local count, bytes

@@ -150,6 +150,7 @@ for n, item in ipairs(items) do
   elseif replies[n] == 'settled' then
     local r, at = record(item.S), item.at
     local lane, line = ARGV[at + 5], ARGV[at + 6]
+    -- made only where somebody asks for it; `suspect` is a number wherever more fields came
     local name = (r.ordered or r.has_suspects or item.suspect) and ARGV[at + 3] .. ':' .. ARGV[at + 4]
     if not r.ended then
       although_full(r.queue)

@@ -17,7 +17,7 @@ from events.event import Event
 from events.subscriptions import Subscription
 from events.testing.doors import Attempt, Doors
 from workers.attempt import materialized
-from workers.loop import collected
+from workers.steps import collected
 
 
 @dataclass(frozen=True, slots=True)

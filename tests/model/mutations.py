@@ -60,7 +60,7 @@ MUTATIONS: dict[str, tuple[Edit, ...]] = {
     "twice_in_one_batch": (Edit("leases[S][item.entry] = nil -- an item", "-- an item"),),
     "lane_forgotten_after_rounds": (Edit("(#frames == count and redis.call('EXISTS', list) == 1)", "false"),),
     "rounds_take_what_does_not_fit": (
-        Edit("math.floor((r.window - r.used) / #lanes), ROUNDS_AT_ONCE)", "ROUNDS_AT_ONCE, ROUNDS_AT_ONCE)"),
+        Edit("math.floor((r.window - r.used) / #lanes), math.floor", "ROUNDS_AT_ONCE, math.floor"),
     ),
     "lane_forgotten": (Edit("not r.ordered and redis.call('EXISTS', list) == 1", "false"),),
     "next_in_lane_forgotten": (

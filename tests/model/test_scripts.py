@@ -454,7 +454,7 @@ def test_what_a_large_limit_lets_in_at_once_is_bounded_and_the_rest_follows_soon
     steer(bench.namespace, "S", paused=False)
 
     first = len(bench.read("S", 60))
-    assert 0 < first <= 40  # 32 MB, and what is left of eight that are taken at once
+    assert first == 40  # 32 MB, and what is left of eight that are taken at once
     tended = bench.as_("w").promote({"S": 0})
     assert len(bench.read("S", 60)) == 50 - first
     assert tended.wait_s is None

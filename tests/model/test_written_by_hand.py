@@ -85,6 +85,19 @@ def test_a_join_whose_count_is_none_goes_by_its_time_out_and_loses_no_publish(be
     assert (joined.why, [event.event_id for event in joined.events]) == ("timeout", ["shot", "returned"])
 
 
+def test_a_clock_that_is_no_whole_number_gives_no_two_events_one_position(bench: Bench) -> None:
+    bench.declare("Painter", "SHOT")
+    bench.client.set(bench.keys("clock"), "1900000000000000.5")
+
+    answers = Publisher(bench.namespace, MIB, 100).publish_many([of("one", name) for name in "abcd"])
+
+    receipts = [answer for answer in answers if isinstance(answer, Receipt)]
+    assert [entry.decode() for entry, _ in bench.client.xrange(bench.keys("history"))] == [
+        f"{receipt.position}-0" for receipt in receipts
+    ]
+    assert len({receipt.position for receipt in receipts}) == 4
+
+
 @pytest.mark.parametrize("value", ["abc", "", "9223372036854775807", "100000000000000", "-1", "1.5", "inf"])
 def test_turns_that_are_none_go_on_after_the_last_lane_and_lose_no_publish(bench: Bench, value: str) -> None:
     bench.declare("Narrow", "SHOT", concurrency=1)
