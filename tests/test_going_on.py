@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import dramatiq
 import pytest
@@ -27,7 +28,9 @@ from events.settings import Settings
 from events.subscriptions import SubscriberOptions, Subscription
 from tests.valkey_servers import ValkeyServer
 from tests.waiting import wait_until
+from workers.attempt import Attempt
 from workers.broker import StreamsBroker
+from workers.busy import long_running
 from workers.engine import Engine
 from workers.going_on import go_on
 from workers.messages import message_of
@@ -373,6 +376,19 @@ def test_the_loop_goes_round_while_thousands_of_quick_handlers_run(namespace: Na
         ticks.result(30)
 
     assert max(after - before for before, after in pairwise([*turns, EVENTS])) < 50, "2 ms of handlers of 0.2 ms"
+
+
+def test_of_usually_slow_handlers_all_that_run_are_told_and_of_quick_ones_those_that_hang() -> None:
+    def attempt(name: str, ran_s: float | None) -> Attempt:
+        started_at = 0.0 if ran_s is None else time.monotonic() - ran_s
+        return cast("Attempt", SimpleNamespace(lease=SimpleNamespace(subscriber=name), started_at=started_at))
+
+    attempts = [attempt(name, ran_s) for name in ("Slow", "Quick", "New") for ran_s in (0.0, 1.0, None)]
+    quick = Quick()
+    quick.ended("Slow", 0.05)
+    quick.ended("Quick", 0.0001)
+
+    assert long_running(attempts, quick.usual_s) == {"Slow": 2, "Quick": 1, "New": 1}
 
 
 def test_what_a_task_factory_wraps_around_a_handler_is_seen_by_it(namespace: Namespace) -> None:

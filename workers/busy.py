@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from events.beats import Beat, Run
@@ -55,10 +55,20 @@ class Process:
         )
 
 
-def long_running(attempts: Sequence[Attempt]) -> Mapping[str, int]:
-    """Count per subscriber the handlers that have run for `BUSY_S`: room that a window need not wait for."""
+def long_running(attempts: Sequence[Attempt], usual_s: Callable[[str], float]) -> Mapping[str, int]:
+    """Count per subscriber the handlers that run for `BUSY_S`, or have: room that a window need not wait for.
+
+    Args:
+        usual_s: how long the handlers of a subscriber usually run; 0 where none has ended.
+    """
     before = time.monotonic() - BUSY_S
-    return Counter(attempt.lease.subscriber for attempt in attempts if 0 < attempt.started_at < before)
+    slow = {name for name in {attempt.lease.subscriber for attempt in attempts} if usual_s(name) >= BUSY_S}
+    started = [attempt for attempt in attempts if attempt.started_at > 0]
+    return Counter(
+        attempt.lease.subscriber
+        for attempt in started
+        if attempt.lease.subscriber in slow or attempt.started_at < before
+    )
 
 
 def _run(attempt: Attempt, now: float) -> Run:

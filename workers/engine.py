@@ -93,7 +93,7 @@ class Engine:
             spared=lambda lease: self._settler.put(hand_back(lease)),
             reopen=self._reopen,
             beat=self._beat,
-            busy=lambda: long_running(self._attempts()),
+            busy=lambda: long_running(self._attempts(), self.receiver.quick.usual_s),
         )
         self.namespace = namespace
         self._keeper = LeaseKeeper(self._deliveries, self._held, settings.lease_s, self._lost, self._give_up)

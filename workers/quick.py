@@ -31,6 +31,10 @@ class Quick:
             usual = self._usual_s.get(name, elapsed_s)
             self._usual_s[name] = usual + WEIGHT * min(elapsed_s - usual, usual)
 
+    def usual_s(self, name: str) -> float:
+        """How long the handlers of a subscriber usually run, seconds; 0 where none has ended."""
+        return self._usual_s.get(name, 0.0)
+
     def is_enough(self, name: str, oldest_s: float | None) -> bool:
         """Whether nobody needs to be woken for the subscriber's deliveries, because whoever runs one goes on.
 
