@@ -85,7 +85,7 @@ class AsyncHandlers:
         self._cancel_again_s = cancel_again_s
         self._begin = begin
         self._finished = finished
-        self._has_room = 0  # the thread whose running task takes over what it submits; 0 where none does
+        self._sharing_thread = 0  # the thread whose running task takes over what it submits; 0 where none does
         self._following: _Work | None = None
         self._shared_until = 0.0  # when tasks of this turn of the loop take over no more; 0 where none has begun
 
@@ -99,7 +99,7 @@ class AsyncHandlers:
             RuntimeError: when the loop is closed.
         """
         if self.goes_on_at_once:
-            self._has_room, self._following = 0, _work(attempt, begun)
+            self._sharing_thread, self._following = 0, _work(attempt, begun)
         elif asyncio._get_running_loop() is self._loop and self._loop.get_task_factory() is None:
             self._begin_task(attempt, begun)  # an eager factory would run it here, and so on without end
         else:
@@ -114,7 +114,7 @@ class AsyncHandlers:
     @property
     def goes_on_at_once(self) -> bool:
         """Whether the next attempt that this thread submits waits for nobody: the task that runs comes to it next."""
-        return self._has_room == threading.get_ident()
+        return self._sharing_thread == threading.get_ident()
 
     @property
     def has_ended(self) -> bool:
@@ -148,7 +148,7 @@ class AsyncHandlers:
             has_waited = await self._attend(work)
             work.attempt.task = None
             if not has_waited and _is_untouched(task, name) and self._may_share():
-                self._has_room = threading.get_ident()
+                self._sharing_thread = threading.get_ident()
             try:
                 work.context.run(self._finished, work.attempt)
             except BaseException:
@@ -156,7 +156,7 @@ class AsyncHandlers:
                     self._begin_task(self._following.attempt, self._following.begun)
                 raise
             finally:
-                self._has_room = 0
+                self._sharing_thread = 0
                 work, self._following = self._following, None
 
     def _may_share(self) -> bool:
