@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from events.backfill import ENOUGH
 from events.connection import mapped
 from events.digits import whole
+from events.event import Event
 from events.kept import kept
 from events.namespace import Namespace
 from events.publisher import MAX_BATCH_BYTES, event_arguments
@@ -23,6 +24,7 @@ from events.scripts import Argument
 MAX_AT_ONCE = 200
 _NAMES_AT_ONCE = 1000
 _ANY_SIZE = 2**63
+_CAUSE = 3  # among the arguments of an event
 _UNSETTLED = ("queue", "delayed", "joins")
 Key = tuple[int, int]
 """A delivery within its subscriber: the event's position, the redelivery."""
@@ -116,6 +118,21 @@ def unlisted(namespace: Namespace, name: str, known_lanes: Iterable[str]) -> lis
     return stuck
 
 
+def is_joining(namespace: Namespace, names: Iterable[str]) -> bool:
+    """Tell whether a join of these subscribers waits for what its event set off."""
+    with mapped(namespace.client):
+        return bool(namespace.client.exists(*[namespace.keys("joins", name) for name in names] or [""]))
+
+
+def remembered(namespace: Namespace, event_ids: Iterable[str]) -> set[str]:
+    """Return those of the events whose ids Redis remembers, with the joins that they are in."""
+    asked = list(event_ids)
+    with mapped(namespace.client), namespace.client.pipeline(transaction=False) as pipe:
+        for event_id in asked:
+            pipe.exists(namespace.keys("id", event_id))
+        return {event_id for event_id, is_there in zip(asked, pipe.execute(), strict=True) if is_there}
+
+
 def mend(
     namespace: Namespace,
     name: str,
@@ -123,6 +140,7 @@ def mend(
     lost: Sequence[tuple[int, RecordedEvent]] = (),
     free: Mapping[str, Key] | None = None,
     listed: Sequence[str] = (),
+    causes: Mapping[str, str] | None = None,
 ) -> Mended:
     """Put back what a subscriber has lost; in one step as much as fits, from the first delivery on.
 
@@ -132,6 +150,8 @@ def mend(
             `MAX_AT_ONCE`, or some 4 MB, are left for another call.
         free: ordered lanes and the delivery that holds each and is nowhere.
         listed: of `unlisted`.
+        causes: of events that Redis has forgotten, by id: the nearest of their causes that it remembers, whose joins
+            they are in.
 
     Raises:
         HistoryReset: nothing was written.
@@ -142,7 +162,7 @@ def mend(
     flat += [len(listed), *(lane.encode(errors="surrogateescape") for lane in listed)]
     for redelivery, recorded in _first(lost):
         root = recorded.event.correlation_id or recorded.event.event_id
-        flat += [redelivery, recorded.position, root, recorded.depth, *event_arguments(recorded.event, _ANY_SIZE)]
+        flat += [redelivery, recorded.position, root, recorded.depth, *_arguments(recorded.event, causes or {})]
     verdict, now, count, _waiting = namespace.call("mend", name, mends, ENOUGH, *flat)
     return Mended(int(count), now.decode(), verdict == b"STALE")
 
@@ -155,6 +175,12 @@ def _found(namespace: Namespace, name: str, known_lanes: Iterable[str], places: 
         for place in places:
             found.update(_names(namespace, name, place))
     return found
+
+
+def _arguments(event: Event, causes: Mapping[str, str]) -> list[Argument]:
+    arguments = event_arguments(event, _ANY_SIZE)
+    arguments[_CAUSE] = causes.get(event.event_id, arguments[_CAUSE])
+    return arguments
 
 
 def _first(lost: Sequence[tuple[int, RecordedEvent]]) -> Iterator[tuple[int, RecordedEvent]]:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from events import mending
+from events.event import Event
 from events.inspection import Inspection
 from events.mending import Ground, Key
 from events.namespace import Namespace
@@ -136,7 +137,8 @@ class Surveyor:
             part = left[: mending.MAX_AT_ONCE]
             events = self._store.events({position for position, _ in part})
             lost = [(redelivery, events[position]) for position, redelivery in part if position in events]
-            done = mending.mend(self._namespace, gaps.subscriber, mends, lost, free, unlisted)
+            causes = self._nearest_causes([recorded.event for _, recorded in lost])
+            done = mending.mend(self._namespace, gaps.subscriber, mends, lost, free, unlisted, causes)
             if done.is_stale:
                 return True
             repaired.holds, repaired.lanes = repaired.holds + len(free), repaired.lanes + len(unlisted)
@@ -147,6 +149,23 @@ class Surveyor:
             mends, free, unlisted = done.mends, {}, []
             left = left[part.index(_key(lost[done.put_back])) :] if done.put_back < len(lost) else left[len(part) :]
         return False
+
+    def _nearest_causes(self, events: Sequence[Event]) -> dict[str, str]:
+        """Return, of events that Redis has forgotten, the nearest cause that it remembers, by the event's id.
+
+        A Redis that went back will have done again what its joins wait for; the store knows what that had set off.
+        """
+        if not events or not mending.is_joining(self._namespace, Inspection(self._namespace).subscribers()):
+            return {}
+        causes = {event.event_id: event.causation_id for event in events if event.causation_id}
+        asked: set[str] = set()
+        remembered: set[str] = set()
+        while further := {*causes, *causes.values()} - asked:
+            asked |= further
+            remembered |= mending.remembered(self._namespace, further)
+            causes |= self._store.causes(further - remembered - causes.keys())
+        nearest = {event.event_id: _climb(event.event_id, causes, remembered) for event in events}
+        return {event_id: cause for event_id, cause in nearest.items() if cause is not None}
 
     def _waiting(self, name: str) -> list[Key]:
         found: list[Key] = []
@@ -204,6 +223,16 @@ class Surveyor:
 def _is_to_be_filled(key: Key, ground: Ground) -> bool:
     """Tell whether a back-fill that is under way will deliver it, under this very name."""
     return ground.filled_to is not None and key[1] == ground.first_redelivery and key[0] > ground.filled_to
+
+
+def _climb(event_id: str, causes: Mapping[str, str], remembered: set[str]) -> str | None:
+    """Return the first of the event's causes that is remembered; None where there is none, or they go in a circle."""
+    passed: set[str] = set()
+    cause = causes.get(event_id)
+    while cause is not None and cause not in remembered and cause not in passed:
+        passed.add(cause)
+        cause = causes.get(cause)
+    return cause if cause in remembered else None
 
 
 def _key(lost: tuple[int, object]) -> Key:

@@ -68,7 +68,8 @@ local function read_on()
       local size = string.len(body or '')
       bytes, largest = bytes + size, math.max(largest, size)
       if id and body and root and depth and takes(r, kind) then
-        local e = { id = id, type = kind, project = project, order_key = order_key, priority = priority, body = body }
+        local e = { id = id, type = kind, cause = '', project = project, order_key = order_key, priority = priority,
+                    body = body }
         found_one(e, whole(position), root ~= '' and root or id, depth)
       end
       upto, seen = position, seen + 1

@@ -898,13 +898,14 @@ local function publish(e)
   return position, 1
 end
 
--- What an event needs that is given to one subscriber apart from publishing: its lane, and the joins that it is in.
+-- What an event needs that is given to one subscriber apart from publishing: its lane, and the joins that it is in;
+-- those of its cause, when Redis has forgotten it.
 local function placed(r, e, position, root, depth)
   e.position, e.root, e.depth = position, root, depth
   e.lane = lane_of(r, e, root)
   check_lane(r, e.lane)
-  local cause = remember(e.id)
-  e.within = cause and scopes_in(cause.scopes) or {}
+  local own = remember(e.id)
+  e.within = own and scopes_in(own.scopes) or inherited(e)
   return e
 end
 

@@ -4,7 +4,7 @@
 -- ARGV: epoch, subscriber, `mends` of its record as it was before the caller looked for what is missing, how far to
 --       count what waits, number of holds, pairs of a lane and the delivery that holds it and is nowhere, number of
 --       lanes, lanes that have a head and are not listed, then 13 fields per delivery, ascending by position:
---       redelivery, then position, root, depth, and those of event_at.
+--       redelivery, then position, root, depth, and those of event_at; as its cause that of which Redis knows.
 -- Reply: 'EPOCH', or a verdict; `mends` as it is now, deliveries put back, and how many wait.
 --   MENDED   what fits into one step was done: of the deliveries that many, from the first on; send the rest again
 --   STALE    nothing was written: somebody else has mended since, so what the caller found missing may be there
@@ -12,10 +12,12 @@
 --
 -- Invariants: of two who look for the same at once one puts it back, since `mends` is compared and counted up in
 -- the same step. A delivery keeps its name, so one that has an outcome is known by it; its attempts begin anew. What
--- holds its ordered lane goes to the head of it; what does not, to its place in history. A delivery that was
--- lost had not ended in the joins that it is in: it is carried, not counted, again; but where its event has got
--- another place since, joins count the deliveries of that place, and this one is in none. A hold is let go under the
--- name that the caller found. The first write grows memory: a full server refuses all of it.
+-- holds its ordered lane goes to the head of it; what does not, to its place in history. A delivery is in the joins
+-- of its event. Where Redis has the event at this place, they count the delivery already, which has not ended; a
+-- Redis that went back, and has the event at another place or not at all, counts it from now on: in the joins of that
+-- place, or in those of the nearest cause that it knows. So no join goes before what was put back has ended, and what
+-- that returns is joined. A hold is let go under the name that the caller found. The first write grows memory: a full
+-- server refuses all of it.
 
 if epoch_differs() then return 'EPOCH' end
 local S, mends, bound = ARGV[2], ARGV[3], tonumber(ARGV[4])
@@ -45,7 +47,7 @@ for at = i, #ARGV, EVENT_FIELDS + 4 do
   local e = placed(r, event_at(at + 4, ''), ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3]))
   e.redelivery = ARGV[at]
   local there = remember(e.id)
-  if there and there.position ~= e.position then e.within = {} end -- Redis went back, and gave it another place since
+  e.is_counted = there and there.position == e.position
   lost[#lost + 1] = e
 end
 
@@ -53,6 +55,7 @@ mends = whole(redis.call('HINCRBY', key('sub', S), 'mends', 1))
 local put_back = 0
 for _, e in ipairs(lost) do
   if had_enough() or passed >= MAX_PASSED then break end
+  if not e.is_counted then enter_scopes(e.within) end
   if r.ordered and redis.call('HGET', r.held, e.lane) == e.position .. ':' .. e.redelivery then
     come_back(r, frame_of(r, e, e.position, e.root, e.depth, e.within, e.redelivery), e.lane)
   else
@@ -66,5 +69,6 @@ for _, lane in ipairs(lanes) do
   local holder = r.ordered and redis.call('HGET', r.held, lane)
   if head and (not holder or holder == name_of(head)) then may_move(r, lane, head) end
 end
+keep_scopes()
 admit(r)
 return answer('MENDED', put_back)

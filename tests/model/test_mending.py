@@ -325,7 +325,7 @@ def test_a_redis_that_went_back_has_what_the_store_knows_to_have_ended(bench: Be
     assert put_back(bench) == 0
 
 
-def test_a_join_does_not_wait_for_what_is_put_back_at_a_place_that_its_event_no_longer_has(bench: Bench) -> None:
+def test_a_join_does_not_go_before_what_is_under_way_at_both_places_of_an_event(bench: Bench) -> None:
     bench.declare("S", "A")
     bench.declare("T", "B")
     record = SubscriberOptions(join=Join(("C",), 3600)).record()
@@ -340,11 +340,61 @@ def test_a_join_does_not_wait_for_what_is_put_back_at_a_place_that_its_event_no_
     at_its_place = take(bench, "T")
     assert put_back(bench) == 1, "the delivery at the place where the store has the event"
 
-    bench.handled("T")
+    assert bench.handled("T")
 
     assert not take(bench, "J"), "what T has of the place that Redis knows is under way"
     settle(bench, at_its_place[0])
     assert [lease.event.event_id for lease in take(bench, "J")] == [brief]
+
+
+@pytest.mark.parametrize("generations", [1, 2, 4])
+def test_a_join_has_what_is_put_back_and_ends_before_redis_has_its_event_again(bench: Bench, generations: int) -> None:
+    """Redis has only the root, the store what follows: of that the last is put back, and ends first of all."""
+    kinds = "ABCDEF"[: generations + 2]
+    agents = [f"S{kind}" for kind in kinds[:-1]]
+    for agent, kind in zip(agents, kinds, strict=False):
+        bench.declare(agent, kind)
+    record = SubscriberOptions(join=Join((kinds[-1],), 3600)).record()
+    declare(bench.namespace, Declared("J", ("A",), record, bench.registry.save("J", ("A",), record, {})), 100)
+    bench.publish()
+    archive_all(bench)
+    before = everything(bench)
+    for agent, caused in zip(agents[:-1], kinds[1:], strict=False):
+        returned(bench, agent, caused, {})
+    archive_all(bench)
+    restore(bench, before)
+    assert put_back(bench) == 1, "what the last agent has of the place where the store has its event"
+
+    returned(bench, agents[-1], kinds[-1], {})
+    assert not take(bench, "J"), "what Redis has still to do again is under way"
+    for agent, caused in zip(agents, kinds[1:], strict=False):
+        returned(bench, agent, caused, {})
+
+    (joining,) = take(bench, "J")
+    joined = Deliveries(bench.namespace, "w", 100).joined(joining)
+    assert ([one.type.value for one in joined.events], joined.why) == ([kinds[-1]], "complete")
+    assert not found(bench)
+
+
+def test_a_join_waits_for_what_is_put_back_of_an_event_that_redis_has_forgotten(bench: Bench) -> None:
+    bench.declare("S", "A")
+    bench.declare("T", "B")
+    record = SubscriberOptions(join=Join(("C",), 3600)).record()
+    declare(bench.namespace, Declared("J", ("A",), record, bench.registry.save("J", ("A",), record, {})), 100)
+    bench.publish()
+    archive_all(bench)
+    before = everything(bench)
+    returned(bench, "S", "B", {})
+    archive_all(bench)
+    restore(bench, before)
+    assert put_back(bench) == 1
+    (old,) = take(bench, "T")
+    returned(bench, "S", "B", {})
+    assert bench.handled("T"), "at the place that Redis knows"
+
+    assert not take(bench, "J"), "what was put back runs"
+    settle(bench, old)
+    assert len(take(bench, "J")) == 1
 
 
 def test_one_delivery_at_two_places_may_return_other_contents_and_the_first_stays(bench: Bench) -> None:
