@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 
-TELL_S = 0.025
+TELL_S = 0.01
 MUCH = 64
 
 
