@@ -129,7 +129,7 @@ def constructed(fields: dict[str, Any]) -> Event:
 
 
 def digest(event: Event) -> str:
-    """Return 22 characters over what the event says: base64 of 128 bits.
+    """Return 12 characters over what the event says: base64 of 72 bits.
 
     Covers project, type, actor, causation, payload and pointer; not the timestamp, correlation or
     metadata, which differ when the same fact is measured or published a second time.
@@ -142,8 +142,8 @@ def digest(event: Event) -> str:
         event.payload,
         event.blackboard_pointer,
     ]
-    bits = hashlib.blake2b(_CANONICAL.encode(said).encode(), digest_size=16).digest()
-    return b2a_base64(bits, newline=False)[:22].decode()
+    bits = hashlib.blake2b(_CANONICAL.encode(said).encode(), digest_size=9).digest()
+    return b2a_base64(bits, newline=False).decode()
 
 
 def _without_if_room(event: Event) -> Event:

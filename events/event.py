@@ -22,6 +22,7 @@ from events.types import EventType, TypeName, is_well_formed, named
 
 MAX_NAME_CHARS = 200
 MAX_DEPTH = 100
+_STRICT = json.JSONEncoder(allow_nan=False, ensure_ascii=False)  # made anew by each call it would take half its time
 MAX_PRIORITY = 9
 
 
@@ -129,8 +130,10 @@ class Event(BaseModel):
     @field_validator("payload", "metadata")
     @classmethod
     def _strict_json(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        if not value:
+            return value
         try:
-            text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+            text = _STRICT.encode(value)
             text.encode()
         except UnicodeEncodeError:
             raise ValueError("must be text that UTF-8 can encode, but has a lone surrogate") from None

@@ -11,9 +11,10 @@ that every script begins with.
                                (empty: publish); while a subscriber of its type is back-filled, b what filling
                                needs (tab-separated): event id, type, project, order key, priority
     archived          string   position up to which SQL has everything
-    id:<event_id>     string   position, root, depth, digest, origin (root and origin empty likewise), the joins
-                               that wait for what it causes (comma-separated); expires `dedupe_s` after the
-                               event is archived and the last of these joins is over
+    id:<event_id>     string   position, digest; then, but of a root that no handler published and in no join,
+                               root, depth, origin (root and origin empty likewise), the joins that wait for what
+                               it causes (comma-separated); expires `dedupe_s` after the event is archived and
+                               the last of these joins is over
     routes:<TYPE>     set      subscribers of a type; `routes:*` those of every type
     subscribers       set      every declared subscriber
     sub:<S>           hash     a subscriber's record. Declared: types, ordering, concurrency, rate, dead,

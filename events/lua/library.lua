@@ -722,10 +722,10 @@ local function remember(id)
   if known[id] == nil then
     local value = redis.call('GET', key('id', id))
     if value then
-      local position, root, depth, digest, origin, within =
-        string.match(value, '^(%d+)\t([^\t]*)\t(%d+)\t([^\t]*)\t([^\t]*)\t?([^\t]*)$')
-      known[id] = { position = position, root = root ~= '' and root or id, depth = tonumber(depth) or 0,
-                    digest = digest, origin = origin ~= '' and origin or 'publish', scopes = within }
+      local position, digest, root, depth, origin, within =
+        string.match(value, '^(%d+)\t([^\t]*)\t?([^\t]*)\t?(%d*)\t?([^\t]*)\t?([^\t]*)$')
+      known[id] = { position = position, digest = digest, root = root ~= '' and root or id,
+                    depth = tonumber(depth) or 0, origin = origin ~= '' and origin or 'publish', scopes = within }
     else
       known[id] = false
     end
@@ -880,8 +880,11 @@ local function publish(e)
     join_event(from_cause, e.type, header, e.body)
   end
   local scopes_text = table.concat(within, ',')
-  redis.call('SET', key('id', e.id), table.concat(
-    { position, rooted(root, e.id), whole(depth), e.digest, by_handler(e.origin), scopes_text }, '\t'))
+  local kept = { position, e.digest } -- for long: the rest is left out where it is that of a root in no join
+  if depth > 0 or root ~= e.id or e.origin ~= 'publish' or scopes_text ~= '' then
+    kept[3], kept[4], kept[5], kept[6] = rooted(root, e.id), whole(depth), by_handler(e.origin), scopes_text
+  end
+  redis.call('SET', key('id', e.id), table.concat(kept, '\t'))
   known[e.id] = {
     position = position, root = root, depth = depth, digest = e.digest, origin = e.origin, scopes = scopes_text,
   }

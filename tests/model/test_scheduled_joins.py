@@ -103,7 +103,7 @@ def test_what_cannot_be_published_any_more_is_told_to_the_join(bench: Later) -> 
     (painting,) = bench.read("Painter")
     bench.schedule(painting, ("i1", "IMAGE"))
     bench.settle(painting)
-    bench.client.set(bench.keys("id", "i1"), "5\t\t0\tanother\tpublish")
+    bench.client.set(bench.keys("id", "i1"), "5\tanother")
 
     assert bench.release("i1") == 0
 
