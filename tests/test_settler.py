@@ -12,6 +12,7 @@ import pytest
 from events.deliveries import Deliveries, Settlement, Verdict
 from events.errors import EventBusError, ScriptFailed
 from events.event import Event
+from events.frame import Lease
 from events.namespace import Declared, Namespace, Remembered
 from events.publisher import Publisher
 from events.records import AttemptState
@@ -23,16 +24,27 @@ from workers.settler import WORTH_WAKING, Settler
 
 
 class Refusing(Deliveries):
-    """Deliveries that refuse to settle for as long as they are told to, and count how often."""
+    """Deliveries that refuse to settle for as long as they are told to, and count how often.
+
+    Attributes:
+        settled_by: the threads that have settled, one for each call. hold: what a call waits for before it returns.
+    """
 
     refuses = True
     refused = 0
+    hold: threading.Event | None = None
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Verdict | EventBusError]:
         if self.refuses:
             self.refused += 1
             raise ScriptFailed("A key has the wrong type.", "WRONGTYPE")
-        return super().settle(settlements)
+        self.settled_by.append(threading.current_thread())
+        verdicts = super().settle(settlements)
+        if self.hold is not None:
+            self.hold.wait(60)
+        return verdicts
+
+    settled_by: list[threading.Thread]
 
 
 @pytest.fixture
@@ -41,7 +53,9 @@ def deliveries() -> Iterator[Refusing]:
         namespace = Namespace(client, f"test-{secrets.token_hex(6)}", lambda: Remembered(0, ()), may_restore=True)
         declare(namespace, Declared("Painter", ("SHOT",), SubscriberOptions().record()), 100)
         Publisher(namespace, 1 << 20, 100).publish_many([Event(type="SHOT", project_id="p", actor="a")])
-        yield Refusing(namespace, "w", 100)
+        refusing = Refusing(namespace, "w", 100)
+        refusing.settled_by = []
+        yield refusing
 
 
 @pytest.fixture
@@ -97,3 +111,64 @@ def test_a_group_that_is_complete_waits_no_longer_for_others(
     queue = deliveries.namespace.keys("queue", "Painter")
     wait_until(lambda: deliveries.namespace.client.xlen(queue) == 0, 20, "all of them to be settled")
     settler.stop(time.monotonic() + 5)
+
+
+@pytest.fixture
+def idle(deliveries: Refusing) -> Iterator[tuple[Settler, list[Settlement], list[Lease]]]:
+    """A settler that has nothing to do, three settlements, and the leases that it has let go of."""
+    deliveries.refuses = False
+    events = [Event(type="SHOT", project_id="p", actor="a") for _ in range(2)]
+    Publisher(deliveries.namespace, 1 << 20, 100).publish_many(events)
+    gone: list[Lease] = []
+    settler = Settler(deliveries, gone.append, lambda: 0)
+    settler.start()
+    leases = deliveries.read(["Painter"], 3, None)
+    yield settler, [Settlement(lease, "end", AttemptState.DONE) for lease in leases], gone
+    settler.stop(time.monotonic() + 5)
+
+
+def test_a_single_one_is_settled_by_the_thread_that_brings_it(
+    deliveries: Refusing, idle: tuple[Settler, list[Settlement], list[Lease]]
+) -> None:
+    settler, (first, *_), gone = idle
+
+    settler.settle_here(first)
+
+    assert deliveries.settled_by == [threading.current_thread()]
+    assert gone == [first.lease]
+
+
+def test_what_the_bringing_thread_could_not_settle_is_the_settlers_to_send_again(
+    deliveries: Refusing, idle: tuple[Settler, list[Settlement], list[Lease]]
+) -> None:
+    settler, (first, *_), gone = idle
+    deliveries.refuses = True
+
+    settler.settle_here(first)
+
+    wait_until(lambda: deliveries.refused >= 3, 20, "it to be tried here, in a group and by itself")
+    assert gone == []
+    deliveries.refuses = False
+    assert settler.flush(time.monotonic() + 3)
+    assert gone == [first.lease] and deliveries.settled_by != [threading.current_thread()]
+
+
+def test_while_one_is_being_settled_the_next_is_put_to_the_settler_and_the_end_waits_for_both(
+    deliveries: Refusing, idle: tuple[Settler, list[Settlement], list[Lease]]
+) -> None:
+    settler, (first, second, third), gone = idle
+    deliveries.hold = threading.Event()
+    bringing = threading.Thread(target=settler.settle_here, args=(first,))
+    bringing.start()
+    wait_until(lambda: bool(deliveries.settled_by), 20, "the first to be on its way")
+
+    assert not settler.flush(time.monotonic() + 0.1), "nobody has heard what became of it"
+    settler.put(second)
+    wait_until(lambda: len(deliveries.settled_by) == 2, 20, "the settler to have the second in hand")
+    settler.settle_here(third)
+    deliveries.hold.set()
+
+    assert settler.flush(time.monotonic() + 20)
+    bringing.join(20)
+    assert sorted(map(id, gone)) == sorted(id(one.lease) for one in (first, second, third))
+    assert deliveries.settled_by.count(threading.current_thread()) == 0, "a thread with others to do does not wait"

@@ -16,7 +16,6 @@ import logging
 import os
 import secrets
 import socket
-import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -43,6 +42,7 @@ from workers.limits import Interrupter
 from workers.loop import CANCEL_AGAIN_S, AsyncHandlers, LoopThread
 from workers.receiver import Receiver
 from workers.refusing import Refusing
+from workers.running import Running
 from workers.saying import Ended, say_given_up, say_that, tell
 from workers.settler import Settler
 from workers.spans import spans_of
@@ -80,6 +80,7 @@ class Engine:
         self._declare = declare
         self._deliveries = Deliveries(namespace, self.consumer, settings.max_routes)
         self._held = Held()
+        self._running = Running()
         self._spans = spans_of(settings)
         settled = None if self._spans is None else self._spans.settled
         self._settler = Settler(self._deliveries, self._gone, lambda: len(self._running), settled)
@@ -93,7 +94,7 @@ class Engine:
             spared=lambda lease: self._settler.put(hand_back(lease)),
             reopen=self._reopen,
             beat=self._beat,
-            busy=lambda: long_running(self._attempts(), self.receiver.quick.usual_s),
+            busy=lambda: long_running(self._running.all(), self.receiver.quick.usual_s),
         )
         self.namespace = namespace
         self._keeper = LeaseKeeper(self._deliveries, self._held, settings.lease_s, self._lost, self._give_up)
@@ -103,16 +104,13 @@ class Engine:
         assert self.loop is not None
         patience_s = min(CANCEL_AGAIN_S, settings.lease_s / 2)  # to end before the handler counts as hanging
         self._async = AsyncHandlers(self.loop, self._begin_on_loop, partial(go_on, self), patience_s)
-        self._running: dict[int, Attempt] = {}
-        self._idle = threading.Condition()
-        self._hanging = Hanging(self._attempts, self.loop, settings.lease_s, threads)
+        self._hanging = Hanging(self._running.all, self.loop, settings.lease_s, threads)
         self._process = Process(subscriptions, threads, settings.concurrency)
         self._drained_by = float("inf")
         self._last_beats = LastBeats(
             lambda: self._deliveries.promote({}, 0, self._beat()), lambda: self._deliveries.leave(subscriptions)
         )
         self.draining = False
-        self.handled = 0  # attempts that have run here and ended, however they did
 
     def open(self) -> None:
         """Declare the subscribers, look at the server's policy, and start the threads.
@@ -138,8 +136,7 @@ class Engine:
         if subscription.options.batch and not lease.suspect:
             more = self.receiver.take_more(lease.subscriber, subscription.options.batch - 1)
             attempt.others = [Attempt(one, subscription, namespace, led=True) for one in more]
-        with self._idle:
-            self._running |= {id(one): one for one in attempt.batch}
+        self._running.add(attempt.batch)
         return attempt
 
     def run(self, attempt: Attempt) -> None:
@@ -168,13 +165,16 @@ class Engine:
         else:
             attempt.result = result
 
-    def finish(self, attempt: Attempt, *, goes_on: bool = False) -> Attempt | None:
+    def finish(self, attempt: Attempt, *, goes_on: bool = False, lingers_until: float = 0.0) -> Attempt | None:
         """End an attempt whose result or error is set; from any thread. A second end is none.
 
+        Args:
+            lingers_until: until when the caller has nothing else to do, monotonic seconds.
+
         Returns:
-            With `goes_on` the next attempt of its subscriber, if one may start now.
+            With `goes_on` the next attempt of its subscriber, if one may start now or comes until then.
         """
-        with self._idle:
+        with self._running.changed:
             if attempt.finished:
                 return None
             attempt.finished = True
@@ -185,13 +185,9 @@ class Engine:
             goes_on = False  # nobody would run what follows
             raise
         finally:
-            following = self.receiver.finished([one.lease for one in attempt.batch], elapsed_s, goes_on=goes_on)
-            with self._idle:
-                for one in attempt.batch:
-                    self._running.pop(id(one), None)
-                    self.handled += one.started_at > 0
-                if self.draining:
-                    self._idle.notify_all()
+            self._running.remove(attempt.batch)
+            leases = [one.lease for one in attempt.batch]
+            following = self.receiver.finished(leases, elapsed_s, goes_on=goes_on, lingers_until=lingers_until)
         return None if following is None else self._attempt(following)
 
     def _settle(self, attempt: Attempt) -> None:
@@ -202,7 +198,11 @@ class Engine:
             for one in attempt.batch:
                 self._end(one, ended)
         finally:
-            self._settler.put(*(end for _, end in ended))
+            ends = [end for _, end in ended]
+            if len(ends) == len(self._running) == 1 and not attempt.deferred and self.receiver.is_empty:
+                self._settler.settle_here(*ends)  # a group of one, in a thread that has nothing else to do
+            else:
+                self._settler.put(*ends)
         tell(attempt, ended, self._spans)
 
     def _end(self, attempt: Attempt, ended: list[Ended]) -> None:
@@ -221,6 +221,11 @@ class Engine:
             self._gone(attempt.lease)
 
     @property
+    def handled(self) -> int:
+        """Attempts that have run here and ended, however they did."""
+        return self._running.handled
+
+    @property
     def hangs(self) -> str:
         """What is held by handlers that neither end nor can be interrupted, "Every thread"; empty when nothing is."""
         return self._hanging.what
@@ -233,21 +238,21 @@ class Engine:
         self.hurry(grace_s)
         self._start_no_more()
         self._last_beats.start()
-        if not self._wait_idle():
-            late = [attempt for attempt in self._attempts() if not attempt.abandoned]
+        if not self._running.until_idle(lambda: self._drained_by):
+            late = [attempt for attempt in self._running.all() if not attempt.abandoned]
             log.warning("%d handlers still run at the end of the grace and are interrupted.", len(late))
             for attempt in late:
                 self._cancel(attempt)
             self._drained_by = time.monotonic() + LAST_WORDS_S
-            self._wait_idle()
+            self._running.until_idle(lambda: self._drained_by)
         if not self._settler.flush(max(self._drained_by, time.monotonic() + LAST_WORDS_S)):
             log.error("Some attempts could not be settled before the end; they will be tried again elsewhere.")
 
     def hurry(self, grace_s: float) -> None:
         """Let a drain, begun or to come, wait that many seconds from now for what runs, and no longer."""
-        with self._idle:
+        with self._running.changed:
             self._drained_by = min(self._drained_by, time.monotonic() + grace_s)
-            self._idle.notify_all()
+            self._running.changed.notify_all()
 
     def close(self) -> None:
         """End the threads. Call after `drain`."""
@@ -261,19 +266,15 @@ class Engine:
             self._own_loop.stop()
 
     def _beat(self) -> str:
-        attempts = self._attempts()
+        attempts = self._running.all()
         about_to = {a.lease.subscriber for a in attempts if not a.started_at and not self.receiver.has_let_go(a.lease)}
         return self._process.beat(attempts, self.draining, self.receiver.paused - about_to).encode()
 
-    def _attempts(self) -> list[Attempt]:
-        with self._idle:
-            return list(self._running.values())
-
     def _start_no_more(self) -> None:
         """Begin to drain: hand back what was read, and what waits for the loop to come to it."""
-        with self._idle:
+        with self._running.changed:
             self.draining = True
-            waiting = [a for a in self._running.values() if a.deferred and not a.started_at]
+        waiting = [a for a in self._running.all() if a.deferred and not a.started_at]
         for attempt in waiting:
             attempt.cancelled = True
             self.finish(attempt)
@@ -291,7 +292,7 @@ class Engine:
 
     def _defer(self, attempt: Attempt, begun: object = None) -> None:
         """Leave the attempt to the loop, which settles it; put it off when the loop has ended, or a drain has begun."""
-        with self._idle:
+        with self._running.changed:
             attempt.cancelled = attempt.cancelled or (self.draining and not attempt.started_at)
             attempt.deferred = not attempt.cancelled
         if not attempt.deferred:
@@ -317,7 +318,7 @@ class Engine:
         Returns:
             Whether it starts; none of a batch does whose leader may not.
         """
-        with self._idle:
+        with self._running.changed:
             if not self._is_wanted(attempt):
                 return False
             attempt.started_at = time.monotonic()
@@ -347,7 +348,7 @@ class Engine:
     def _lost(self, lease: Lease) -> None:
         self._gone(lease)
         self.receiver.forget(lease)
-        attempt = next((a for a in self._attempts() if a.lease is lease), None)
+        attempt = next((a for a in self._running.all() if a.lease is lease), None)
         if attempt is not None and not attempt.finished:
             say_that("%r was taken over by another worker; what it does here is void.", attempt)
             self._let_go(attempt)
@@ -371,15 +372,15 @@ class Engine:
         if not self.draining:
             log.error("The handlers' event loop has ended without stop_consuming: this process reads no more.")
             self._start_no_more()
-        for attempt in [a for a in self._attempts() if a.deferred and not a.abandoned]:
+        for attempt in [a for a in self._running.all() if a.deferred and not a.abandoned]:
             attempt.cancelled, attempt.error = True, Interrupted()
             self.finish(attempt)
 
     def _let_go(self, attempt: Attempt) -> None:
         """What comes of the attempt is void from now on, and a drain does not wait for it."""
-        with self._idle:
+        with self._running.changed:
             attempt.abandoned = True
-            self._idle.notify_all()
+            self._running.changed.notify_all()
         if attempt.trace is not None:
             attempt.trace.lost()
 
@@ -390,11 +391,3 @@ class Engine:
             self._async.cancel(attempt)
         else:
             self._interrupter.interrupt(attempt)
-
-    def _wait_idle(self) -> bool:
-        with self._idle:
-            while any(not attempt.abandoned for attempt in self._running.values()):
-                if (left := self._drained_by - time.monotonic()) <= 0:
-                    return False
-                self._idle.wait(left)
-        return True

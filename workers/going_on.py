@@ -20,7 +20,8 @@ from workers.messages import message_of
 if TYPE_CHECKING:
     from workers.engine import Engine
 
-SLICE_S = 0.01
+SLICE_S = 0.01  # of the loop
+LINGER_S = 1.0  # of a thread, which waits for what comes
 
 
 _CURRENT = CurrentMessage()
@@ -31,10 +32,11 @@ def go_on(engine: Engine, attempt: Attempt) -> None:
 
     On the loop only those of async handlers go on: what a plain one does next would keep the loop from everybody.
     """
-    until = time.monotonic() + SLICE_S
     on_loop = attempt.deferred
+    until = time.monotonic() + (SLICE_S if on_loop else LINGER_S)
+    lingers_until = 0.0 if on_loop else until
     may_go_on = engine.receiver.quick.is_on and (attempt.subscription.is_async or not on_loop)
-    following = engine.finish(attempt, goes_on=may_go_on)
+    following = engine.finish(attempt, goes_on=may_go_on, lingers_until=lingers_until)
     while following is not None:
         try:
             if on_loop:
@@ -45,7 +47,7 @@ def go_on(engine: Engine, attempt: Attempt) -> None:
             following.error = error
         if following.deferred:
             return
-        following = engine.finish(following, goes_on=time.monotonic() < until)
+        following = engine.finish(following, goes_on=time.monotonic() < until, lingers_until=lingers_until)
 
 
 def _run(engine: Engine, attempt: Attempt) -> None:

@@ -17,6 +17,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 from events.deliveries import Deliveries, Tended
 from events.frame import Lease
@@ -27,9 +28,9 @@ from workers.damage import Damage
 from workers.held import Held
 from workers.patience import repeat
 from workers.prefetch import LOW_READY, MAX_BLOCK_MS, Prefetch, longest_block_ms, worth_a_read_of_their_own
-from workers.quick import LOOK_AGAIN_S
 from workers.ready import Ready
 from workers.starting import MAX_STARTING, Starting
+from workers.takers import Takers
 from workers.telling import TELL_S, Telling
 
 OWED_S = 0.02
@@ -96,9 +97,8 @@ class Receiver:
         self._attention = Attention()
         self._on_the_loop = frozenset(name for name, one in subscriptions.items() if one.is_async)
         self._lock = threading.Lock()
-        self._ready = {name: threading.Condition(self._lock) for name in subscriptions}
         self._room = threading.Condition(self._lock)
-        self._waiting: dict[str, bool] = {}  # consumers; true of those who will look again in a moment
+        self._takers = Takers(subscriptions, self._lock, self._here, self._prefetch, credits)
         self.reads = False  # whether every queue is read: Redis has answered a tick for all of them
         self._thread = threading.Thread(
             target=repeat, args=(self._turn, reopen, self._pause), name="eventbus-receiver", daemon=True
@@ -118,19 +118,9 @@ class Receiver:
 
     def take(self, name: str, timeout_s: float) -> Lease | None:
         """Wait for a delivery and a credit; None when the time is over or reading has stopped."""
-        deadline = time.monotonic() + timeout_s
-        subscription = self._subscriptions[name]
+        until, subscription = time.monotonic() + timeout_s, self._subscriptions[name]
         with self._lock:
-            try:
-                while not self._stopping:
-                    self._waiting[name] = is_enough = self._prefetch.is_enough(name)
-                    lease = None if is_enough else self._next(name, subscription)
-                    if lease is not None or (left := deadline - time.monotonic()) <= 0:
-                        return lease
-                    self._ready[name].wait(min(left, LOOK_AGAIN_S) if is_enough else left)
-            finally:
-                self._waiting.pop(name, None)
-        return None
+            return self._takers.take(subscription, partial(self._next, name, subscription), until)
 
     def asks(self, leases: Iterable[Lease]) -> None:
         """Note that the loop is about to be asked to begin a delivery that `take` gave, with those that it leads."""
@@ -143,7 +133,7 @@ class Receiver:
             stood_still = self._starting.stands_still
             self._starting.began(leases)
             if stood_still or len(self._starting) == MAX_STARTING // 2:
-                self._wake_consumers()
+                self._takers.wake()
             if stood_still:
                 self._room.notify_all()
 
@@ -159,39 +149,51 @@ class Receiver:
             self._prefetch.leads(name, len(led))
             return led
 
-    def finished(self, leases: Sequence[Lease], elapsed_s: float, *, goes_on: bool = False) -> Lease | None:
+    def finished(
+        self, leases: Sequence[Lease], elapsed_s: float, *, goes_on: bool = False, lingers_until: float = 0.0
+    ) -> Lease | None:
         """Take back the credit of a delivery that `take` gave.
 
         Args:
             leases: that one, then those that it led.
             goes_on: whether the caller starts another one of its subscriber, and on the loop asks Redis nothing.
+            lingers_until: until when it waits for one, monotonic seconds.
 
         Returns:
             That one, with the credit; None when none is here, or it is another subscriber's turn.
         """
-        lease, subscription = leases[0], self._subscriptions[leases[0].subscriber]
+        lease, name = leases[0], leases[0].subscriber
+        subscription = self._subscriptions[name]
         with self._lock:
             self._credits.give_back(subscription, elapsed_s)
             self._changed_at = time.monotonic()
             self._prefetch.ended(lease, elapsed_s, len(leases) - 1)
             self._starting.ended(leases)
-            self._telling.ended(lease.subscriber, len(leases))
+            self._telling.ended(name, len(leases))
             if lease.suspect and not self._here.alone:
                 self._next_tick = min(self._next_tick, self._changed_at + 0.05)
             may_follow = goes_on and not self._here.asks_first(subscription)
-            following = self._next(subscription.name, subscription) if may_follow else None
+            following = self._next(name, subscription) if may_follow else None
             if following is None:
-                if self._credits.free(subscription) > len(self._here.buffers[subscription.name]):
+                if self._credits.free(subscription) > len(self._here.buffers[name]):
                     self._room.notify_all()
-                self._wake_consumers()
+                self._takers.wake()
+                if may_follow and lingers_until:
+                    take = partial(self._next, name, subscription)
+                    following = self._takers.linger(subscription, take, lingers_until)
             return following
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits here to be started; true of this moment only."""
+        return not self._here.present
 
     def settled(self, lease: Lease) -> None:
         """Let the next one run alone. Not before Redis has the end of this one: should the next kill the
         process, this one would be counted as a killer too."""
         with self._lock:
             if self._here.settled(lease):
-                self._wake_consumers()
+                self._takers.wake()
 
     def forget(self, lease: Lease) -> None:
         """Drop a delivery that another worker has, if it still waits here."""
@@ -202,8 +204,7 @@ class Receiver:
         """Stop reading; spare at once what was read and not taken, and return what a read still brought."""
         with self._lock:
             self._stopping = True
-            for ready in self._ready.values():
-                ready.notify_all()
+            self._takers.stop()
             self._room.notify_all()
             left = self._here.empty()
         for lease in left:
@@ -286,7 +287,7 @@ class Receiver:
                 self._next_due = now  # say soon that it is heeded
             self.paused = paused
             self.filling = frozenset().union(*(reply.filling for reply in replies))
-            self._wake_consumers()
+            self._takers.wake()
 
     def _spare(self) -> None:
         """Hand back what will not start soon, the last first, for whoever is free."""
@@ -356,7 +357,7 @@ class Receiver:
                     refused.append(lease)
                 else:
                     self._here.add(lease)
-            self._wake_consumers()
+            self._takers.wake()
         for lease in refused:
             self._refused(lease)
 
@@ -384,16 +385,12 @@ class Receiver:
         return lease
 
     def _is_turn(self, name: str) -> bool:
-        if self._credits.free(self._subscriptions[name]) >= len(self._waiting):
+        waiting = self._takers.consumers
+        if self._credits.free(self._subscriptions[name]) >= len(waiting):
             return True
-        others = (self._here.present & self._waiting.keys()) - {name}
+        others = (self._here.present & waiting.keys()) - {name}
         return self._prefetch.is_turn(name, [rival for rival in others if self._candidate(rival)])
 
     def _closed(self) -> frozenset[str]:
         """Subscribers of whom nothing is to be started now: they are paused, or the loop stands still."""
         return self.paused | self._on_the_loop if self._starting.stands_still else self.paused
-
-    def _wake_consumers(self) -> None:
-        for name in self._here.present:
-            if not (self._waiting.get(name) and self._prefetch.is_enough(name)):
-                self._ready[name].notify()

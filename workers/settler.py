@@ -55,6 +55,7 @@ class Settler:
         self._postponed: deque[tuple[float, Settlement]] = deque()
         self._wake = threading.Condition()
         self._in_hand = 0
+        self._elsewhere = 0  # how many other threads settle
         self._enough = math.inf  # so many, and it gathers no more
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="eventbus-settler", daemon=True)
@@ -70,6 +71,27 @@ class Settler:
             if was_empty or len(self._queue) >= self._enough:
                 self._wake.notify_all()
 
+    def settle_here(self, settlement: Settlement) -> None:
+        """Settle in the calling thread, which waits for Redis, and wakes nobody; never raises.
+
+        Where others are settled already, and where Redis does not answer, it is put to them: sent again it is refused
+        if it had arrived.
+        """
+        with self._wake:
+            is_first = not (self._queue or self._in_hand or self._postponed or self._stopping)
+            self._elsewhere += is_first
+        if not is_first:
+            self.put(settlement)
+            return
+        try:
+            self._answer([settlement], self._deliveries.settle([settlement]))
+        except Exception:
+            self.put(settlement)
+        finally:
+            with self._wake:
+                self._elsewhere -= 1
+                self._wake.notify_all()
+
     def flush(self, deadline: float) -> bool:
         """Wait until all that was put is answered, or the deadline (monotonic seconds) passes.
 
@@ -78,7 +100,7 @@ class Settler:
         with self._wake:
             self._postponed = deque((0.0, settlement) for _, settlement in self._postponed)
             self._wake.notify_all()
-            while self._queue or self._in_hand or self._postponed:
+            while self._queue or self._in_hand or self._elsewhere or self._postponed:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return False

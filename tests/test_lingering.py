@@ -1,0 +1,184 @@
+"""A thread that has ended a delivery stays for the next, and goes as soon as somebody needs it. On real Dramatiq."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from events.backend import Backend
+from events.bus import EventBus
+from events.event import Event
+from events.settings import Settings
+from events.steering import steer, until_heeded
+from tests.servers import migrate
+from tests.waiting import wait_until
+from workers.broker import DeliveryProxy
+from workers.consuming import Consuming
+
+LONG_S = 600.0  # longer than every test
+
+
+@pytest.fixture(autouse=True)
+def _long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody who waits looks of his own accord."""
+    monkeypatch.setattr("workers.going_on.LINGER_S", LONG_S)
+    monkeypatch.setattr("workers.broker.MAX_WAKES_PER_S", 1 / LONG_S)
+
+
+@pytest.fixture
+def bus(redis_url: str, namespace: str, tmp_path: Path) -> Iterator[EventBus]:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    migrate(url)
+    bus = EventBus(Settings(redis_url=redis_url, database_url=url, namespace=namespace))
+    yield bus
+    bus.close()
+
+
+@contextmanager
+def consuming(bus: EventBus, threads: int, **changes: Any) -> Iterator[None]:
+    settings = bus.settings.with_(**changes)
+    one = Consuming(settings, Backend(settings, may_restore=True), bus.subscriptions, threads=threads)
+    before = set(threading.enumerate())
+    one.start()
+    dramatiqs = [thread for thread in threading.enumerate() if thread not in before and "eventbus" not in thread.name]
+    assert len(dramatiqs) > threads
+    try:
+        yield
+    finally:
+        one.stop(10)
+        wait_until(lambda: not any(thread.is_alive() for thread in dramatiqs), 10, "Dramatiq's threads to end")
+
+
+def event(kind: str = "SHOT", **payload: Any) -> Event:
+    return Event(type=kind, project_id="p", actor="a", payload=payload)
+
+
+def publish(bus: EventBus, until: Callable[[], bool], says: str, *events: Event) -> None:
+    bus.publish_many_sync(events or [event()])
+    wait_until(until, 30, says)
+
+
+def test_what_comes_one_at_a_time_is_run_by_a_thread_that_lingers_and_is_not_handed_over(
+    bus: EventBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[int] = []
+    handed: list[object] = []
+
+    @bus.subscriber("Painter", ["SHOT"])
+    def paint(event: Event) -> None:
+        ran.append(threading.get_ident())
+
+    def counted(proxy: DeliveryProxy, attempt: Any) -> None:
+        handed.append(attempt)
+        made(proxy, attempt)
+
+    made = DeliveryProxy.__init__
+    monkeypatch.setattr(DeliveryProxy, "__init__", counted)
+    with consuming(bus, 4):
+        for n in range(1, 101):
+            publish(bus, lambda n=n: len(ran) == n, f"number {n} to be handled")  # type: ignore[misc]
+
+    assert len(handed) < 10, "but for the first, which nobody lingered for, they did not go by way of Dramatiq"
+    assert len(set(ran)) < 10
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_whoever_has_a_credit_has_a_thread_though_one_lingers(bus: EventBus, threads: int) -> None:
+    """As many handlers run at once as there are threads, whosever they are: the one that lingers is among them."""
+    seen: Counter[str] = Counter()
+    release = threading.Event()
+
+    @bus.subscriber("Lingers", ["SHOT"])
+    def linger(event: Event) -> None:
+        seen["SHOT"] += 1
+
+    @bus.subscriber("Fills", ["IMAGE"])
+    def fill(event: Event) -> None:
+        seen["IMAGE"] += 1
+        release.wait(60)
+
+    with consuming(bus, threads):
+        try:
+            publish(bus, lambda: seen["SHOT"] == 1, "one to be handled, whose thread lingers")
+            for n in range(1, threads + 1):
+                publish(bus, lambda n=n: seen["IMAGE"] == n, f"{n} of {threads} to run at once", event("IMAGE"))  # type: ignore[misc]
+            bus.publish_sync(event())
+            assert seen["SHOT"] == 1
+        finally:
+            release.set()
+        wait_until(lambda: seen["SHOT"] == 2, 30, "the one that waited for a thread")
+
+
+def test_beside_a_lingering_thread_that_got_a_slow_one_others_begin_what_comes_next(
+    bus: EventBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.receiver.MAX_BLOCK_MS", LONG_S * 1000)  # no tick wakes anybody
+    ran: list[str] = []
+    release = threading.Event()
+
+    @bus.subscriber("Painter", ["SHOT"])
+    def paint(event: Event) -> None:
+        ran.append(event.payload["how"])
+        if event.payload["how"] == "slowly":
+            release.wait(60)
+
+    with consuming(bus, 4, lease_s=LONG_S):
+        try:
+            for n in range(1, 21):  # it is known to be quick
+                publish(bus, lambda n=n: len(ran) == n, f"number {n}", event(how="quickly"))  # type: ignore[misc]
+            hows = ("slowly", "quickly", "quickly", "slowly", "quickly")
+            publish(
+                bus, lambda: len(ran) == 25, "all to begin, though two do not end", *(event(how=how) for how in hows)
+            )
+        finally:
+            release.set()
+
+
+def test_a_pause_holds_for_a_thread_that_lingers(bus: EventBus) -> None:
+    ran: list[str] = []
+
+    @bus.subscriber("Painter", ["SHOT"])
+    def paint(event: Event) -> None:
+        ran.append(event.event_id)
+
+    with consuming(bus, 2):
+        publish(bus, lambda: len(ran) == 1, "one to be handled")
+        space = bus.backend.namespace
+        steer(space, "Painter", paused=True)
+        assert until_heeded(space, "Painter") == ()
+        bus.publish_sync(event())
+        assert len(ran) == 1
+        steer(space, "Painter", paused=False)
+        wait_until(lambda: len(ran) == 2, 30, "it to be handled after the pause")
+
+
+def test_for_batches_a_thread_lingers_too(bus: EventBus) -> None:
+    ran: list[int] = []
+
+    @bus.subscriber("Painter", ["SHOT"], batch=10)
+    def paint(events: list[Event]) -> None:
+        ran.extend(event.payload["n"] for event in events)
+
+    with consuming(bus, 2):
+        for start in range(0, 60, 3):
+            some = [event(n=n) for n in range(start, start + 3)]
+            publish(bus, lambda start=start: len(ran) == start + 3, "them to be handled", *some)  # type: ignore[misc]
+
+    assert sorted(ran) == list(range(60))
+
+
+def test_a_thread_lingers_for_one_subscriber_and_others_are_handled_meanwhile(bus: EventBus) -> None:
+    ran: Counter[str] = Counter()
+    for name in ("One", "Two", "Three"):
+        bus.subscriber(name, [name.upper()])(lambda event: ran.update([event.type.value]))
+
+    with consuming(bus, 1):
+        for n in range(1, 31):
+            for kind in ("ONE", "TWO", "THREE"):
+                publish(bus, lambda kind=kind, n=n: ran[kind] == n, f"{kind} number {n}", event(kind))  # type: ignore[misc]

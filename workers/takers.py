@@ -1,0 +1,116 @@
+"""Who waits in this process for something to start: each subscriber's consumer, and one thread that lingers.
+
+A thread that has ended a delivery stays a moment for the next of its subscriber. What comes one at a time is handed to
+it at once: neither a consumer is woken for it, nor a thread of Dramatiq's.
+
+    ended, nothing follows ──linger──> waits ──a delivery comes──> runs it, in the same thread
+                                         ├──its moment is over, or the process stops──> back to Dramatiq
+                                         └──others have taken all credits: its thread is theirs──^
+
+Invariant: whoever has a credit has a thread. The one that lingers has none, so it goes when the last is taken.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from events.frame import Lease
+from events.subscriptions import Subscription
+from workers.credits import Credits
+from workers.prefetch import Prefetch
+from workers.quick import LOOK_AGAIN_S
+from workers.ready import Ready
+
+Following = Callable[[], Lease | None]
+
+
+class Takers:
+    """Not thread-safe but for its waiting; the receiver's lock, which is given, guards it.
+
+    Args:
+        here: what is ready. prefetch: knows whom nobody has to be woken for.
+
+    Attributes:
+        consumers: whose consumers wait; true of those who will look again in a moment.
+    """
+
+    def __init__(
+        self, names: Iterable[str], lock: threading.Lock, here: Ready, prefetch: Prefetch, credits: Credits
+    ) -> None:
+        self._here = here
+        self._prefetch = prefetch
+        self._credits = credits
+        self._ready = {name: threading.Condition(lock) for name in names}
+        self._come = threading.Condition(lock)
+        self._lingers = ""  # for whose deliveries a thread lingers
+        self._lingered = 0  # how many have
+        self._stopped = False
+        self.consumers: dict[str, bool] = {}
+
+    def take(self, subscription: Subscription, following: Following, until: float) -> Lease | None:
+        """Wait in a consumer for a delivery of its subscriber.
+
+        Args:
+            following: takes the next one, with a credit; None when none may start.
+            until: monotonic seconds.
+        """
+        name = subscription.name
+        try:
+            while not self._stopped:
+                self.consumers[name] = is_enough = self._prefetch.is_enough(name)
+                lease = None if is_enough else following()
+                if lease is not None:
+                    self._make_room(subscription)
+                    return lease
+                if (left := until - time.monotonic()) <= 0:
+                    return None
+                self._ready[name].wait(min(left, LOOK_AGAIN_S) if is_enough else left)
+        finally:
+            self.consumers.pop(name, None)
+        return None
+
+    def linger(self, subscription: Subscription, following: Following, until: float) -> Lease | None:
+        """Wait in a thread that has ended a delivery of the subscriber, unless another one does.
+
+        Args:
+            following, until: as of `take`.
+
+        Returns:
+            None when nothing has come, or somebody else needs the thread.
+        """
+        if self._lingers or self._stopped:
+            return None
+        self._lingered += 1
+        self._lingers, mine = subscription.name, self._lingered
+        lease = None
+        while self._lingers and self._lingered == mine:
+            lease = following()
+            left = until - time.monotonic()
+            if lease is not None or left <= 0:
+                self._lingers = ""
+            else:
+                self._come.wait(left)
+        self.wake()  # whom nobody woke for what was the lingering thread's
+        return lease
+
+    def wake(self) -> None:
+        """Wake those for whom something is here."""
+        for name in self._here.present:
+            if name == self._lingers:
+                self._come.notify()
+            elif not (self.consumers.get(name) and self._prefetch.is_enough(name)):
+                self._ready[name].notify()
+
+    def stop(self) -> None:
+        """Send everybody away."""
+        self._stopped, self._lingers = True, ""
+        for ready in (*self._ready.values(), self._come):
+            ready.notify_all()
+
+    def _make_room(self, subscription: Subscription) -> None:
+        """Send the lingering thread back when the last credit is taken: it is the thread for that."""
+        if self._lingers and not subscription.is_async and not self._credits.free(subscription):
+            self._lingers = ""
+            self._come.notify()
