@@ -22,8 +22,8 @@ from events.types import EventType, TypeName, is_well_formed, named
 
 MAX_NAME_CHARS = 200
 MAX_DEPTH = 100
-_STRICT = json.JSONEncoder(allow_nan=False, ensure_ascii=False)  # made anew by each call it would take half its time
 MAX_PRIORITY = 9
+_STRICT = json.JSONEncoder(allow_nan=False, ensure_ascii=False)  # made anew by each call it would take half its time
 
 
 def new_event_id() -> str:

@@ -118,10 +118,12 @@ def unlisted(namespace: Namespace, name: str, known_lanes: Iterable[str]) -> lis
     return stuck
 
 
-def is_joining(namespace: Namespace, names: Iterable[str]) -> bool:
-    """Tell whether a join of these subscribers waits for what its event set off."""
-    with mapped(namespace.client):
-        return bool(namespace.client.exists(*[namespace.keys("joins", name) for name in names] or [""]))
+def has_joins(namespace: Namespace, names: Iterable[str]) -> bool:
+    """Tell whether one of these subscribers joins."""
+    with mapped(namespace.client), namespace.client.pipeline(transaction=False) as pipe:
+        for name in names:
+            pipe.hget(namespace.keys("sub", name), "join_of")
+        return any(pipe.execute())
 
 
 def remembered(namespace: Namespace, event_ids: Iterable[str]) -> set[str]:

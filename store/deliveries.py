@@ -17,7 +17,7 @@ from events.records import AttemptState, Outcome, RecordedEvent
 from store.engine import reading
 from store.filter import check_text
 from store.fold import FINAL, WAITING
-from store.inserts import at_positions, ids_at, stored
+from store.inserts import at_positions, causes_of, ids_at
 from store.planning import DONE, IS_NOT_DONE, hidden
 from store.tables import deliveries, events, outcomes, rejected
 from store.tally import STATES
@@ -243,8 +243,7 @@ class StoredDeliveries:
     def causes(self, event_ids: Collection[str]) -> dict[str, str]:
         """Return what caused those of the events that are stored and name a cause, by id."""
         with reading(self._engine) as connection:
-            found = stored(connection, self._namespace, event_ids)
-        return {name: one.event.causation_id for name, one in found.items() if one.event.causation_id}
+            return causes_of(connection, self._namespace, event_ids)
 
     def known(self, positions: Collection[int]) -> set[int]:
         """Return those positions at which the store has an event."""

@@ -146,6 +146,14 @@ def at_positions(connection: Connection, namespace: str, positions: Collection[i
     return found
 
 
+def causes_of(connection: Connection, namespace: str, event_ids: Collection[str]) -> dict[str, str]:
+    """Return what caused those of the named events that are stored and name a cause, by id."""
+    known = known_positions(connection, namespace, event_ids)
+    positions = [position for position in known.values() if position is not None]
+    rows = _at(connection, namespace, positions, events.c.event_id, events.c.causation_id)
+    return {event_id: cause for _, event_id, cause in rows if cause}
+
+
 def ids_at(connection: Connection, namespace: str, positions: Collection[int]) -> dict[int, str]:
     """Return the ids of the events that are stored at those positions, by position."""
     return {row[0]: row[1] for row in _at(connection, namespace, positions, events.c.event_id)}

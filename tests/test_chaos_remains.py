@@ -42,7 +42,7 @@ def remains(redis_url: str) -> Iterator[Any]:
         keys = Keys(NAMESPACE)
         client.xgroup_create(keys("queue", "Painter"), GROUP, mkstream=True)
         client.set(keys("clock"), 5)
-        client.set(keys("id", "EV-1-000001"), "5\t\t0\tdigest\t")
+        client.set(keys("id", "EV-1-000001"), "5\tdigest")
         yield SimpleNamespace(redis=client, keys=keys)
 
 

@@ -155,16 +155,17 @@ class Surveyor:
 
         A Redis that went back will have done again what its joins wait for; the store knows what that had set off.
         """
-        if not events or not mending.is_joining(self._namespace, Inspection(self._namespace).subscribers()):
+        if not events or not mending.has_joins(self._namespace, Inspection(self._namespace).subscribers()):
             return {}
-        causes = {event.event_id: event.causation_id for event in events if event.causation_id}
-        asked: set[str] = set()
-        remembered: set[str] = set()
-        while further := {*causes, *causes.values()} - asked:
+        remembered = mending.remembered(self._namespace, {event.event_id for event in events})
+        forgotten = [event for event in events if event.event_id not in remembered]
+        causes = {event.event_id: event.causation_id for event in forgotten if event.causation_id}
+        asked = set(causes)
+        while further := set(causes.values()) - asked:
             asked |= further
             remembered |= mending.remembered(self._namespace, further)
-            causes |= self._store.causes(further - remembered - causes.keys())
-        nearest = {event.event_id: _climb(event.event_id, causes, remembered) for event in events}
+            causes |= self._store.causes(further - remembered)
+        nearest = {event.event_id: _climb(event.event_id, causes, remembered) for event in forgotten}
         return {event_id: cause for event_id, cause in nearest.items() if cause is not None}
 
     def _waiting(self, name: str) -> list[Key]:

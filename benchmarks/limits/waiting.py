@@ -1,4 +1,4 @@
-"""What waits: handlers that await, and events in Redis's memory."""
+"""What waits: callers that publish, handlers that await, and events in Redis's memory."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 from benchmarks.limits.limit import Limit, Sides
 from benchmarks.peers.eventbus import event
 from benchmarks.server import Server
+from benchmarks.works import WARM
 from events.bus import EventBus
 from events.encoding import encode
 from events.event import Event
@@ -51,6 +52,30 @@ async def _handled(size: int) -> float:
             await asyncio.sleep(0.05)
         await bus.disconnect()
         return size / (last - first)
+
+
+@contextmanager
+def _fan_out(size: int) -> Iterator[Sides]:
+    yield {
+        "to ten subscribers": lambda: asyncio.run(_published(size // 8, 10)),
+        "to one": lambda: asyncio.run(_published(size // 8, 1)),
+    }
+
+
+async def _published(size: int, subscribers: int) -> float:
+    """Publish one after another, each awaited; return the microseconds of one. Nobody handles them."""
+    with tempfile.TemporaryDirectory(prefix="eventbus-bench-") as home, Server() as server:
+        bus = EventBus(Settings(redis_url=server.url, home=home))
+        for number in range(subscribers):
+            bus.subscriber(f"S{number}", ["SHOT_PLANNED"])(print)
+        for n in range(WARM):
+            await bus.publish(event(n))
+        began = time.monotonic()
+        for n in range(WARM, WARM + size):
+            await bus.publish(event(n))
+        took_s = time.monotonic() - began
+        await bus.disconnect()
+        return took_s / size * 1e6
 
 
 @contextmanager
@@ -102,6 +127,7 @@ async def _emptied(client: Any, streams: Sequence[str]) -> None:
 
 
 LIMITS = (
+    Limit("fan-out", "A single publish, awaited", "us", _fan_out),
     Limit("awaiting", f"Async handlers that await {PAUSE_S * 1000:.0f} ms", "events/s", _awaiting),
     Limit("memory", "Redis's memory", "bytes", _memory),
 )

@@ -722,10 +722,13 @@ local function remember(id)
   if known[id] == nil then
     local value = redis.call('GET', key('id', id))
     if value then
-      local position, digest, root, depth, origin, within =
-        string.match(value, '^(%d+)\t([^\t]*)\t?([^\t]*)\t?(%d*)\t?([^\t]*)\t?([^\t]*)$')
-      known[id] = { position = position, digest = digest, root = root ~= '' and root or id,
-                    depth = tonumber(depth) or 0, origin = origin ~= '' and origin or 'publish', scopes = within }
+      local position, digest, root, depth, origin, within = -- whole patterns: optional parts would be tried in all ways
+        string.match(value, '^(%d+)\t([^\t]*)\t([^\t]*)\t(%d+)\t([^\t]*)\t([^\t]*)$')
+      if not position then position, digest = string.match(value, '^(%d+)\t([^\t]*)$') end
+      known[id] = position and { -- what nobody can read is not known
+        position = position, digest = digest, root = root and root ~= '' and root or id, depth = tonumber(depth) or 0,
+        origin = origin and origin ~= '' and origin or 'publish', scopes = within or '',
+      }
     else
       known[id] = false
     end
@@ -816,7 +819,10 @@ local function refusal(e, max_routes, batch)
   local later = scheduled(e.id)
   local old = remember(e.id) or batch[e.id]
   if old then
-    if same_fact(old, e) then return nil end
+    if same_fact(old, e) then
+      inherited(e) -- reads the joins that it may be in since
+      return nil
+    end
     return table.concat({ 'CONFLICT', e.id, old.position or '0' }, '\t')
   end
   if later and not same_fact(later, e) then return table.concat({ 'CONFLICT', e.id, 'scheduled' }, '\t') end
@@ -848,12 +854,43 @@ local function filling_header(e)
   return table.concat({ e.id, e.type, e.project, e.order_key, e.priority }, '\t')
 end
 
+-- Remembers an event. For long: what is that of a root in no join is left out.
+local function remember_as(e, position, root, depth, origin, within)
+  local kept = { position, e.digest }
+  if depth > 0 or root ~= e.id or origin ~= 'publish' or within ~= '' then
+    kept[3], kept[4], kept[5], kept[6] = rooted(root, e.id), whole(depth), by_handler(origin), within
+  end
+  redis.call('SET', key('id', e.id), table.concat(kept, '\t'), 'KEEPTTL')
+  known[e.id] = { position = position, root = root, depth = depth, digest = e.digest, origin = origin, scopes = within }
+end
+
+local function join_published(e, position, root, depth, tokens)
+  local header = { position, '0', '0', whole(depth), e.type, rooted(root, e.id), '', e.priority, '' }
+  join_event(tokens, e.type, header, e.body)
+end
+
+-- An event that is published again is in the joins of its cause, as ever: more than before only where Redis went
+-- back, and what was put back had published it before its cause was done again. What follows it is not counted there.
+local function join_again(e, old)
+  local has, more = ',' .. old.scopes .. ',', {}
+  for _, token in ipairs(inherited(e)) do
+    if not string.find(has, ',' .. token .. ',', 1, true) then more[#more + 1] = token end
+  end
+  if not more[1] then return end
+  join_published(e, old.position, old.root, old.depth, more)
+  if old.scopes ~= '' then more[#more + 1] = old.scopes end
+  remember_as(e, old.position, old.root, old.depth, old.origin, table.concat(more, ','))
+end
+
 -- Writes the event to history, its id, and one delivery per route. The first write is history's,
 -- so that a full or read-only server refuses the event whole. Returns position, and 1 if it is new.
 -- Who is being back-filled gets nothing: its filler will come by, and finds what it needs in the entry.
 local function publish(e)
   local old = remember(e.id)
-  if old then return old.position, 0 end
+  if old then
+    join_again(e, old)
+    return old.position, 0
+  end
   local root, depth = root_of(e)
   local subscribers, deliveries = routes_of(e.type), {}
   for _, S in ipairs(subscribers) do
@@ -875,19 +912,8 @@ local function publish(e)
       enter_scopes(from_cause)
     end
   end
-  if from_cause[1] then
-    local header = { position, '0', '0', whole(depth), e.type, rooted(root, e.id), '', e.priority, '' }
-    join_event(from_cause, e.type, header, e.body)
-  end
-  local scopes_text = table.concat(within, ',')
-  local kept = { position, e.digest } -- for long: the rest is left out where it is that of a root in no join
-  if depth > 0 or root ~= e.id or e.origin ~= 'publish' or scopes_text ~= '' then
-    kept[3], kept[4], kept[5], kept[6] = rooted(root, e.id), whole(depth), by_handler(e.origin), scopes_text
-  end
-  redis.call('SET', key('id', e.id), table.concat(kept, '\t'))
-  known[e.id] = {
-    position = position, root = root, depth = depth, digest = e.digest, origin = e.origin, scopes = scopes_text,
-  }
+  if from_cause[1] then join_published(e, position, root, depth, from_cause) end
+  remember_as(e, position, root, depth, e.origin, table.concat(within, ','))
   for _, S in ipairs(deliveries) do
     local r = record(S)
     if not r.join_of then

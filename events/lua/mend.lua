@@ -13,10 +13,10 @@
 -- Invariants: of two who look for the same at once one puts it back, since `mends` is compared and counted up in
 -- the same step. A delivery keeps its name, so one that has an outcome is known by it; its attempts begin anew. What
 -- holds its ordered lane goes to the head of it; what does not, to its place in history. A delivery is in the joins
--- of its event. Where Redis has the event at this place, they count the delivery already, which has not ended; a
--- Redis that went back, and has the event at another place or not at all, counts it from now on: in the joins of that
--- place, or in those of the nearest cause that it knows. So no join goes before what was put back has ended, and what
--- that returns is joined. A hold is let go under the name that the caller found. The first write grows memory: a full
+-- of its event. Where Redis has the event at this place, they count its first delivery already, which has not ended; a
+-- Redis that went back, and has the event at another place or not at all, or has forgotten that it was delivered
+-- again, counts it from now on: in the joins of that place, or in those of the nearest cause that it knows. So no join
+-- goes before what was put back has ended, and what that returns is joined. A hold is let go under the name that the caller found. The first write grows memory: a full
 -- server refuses all of it.
 
 if epoch_differs() then return 'EPOCH' end
@@ -30,6 +30,13 @@ local now = redis.call('HGET', key('sub', S), 'mends') or '0'
 if now ~= mends then -- compare
   mends = now
   return answer('STALE')
+end
+
+-- Joins of one event do not wait for each other: a join's delivery is in none that its own event opened.
+local function leave_out(tokens, position)
+  for n = #tokens, 1, -1 do
+    if string.match(tokens[n], '/(%d+)$') == position then table.remove(tokens, n) end
+  end
 end
 
 local i, holds, lanes, lost = 6, {}, {}, {}
@@ -47,7 +54,9 @@ for at = i, #ARGV, EVENT_FIELDS + 4 do
   local e = placed(r, event_at(at + 4, ''), ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3]))
   e.redelivery = ARGV[at]
   local there = remember(e.id)
-  e.is_counted = there and there.position == e.position
+  local is_first = e.redelivery == '0' or e.redelivery == r.first_redelivery
+  e.is_counted = there and there.position == e.position and is_first
+  if r.join_of and there then leave_out(e.within, there.position) end
   lost[#lost + 1] = e
 end
 

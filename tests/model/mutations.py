@@ -31,7 +31,7 @@ MUTATIONS: dict[str, tuple[Edit, ...]] = {
     "anybody_lets_go": (Edit("redis.call('HGET', r.held, lane) == name", "redis.call('HEXISTS', r.held, lane) == 1"),),
     "duplicates_not_checked": (
         Edit("local old = remember(e.id) or batch[e.id]", "local old = batch[e.id]"),
-        Edit("  local old = remember(e.id)\n  if old then return old.position, 0 end\n", ""),
+        Edit("  if old then\n    join_again(e, old)\n", "  if false then\n    join_again(e, old)\n"),
     ),
     "retry_goes_to_the_tail": (
         Edit("\n  redis.call('LPUSH', lane_key(r, lane), frame)", "\n  redis.call('RPUSH', lane_key(r, lane), frame)"),

@@ -11,13 +11,17 @@ from sqlalchemy import Engine
 
 from events import mending
 from events.context import Handling
+from events.dead_letters import DeadLetters
 from events.deliveries import Deliveries, Settlement
 from events.event import Event
 from events.joining import Join
+from events.keys import GROUP
 from events.namespace import Declared
 from events.publisher import event_arguments
-from events.records import AttemptState
+from events.records import AttemptState, LetterFilter
+from events.redelivery import once
 from events.routes import declare
+from events.scripts import sources
 from events.stream import HistoryStream
 from events.subscriptions import SubscriberOptions
 from store.deliveries import DeliveryFilter, StoredDeliveries
@@ -26,6 +30,7 @@ from store.migrate import upgrade
 from tests.model.filling import FROM_THE_BEGINNING, Bench
 from tests.servers import PostgresServer
 from tests.valkey_servers import DebianRedis, ValkeyServer
+from tests.waiting import wait_until
 from workers.attempt import with_derived_ids
 from workers.gaps import Gaps, Repaired, Surveyor
 
@@ -98,6 +103,34 @@ def returned(bench: Bench, name: str, kind: str, payload: dict[str, Any]) -> Non
     settle(bench, lease, events=[event_arguments(out, 1 << 20, is_derived=True)])
 
 
+def declare_join(bench: Bench, name: str, after: str, of: str, timeout: float = 3600.0) -> None:
+    record = SubscriberOptions(join=Join((of,), timeout)).record()
+    declare(bench.namespace, Declared(name, (after,), record, bench.registry.save(name, (after,), record, {})), 100)
+
+
+def open_in(bench: Bench) -> list[int]:
+    """How many deliveries each open join counts."""
+    found = [bench.client.hget(key, "open") for key in bench.client.scan_iter(f"{bench.keys('join')}*", 5000)]
+    return [int(count) for count in found]
+
+
+def seen_by(bench: Bench, name: str) -> tuple[list[str], str]:
+    """Take the delivery of a join, and return the types that it has seen, and why it goes."""
+    (joining,) = take(bench, name)
+    joined = Deliveries(bench.namespace, "w", 100).joined(joining)
+    settle(bench, joining)
+    return [one.type.value for one in joined.events], joined.why
+
+
+def time_out(bench: Bench, name: str) -> None:
+    wait_until(lambda: bool(Deliveries(bench.namespace, "w", 100).promote({name: 0})), 20, "the clock to go on")
+
+
+def retry_dead_letters(bench: Bench) -> None:
+    letters = DeadLetters(bench.namespace)
+    letters.decide("redelivered", list(letters.iterate(LetterFilter())), "ann")
+
+
 def take(bench: Bench, name: str = "S", count: int = 1, consumer: str = "w") -> Any:
     return Deliveries(bench.namespace, consumer, 100).read([name], count, None)
 
@@ -168,8 +201,6 @@ def test_ordered_lanes_are_put_back_in_history_order_before_what_has_been_publis
 
 
 def test_a_retry_of_a_dead_letter_and_a_delivery_again_keep_their_numbers(bench: Bench) -> None:
-    from events.dead_letters import DeadLetters
-    from events.records import LetterFilter
     from tests.model.test_redelivery import EVERYTHING, redelivery
 
     bench.declare("S", "A")
@@ -177,8 +208,7 @@ def test_a_retry_of_a_dead_letter_and_a_delivery_again_keep_their_numbers(bench:
     one, other = take(bench, count=2)
     settle(bench, one, "dead", AttemptState.DEAD)
     settle(bench, other)
-    letters = DeadLetters(bench.namespace)
-    letters.decide("redelivered", list(letters.iterate(LetterFilter())), "ann")
+    retry_dead_letters(bench)
     redelivery(bench).run(EVERYTHING)
     archive_all(bench)
     flush(bench)
@@ -328,8 +358,7 @@ def test_a_redis_that_went_back_has_what_the_store_knows_to_have_ended(bench: Be
 def test_a_join_does_not_go_before_what_is_under_way_at_both_places_of_an_event(bench: Bench) -> None:
     bench.declare("S", "A")
     bench.declare("T", "B")
-    record = SubscriberOptions(join=Join(("C",), 3600)).record()
-    declare(bench.namespace, Declared("J", ("A",), record, bench.registry.save("J", ("A",), record, {})), 100)
+    declare_join(bench, "J", "A", "C")
     (brief,) = bench.publish()
     archive_all(bench)
     before = everything(bench)
@@ -354,8 +383,7 @@ def test_a_join_has_what_is_put_back_and_ends_before_redis_has_its_event_again(b
     agents = [f"S{kind}" for kind in kinds[:-1]]
     for agent, kind in zip(agents, kinds, strict=False):
         bench.declare(agent, kind)
-    record = SubscriberOptions(join=Join((kinds[-1],), 3600)).record()
-    declare(bench.namespace, Declared("J", ("A",), record, bench.registry.save("J", ("A",), record, {})), 100)
+    declare_join(bench, "J", "A", kinds[-1])
     bench.publish()
     archive_all(bench)
     before = everything(bench)
@@ -370,17 +398,15 @@ def test_a_join_has_what_is_put_back_and_ends_before_redis_has_its_event_again(b
     for agent, caused in zip(agents, kinds[1:], strict=False):
         returned(bench, agent, caused, {})
 
-    (joining,) = take(bench, "J")
-    joined = Deliveries(bench.namespace, "w", 100).joined(joining)
-    assert ([one.type.value for one in joined.events], joined.why) == ([kinds[-1]], "complete")
+    assert seen_by(bench, "J") == ([kinds[-1]], "complete")
+    archive_all(bench)
     assert not found(bench)
 
 
 def test_a_join_waits_for_what_is_put_back_of_an_event_that_redis_has_forgotten(bench: Bench) -> None:
     bench.declare("S", "A")
     bench.declare("T", "B")
-    record = SubscriberOptions(join=Join(("C",), 3600)).record()
-    declare(bench.namespace, Declared("J", ("A",), record, bench.registry.save("J", ("A",), record, {})), 100)
+    declare_join(bench, "J", "A", "C")
     bench.publish()
     archive_all(bench)
     before = everything(bench)
@@ -395,6 +421,225 @@ def test_a_join_waits_for_what_is_put_back_of_an_event_that_redis_has_forgotten(
     assert not take(bench, "J"), "what was put back runs"
     settle(bench, old)
     assert len(take(bench, "J")) == 1
+
+
+@pytest.mark.parametrize("how", ["delivered again", "retried"])
+def test_a_join_waits_for_what_redis_has_forgotten_to_have_delivered_again(bench: Bench, how: str) -> None:
+    bench.declare("S", "A")
+    bench.declare("T", "A")
+    declare_join(bench, "J", "A", "C")
+    bench.publish()
+    (lease,) = take(bench, "S")
+    if how == "retried":
+        settle(bench, lease, "dead", AttemptState.DEAD)
+    else:
+        settle(bench, lease)
+    archive_all(bench)
+    before = everything(bench)
+    if how == "retried":
+        retry_dead_letters(bench)
+    else:
+        (recorded,) = bench.replay.iterate()
+        once(bench.namespace, "S", 70_000, recorded, "ann", "again")
+    archive_all(bench)
+    restore(bench, before)
+    assert put_back(bench) == 1
+    (running,) = take(bench, "T")
+
+    assert bench.handled("S")
+    assert not take(bench, "J"), "T runs"
+    settle(bench, running)
+    assert len(take(bench, "J")) == 1
+
+
+def test_the_delivery_of_a_join_that_is_put_back_counts_in_no_join_of_its_own_event(bench: Bench) -> None:
+    bench.declare("S", "A")
+    declare_join(bench, "J1", "A", "C", timeout=1e-6)
+    declare_join(bench, "J2", "A", "C")
+    bench.publish()
+    time_out(bench, "J1")
+    settle(bench, take(bench, "J1")[0], "dead", AttemptState.DEAD)
+    archive_all(bench)
+    before = everything(bench)
+    retry_dead_letters(bench)
+    archive_all(bench)
+    restore(bench, before)
+    assert put_back(bench) == 1
+
+    assert bench.handled("J1")
+    assert not take(bench, "J2"), "S waits"
+    bench.handled("S")
+    assert seen_by(bench, "J2") == ([], "complete")
+
+
+def test_a_join_does_not_wait_for_its_own_delivery_at_another_place(bench: Bench) -> None:
+    bench.declare("S", "A")
+    declare_join(bench, "J", "A", "B")
+    before = everything(bench)
+    bench.publish()
+    archive_all(bench)
+    restore(bench, before)
+    bench.number = 0
+    bench.publish()
+    assert put_back(bench) == 2
+    (twin,) = take(bench, "J")
+
+    bench.handled("S")
+
+    assert seen_by(bench, "J") == ([], "complete")
+    assert Deliveries(bench.namespace, "w", 100).joined(twin).why == "lost"
+
+
+def test_a_join_that_redis_opens_anew_has_what_was_returned_before(bench: Bench) -> None:
+    """What follows is put back and ends; then what opened the join comes again, and what it sets off is known."""
+    for agent, kind in (("SA", "A"), ("SB", "B"), ("SC", "C")):
+        bench.declare(agent, kind)
+    declare_join(bench, "J", "B", "D")
+    bench.publish()
+    archive_all(bench)
+    before = everything(bench)
+    returned(bench, "SA", "B", {})
+    returned(bench, "SB", "C", {})
+    archive_all(bench)
+    restore(bench, before)
+    assert put_back(bench) == 2
+    returned(bench, "SC", "D", {})
+    assert seen_by(bench, "J") == ([], "lost")
+    for agent, kind in (("SA", "B"), ("SB", "C"), ("SC", "D")):
+        returned(bench, agent, kind, {})
+
+    assert seen_by(bench, "J") == (["D"], "complete")
+
+
+def test_a_root_that_is_published_again_joins_what_was_put_back_and_returned(bench: Bench) -> None:
+    bench.declare("SA", "A")
+    declare_join(bench, "J", "A", "B")
+    before = everything(bench)
+    bench.publish()
+    archive_all(bench)
+    restore(bench, before)
+    assert put_back(bench) == 2
+    returned(bench, "SA", "B", {})
+    assert seen_by(bench, "J") == ([], "lost")
+    bench.number = 0
+    bench.publish()
+    returned(bench, "SA", "B", {})
+
+    assert seen_by(bench, "J") == (["B"], "complete")
+
+
+def test_a_join_that_is_a_dead_letter_goes_on_joining_what_is_put_back(bench: Bench) -> None:
+    for agent, kind in (("SA", "A"), ("SB", "B"), ("SC", "C")):
+        bench.declare(agent, kind)
+    declare_join(bench, "J", "A", "D", timeout=1e-6)
+    bench.publish()
+    time_out(bench, "J")
+    settle(bench, take(bench, "J")[0], "dead", AttemptState.DEAD)
+    archive_all(bench)
+    before = everything(bench)
+    returned(bench, "SA", "B", {})
+    returned(bench, "SB", "C", {})
+    archive_all(bench)
+    restore(bench, before)
+    assert put_back(bench) == 1
+    returned(bench, "SC", "D", {})
+
+    retry_dead_letters(bench)
+
+    assert seen_by(bench, "J")[0] == ["D"]
+
+
+@pytest.mark.parametrize("ordering", ["", "project"])
+@pytest.mark.parametrize("at_once", [200, 7])
+def test_of_hundreds_that_are_put_back_in_steps_each_counts_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, ordering: str, at_once: int
+) -> None:
+    monkeypatch.setattr("events.mending.MAX_AT_ONCE", at_once)
+    bench.declare("S", "A")
+    bench.declare("T", "B", ordering=ordering)
+    declare_join(bench, "J", "A", "B")
+    bench.publish()
+    archive_all(bench)
+    before = everything(bench)
+    bench.publish(450, "B", causation_id="e0")
+    archive_all(bench)
+    restore(bench, before)
+
+    assert put_back(bench) == 450
+
+    assert open_in(bench) == [451]
+    bench.handled("S")
+    assert not take(bench, "J")
+    assert len(bench.handled("T")) == 450
+    assert seen_by(bench, "J") == ([], "complete"), "nobody has published them again"
+
+
+def test_what_is_too_much_for_a_step_is_not_counted_in_it(bench: Bench) -> None:
+    bench = Bench(bench.client, bench.engine, {**sources(), "mend": _of_three_at_most(sources()["mend"])})
+    bench.declare("S", "A")
+    bench.declare("T", "B")
+    declare_join(bench, "J", "A", "B")
+    bench.publish()
+    archive_all(bench)
+    before = everything(bench)
+    bench.publish(20, "B", causation_id="e0")
+    archive_all(bench)
+    restore(bench, before)
+
+    assert put_back(bench) == 20
+
+    assert open_in(bench) == [21]
+
+
+def _of_three_at_most(text: str) -> str:
+    return text.replace("local MAX_DELIVERIES = 5000", "local MAX_DELIVERIES = 3")
+
+
+def test_what_is_put_back_where_its_event_is_and_holds_its_lane_is_not_counted_again(bench: Bench) -> None:
+    bench.declare("S", "A")
+    bench.declare("T", "B", ordering="project")
+    declare_join(bench, "J", "A", "C")
+    bench.publish()
+    returned(bench, "S", "B", {})
+    archive_all(bench)
+    bench.client.delete(bench.keys("queue", "T"))
+    bench.client.xgroup_create(bench.keys("queue", "T"), GROUP, "0", mkstream=True)
+
+    assert put_back(bench) == 1
+
+    assert open_in(bench) == [1]
+    returned(bench, "T", "C", {})
+
+    assert seen_by(bench, "J") == (["C"], "complete")
+
+
+def test_causes_in_a_circle_and_those_that_nobody_has_end_nowhere(bench: Bench) -> None:
+    bench.declare("S", "A")
+    bench.declare("T", "B")
+    declare_join(bench, "J", "A", "C")
+    bench.publish()
+    archive_all(bench)
+    before = everything(bench)
+    causes = {"x": "y", "y": "x", "z": "nobody", "w": "w"}
+    events = [Event(event_id=one, type="B", project_id="p1", actor="x", causation_id=causes[one]) for one in causes]
+    for event in events:
+        bench.publisher.publish_many([event])
+    archive_all(bench)
+    restore(bench, before)
+
+    assert put_back(bench) == 4
+
+    assert open_in(bench) == [1]
+
+
+@pytest.mark.parametrize("value", ["1\t" + "a" * 800 + "\t" * 7, "1\t" + "a\t" * 400, "no id at all"])
+def test_an_id_that_a_hand_has_written_is_not_known_and_keeps_nobody_waiting(bench: Bench, value: str) -> None:
+    bench.declare("S", "A")
+    bench.client.set(bench.keys("id", "e0"), value)
+
+    (event_id,) = bench.publish()
+
+    assert bench.handled("S") == [event_id]
 
 
 def test_one_delivery_at_two_places_may_return_other_contents_and_the_first_stays(bench: Bench) -> None:

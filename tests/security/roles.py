@@ -293,7 +293,7 @@ def play_archiver(stage: Stage) -> Iterator[None]:
     )
     yield from _each(history.lift, position + 1000)
     stage.publish("S")
-    stage.admin.set(stage.keys("id", ids[0]), "1\t\t0\tx\t\tJoins/1")  # a join waits for what it causes
+    stage.admin.set(stage.keys("id", ids[0]), "1\tx\t\t0\t\tJoins/1")  # a join waits for what it causes
     history.note_archived("history", history.clock(), 0, 60, ids)
     yield
     stage.make_awkward()
