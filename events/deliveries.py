@@ -115,6 +115,7 @@ class Tended(NamedTuple):
         filling: subscribers that are being back-filled.
         held_back: subscribers of whom more waits than their unlimited window lets in, until it is told
             that more of them runs.
+        tell_s: seconds before which it is not to be told more: many workers tell it, or of many subscribers.
     """
 
     promoted: int
@@ -123,6 +124,7 @@ class Tended(NamedTuple):
     paused: frozenset[str]
     filling: frozenset[str]
     held_back: frozenset[str]
+    tell_s: float
 
 
 class Deliveries:
@@ -236,13 +238,15 @@ class Deliveries:
 
         Args:
             running: per subscriber, in the order to tend them, how many of its handlers have been
-                running here for a while; an unlimited window grows with it.
+                running here for a while, or usually do; an unlimited window grows with it.
             beat: what this consumer says of itself, JSON; the empty text leaves what it said before.
         """
         flat = [part for pair in running.items() for part in pair]
-        promoted, wait_us, due_us, *names = self.namespace.call("promote", self.consumer, limit, beat, *flat)
+        reply = self.namespace.call("promote", self.consumer, limit, beat, *flat)
+        promoted, wait_us, due_us, tell_us, *names = reply
         wait_s, due_s = (int(us) / 1e6 if int(us) >= 0 else None for us in (wait_us, due_us))
-        return Tended(int(promoted), wait_s, due_s, *(frozenset(name.decode() for name in some) for some in names))
+        paused, filling, held_back = (frozenset(name.decode() for name in some) for some in names)
+        return Tended(int(promoted), wait_s, due_s, paused, filling, held_back, int(tell_us) / 1e6)
 
     def leave(self, subscribers: Iterable[str] = ()) -> None:
         """Be no longer counted among the workers that live; call when nothing is held."""

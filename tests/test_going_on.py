@@ -380,6 +380,21 @@ def test_the_loop_goes_round_while_thousands_of_quick_handlers_run(namespace: Na
     )
 
 
+@pytest.mark.parametrize(("is_async", "threads", "is_alone"), [(False, 2, True), (False, 1, False), (True, 2, False)])
+def test_whoever_settles_alone_is_no_loop_and_not_the_only_thread(
+    namespace: Namespace, monkeypatch: pytest.MonkeyPatch, is_async: bool, threads: int, is_alone: bool
+) -> None:
+    monkeypatch.setattr("tests.test_going_on.EVENTS", 1)
+    _, handler = counting(is_async)
+
+    with painting(namespace, handler, threads=threads) as house:
+        attempt = house.engine.take("Painter", 20)
+        assert attempt is not None
+
+        assert house.engine._is_alone(attempt) == is_alone
+        house.engine.finish(attempt)
+
+
 def test_of_usually_slow_handlers_all_that_run_are_told_and_of_quick_ones_those_that_hang() -> None:
     def attempt(name: str, ran_s: float | None) -> Attempt:
         started_at = 0.0 if ran_s is None else time.monotonic() - ran_s

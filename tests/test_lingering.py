@@ -9,7 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import dramatiq
 import pytest
+from dramatiq.middleware import Interrupt
+from dramatiq.threading import raise_thread_exception
 
 from events.backend import Backend
 from events.bus import EventBus
@@ -18,8 +21,10 @@ from events.settings import Settings
 from events.steering import steer, until_heeded
 from tests.servers import migrate
 from tests.waiting import wait_until
+from workers.assembly import make_broker
 from workers.broker import DeliveryProxy
 from workers.consuming import Consuming
+from workers.takers import Takers
 
 LONG_S = 600.0  # longer than every test
 
@@ -182,3 +187,52 @@ def test_a_thread_lingers_for_one_subscriber_and_others_are_handled_meanwhile(bu
         for n in range(1, 31):
             for kind in ("ONE", "TWO", "THREE"):
                 publish(bus, lambda kind=kind, n=n: ran[kind] == n, f"{kind} number {n}", event(kind))  # type: ignore[misc]
+
+
+def test_the_only_thread_of_a_worker_is_given_to_an_async_handler_at_once(bus: EventBus) -> None:
+    """`dramatiq workers.app --threads 1`: no thread more for async handlers, as `eventbus worker` has one."""
+    ran: list[str] = []
+    bus.subscriber("Plain", ["SHOT"])(lambda event: ran.append("plain"))
+
+    @bus.subscriber("Async", ["IMAGE"])
+    async def paint(event: Event) -> None:
+        ran.append("async")
+
+    backend = Backend(bus.settings, may_restore=True)
+    broker = make_broker(bus.settings, lambda: backend, bus.subscriptions)
+    worker = dramatiq.Worker(broker, worker_threads=1, worker_timeout=250)
+    broker.emit_after("process_boot")
+    worker.start()
+    try:
+        for n in range(5):
+            publish(bus, lambda n=n: len(ran) == 2 * n + 1, "a plain one, whose thread lingers")  # type: ignore[misc]
+            publish(bus, lambda n=n: len(ran) == 2 * n + 2, "an async one", event("IMAGE"))  # type: ignore[misc]
+    finally:
+        worker.stop(timeout=5000)
+        broker.close()
+        backend.close()
+
+    assert ran == ["plain", "async"] * 5
+
+
+def test_what_somebody_raises_in_a_lingering_thread_ends_its_lingering_and_no_more(
+    bus: EventBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[int] = []
+    lingering: list[Takers] = []
+
+    @bus.subscriber("Painter", ["SHOT"])
+    def paint(event: Event) -> None:
+        ran.append(threading.get_ident())
+
+    def noted(takers: Takers, *args: Any) -> Any:
+        lingering.append(takers)
+        return linger(takers, *args)
+
+    linger = Takers.linger
+    monkeypatch.setattr(Takers, "linger", noted)
+    with consuming(bus, 4):
+        publish(bus, lambda: bool(lingering) and bool(lingering[0]._lingers), "a thread to linger")
+        raise_thread_exception(ran[0], Interrupt)
+        publish(bus, lambda: len(ran) == 2, "the next, which wakes that thread")
+        wait_until(lambda: len(lingering) > 1 and bool(lingering[0]._lingers), 30, "another one to linger")

@@ -6,8 +6,10 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 
 import pytest
+from dramatiq.middleware import Interrupt
 
 from events.deliveries import Deliveries, Settlement, Verdict
 from events.errors import EventBusError, ScriptFailed
@@ -28,16 +30,23 @@ class Refusing(Deliveries):
 
     Attributes:
         settled_by: the threads that have settled, one for each call. hold: what a call waits for before it returns.
+        first: what the first call answers of its only settlement, or raises.
     """
 
     refuses = True
     refused = 0
     hold: threading.Event | None = None
+    first: Verdict | BaseException | None = None
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Verdict | EventBusError]:
         if self.refuses:
             self.refused += 1
             raise ScriptFailed("A key has the wrong type.", "WRONGTYPE")
+        if self.first is not None:
+            first, self.first = self.first, None
+            if isinstance(first, str | EventBusError):
+                return [first]
+            raise first
         self.settled_by.append(threading.current_thread())
         verdicts = super().settle(settlements)
         if self.hold is not None:
@@ -172,3 +181,30 @@ def test_while_one_is_being_settled_the_next_is_put_to_the_settler_and_the_end_w
     bringing.join(20)
     assert sorted(map(id, gone)) == sorted(id(one.lease) for one in (first, second, third))
     assert deliveries.settled_by.count(threading.current_thread()) == 0, "a thread with others to do does not wait"
+
+
+@pytest.mark.parametrize(
+    ("first", "state"),
+    [
+        ("later", AttemptState.DONE),
+        (EventBusError("Too many subscribers."), AttemptState.DEAD),
+        (Interrupt(), AttemptState.DONE),
+    ],
+)
+def test_whatever_comes_of_it_the_settler_goes_on_with_it(
+    deliveries: Refusing,
+    idle: tuple[Settler, list[Settlement], list[Lease]],
+    first: Verdict | BaseException,
+    state: AttemptState,
+) -> None:
+    settler, (one, *_), gone = idle
+    deliveries.first = first
+
+    with pytest.raises(Interrupt) if isinstance(first, Interrupt) else nullcontext():
+        settler.settle_here(one)
+
+    assert settler.flush(time.monotonic() + 20)
+    assert gone == [one.lease]
+    assert threading.current_thread() not in deliveries.settled_by
+    ((_, fields),) = deliveries.namespace.client.xrange(deliveries.namespace.keys("outcomes"))
+    assert fields[b"o"].split(b"	")[4].decode() == state

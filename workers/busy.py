@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import os
 import socket
 import time
@@ -56,19 +57,21 @@ class Process:
 
 
 def long_running(attempts: Sequence[Attempt], usual_s: Callable[[str], float]) -> Mapping[str, int]:
-    """Count per subscriber the handlers that run for `BUSY_S`, or have: room that a window need not wait for.
+    """Count per subscriber the handlers that have run for `BUSY_S`, or usually do: room a window need not wait for.
 
     Args:
         usual_s: how long the handlers of a subscriber usually run; 0 where none has ended.
     """
     before = time.monotonic() - BUSY_S
-    slow = {name for name in {attempt.lease.subscriber for attempt in attempts} if usual_s(name) >= BUSY_S}
-    started = [attempt for attempt in attempts if attempt.started_at > 0]
-    return Counter(
-        attempt.lease.subscriber
-        for attempt in started
-        if attempt.lease.subscriber in slow or attempt.started_at < before
-    )
+    since: dict[str, float] = {}  # of each subscriber: what began before that counts
+    counts: Counter[str] = Counter()
+    for attempt in attempts:
+        name, started_at = attempt.lease.subscriber, attempt.started_at
+        if name not in since:
+            since[name] = math.inf if usual_s(name) >= BUSY_S else before
+        if 0 < started_at < since[name]:
+            counts[name] += 1
+    return counts
 
 
 def _run(attempt: Attempt, now: float) -> Run:

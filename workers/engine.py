@@ -81,6 +81,7 @@ class Engine:
         self._deliveries = Deliveries(namespace, self.consumer, settings.max_routes)
         self._held = Held()
         self._running = Running()
+        self._threads = threads
         self._spans = spans_of(settings)
         settled = None if self._spans is None else self._spans.settled
         self._settler = Settler(self._deliveries, self._gone, lambda: len(self._running), settled)
@@ -199,11 +200,16 @@ class Engine:
                 self._end(one, ended)
         finally:
             ends = [end for _, end in ended]
-            if len(ends) == len(self._running) == 1 and not attempt.deferred and self.receiver.is_empty:
-                self._settler.settle_here(*ends)  # a group of one, in a thread that has nothing else to do
+            if len(ends) == 1 and self._is_alone(attempt):
+                self._settler.settle_here(*ends)
             else:
                 self._settler.put(*ends)
         tell(attempt, ended, self._spans)
+
+    def _is_alone(self, attempt: Attempt) -> bool:
+        """Whether nothing else runs or waits here, and the calling thread, which is not the loop's, is not the last."""
+        is_last = self._threads < 2 or attempt.subscription.is_async or attempt.deferred
+        return not is_last and len(self._running) == 1 and self.receiver.is_empty
 
     def _end(self, attempt: Attempt, ended: list[Ended]) -> None:
         """Add how to settle it; one that cannot be is renewed no longer, and keeps nobody from theirs."""

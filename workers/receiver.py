@@ -51,7 +51,7 @@ class Receiver:
         spared: called with each delivery that was read and should go to whoever is free.
         reopen: declares this process's subscribers again after Redis lost them.
         beat: what this process says of itself, JSON; sent once a tick, and when a pause is heeded.
-        busy: tells how many handlers of each subscriber have been running here for a while.
+        busy: tells how many handlers of each subscriber have been running here for a while, or usually do.
     """
 
     def __init__(
@@ -280,7 +280,8 @@ class Receiver:
         self._next_due = now + (0.0 if is_full else max(wait_s, MIN_DUE_S))
         paused = self.paused & self._untended.names()
         with self._lock:
-            self._telling.told(running, frozenset().union(*(reply.held_back for reply in replies)))
+            held_back = frozenset[str]().union(*(reply.held_back for reply in replies))
+            self._telling.told(running, held_back, max((reply.tell_s for reply in replies), default=0.0))
             paused = paused.union(*(reply.paused for reply in replies))
             self._has_news = paused != self.paused
             if self._has_news:

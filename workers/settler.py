@@ -1,5 +1,7 @@
 """The settler: one thread that settles finished attempts in groups, and never loses one.
 
+A single one, where nothing else is under way, is settled by the thread that brings it.
+
 A settlement is sent until Redis has answered it: while Redis is away the queue grows by at most
 what this process holds. `refused` is not the handler's failure: the lease went to another worker, or
 an earlier send of the same settlement arrived and only its reply was lost.
@@ -31,7 +33,7 @@ log = logging.getLogger("eventbus.settler")
 
 
 class Settler:
-    """Settles what is put into it, from a thread of its own.
+    """Settles what is put into it, from a thread of its own, and what is brought to it alone in the thread that does.
 
     Args:
         deliveries: where to settle.
@@ -72,10 +74,13 @@ class Settler:
                 self._wake.notify_all()
 
     def settle_here(self, settlement: Settlement) -> None:
-        """Settle in the calling thread, which waits for Redis, and wakes nobody; never raises.
+        """Settle in the calling thread, which waits for Redis, and wakes nobody.
 
         Where others are settled already, and where Redis does not answer, it is put to them: sent again it is refused
         if it had arrived.
+
+        Raises:
+            BaseException: only what somebody has raised in this thread, such as an interrupt; nothing is lost by it.
         """
         with self._wake:
             is_first = not (self._queue or self._in_hand or self._postponed or self._stopping)
@@ -85,8 +90,10 @@ class Settler:
             return
         try:
             self._answer([settlement], self._deliveries.settle([settlement]))
-        except Exception:
+        except BaseException as error:
             self.put(settlement)
+            if not isinstance(error, Exception):
+                raise
         finally:
             with self._wake:
                 self._elsewhere -= 1

@@ -84,16 +84,17 @@ class Takers:
             return None
         self._lingered += 1
         self._lingers, mine = subscription.name, self._lingered
-        lease = None
-        while self._lingers and self._lingered == mine:
-            lease = following()
-            left = until - time.monotonic()
-            if lease is not None or left <= 0:
-                self._lingers = ""
-            else:
+        try:
+            while self._lingers and self._lingered == mine:
+                lease = following()
+                if lease is not None or (left := until - time.monotonic()) <= 0:
+                    return lease
                 self._come.wait(left)
-        self.wake()  # whom nobody woke for what was the lingering thread's
-        return lease
+            return None
+        finally:
+            if self._lingered == mine:
+                self._lingers = ""
+            self.wake()  # whom nobody woke for what was the lingering thread's
 
     def wake(self) -> None:
         """Wake those for whom something is here."""
@@ -110,7 +111,10 @@ class Takers:
             ready.notify_all()
 
     def _make_room(self, subscription: Subscription) -> None:
-        """Send the lingering thread back when the last credit is taken: it is the thread for that."""
-        if self._lingers and not subscription.is_async and not self._credits.free(subscription):
+        """Send the lingering thread back when the last credit is taken: it is the thread for that.
+
+        An async one needs a thread for the moment in which it is given to the loop; there may be no other.
+        """
+        if self._lingers and (subscription.is_async or not self._credits.free(subscription)):
             self._lingers = ""
             self._come.notify()

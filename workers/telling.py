@@ -23,10 +23,14 @@ class Telling:
         self._tell_s = TELL_S
         self._held_back: frozenset[str] = frozenset()
 
-    def told(self, running: Mapping[str, int], held_back: frozenset[str]) -> None:
-        """Note what Redis was told, and whose window holds deliveries back; without news it is told less often."""
+    def told(self, running: Mapping[str, int], held_back: frozenset[str], least_s: float = 0.0) -> None:
+        """Note what Redis was told, and whose window holds deliveries back; without news it is told less often.
+
+        Args:
+            least_s: what Redis wants between two times, because there are many who tell, or much is told.
+        """
         is_news = any(count > self._told[name] for name, count in running.items())
-        self._tell_s = TELL_S if is_news else min(2 * self._tell_s, self._tick_s)
+        self._tell_s = max(least_s, TELL_S if is_news else min(2 * self._tell_s, self._tick_s))
         self._told.update(running)
         self._told_at = time.monotonic()
         self._held_back = held_back

@@ -3,10 +3,12 @@
 --
 -- ARGV: epoch, consumer, most retries to bring back (about 8 MB of them at most), what the caller says of
 --       itself (JSON, opaque here; the empty text leaves what it said before), then pairs of a subscriber and
---       how many of its handlers have been running in the caller for a while. Who is not declared is left out.
+--       how many of its handlers have been running in the caller for a while, or usually do. Who is not declared is
+--       left out.
 -- Reply: 'EPOCH', or the number of retries brought back; microseconds until something is due that
 --        nobody else announces, a retry or a rate (-1: nothing); likewise until an event is due that was
---        scheduled (see release); the subscribers that are paused; those that are being back-filled; those
+--        scheduled (see release); microseconds before which the caller need not tell more; the subscribers that
+--        are paused; those that are being back-filled; those
 --        of whom more waits than their unlimited window lets in until more of them runs.
 --
 -- An unlimited window follows what runs: the sum of what the fleet's workers said last, less what has
@@ -14,10 +16,11 @@
 -- bounded, which leaves projects their turns. What a worker holds that has fallen silent takes no room:
 -- the others go on until it is taken over.
 --
--- All workers together come some 200 times a second, however many they are: without that, each would come
--- whenever anything is due.
+-- All workers together come some 200 times a second, however many they are, and with many subscribers each less often:
+-- without that, each would come whenever anything is due, or more runs.
 
 local EVERY_US = 5000
+local MANY = 8 -- subscribers, from which on a call costs mostly them
 local LIVE_US = 5000000 -- workers beat once a second
 if epoch_differs() then return 'EPOCH' end
 local consumer, budget, beat, promoted, soonest = ARGV[2], tonumber(ARGV[3]), ARGV[4], 0, nil
@@ -103,4 +106,5 @@ redis.call('ZADD', key('workers'), whole(now), consumer)
 if beat ~= '' then redis.call('HSET', key('beats'), consumer, beat) end
 -- The last digits of the time keep workers apart that began together.
 if soonest then soonest = math.max(soonest, EVERY_US * workers * (0.5 + now % 1000 / 1000)) end
-return { promoted, soonest and math.floor(soonest) or -1, due_in, paused, filling, held_back }
+local tell_in = math.floor(EVERY_US * workers * math.max(1, #tended / MANY))
+return { promoted, soonest and math.floor(soonest) or -1, due_in, tell_in, paused, filling, held_back }

@@ -306,6 +306,18 @@ def test_a_large_fleet_does_not_ask_for_every_place_of_a_rate(bench: Bench) -> N
     assert len(set(waits)) > 1, "they do not all come back at once"
 
 
+def test_many_workers_and_those_of_many_subscribers_tell_less_often_what_runs(bench: Bench) -> None:
+    names = [f"S{n}" for n in range(40)]
+    for name in names:
+        bench.declare(name, "A")
+    assert bench.as_("w").promote({"S0": 0}).tell_s == 0.005
+    assert bench.as_("w").promote(dict.fromkeys(names, 0)).tell_s == 0.025
+    for n in range(9):
+        bench.as_(f"w{n}").promote({"S0": 0})
+
+    assert bench.as_("w").promote({"S0": 0}).tell_s == 0.05
+
+
 def test_workers_that_died_slow_no_rate_down(bench: Bench) -> None:
     bench.declare("S", window=1000, rate=1000)
     bench.publish(*(event(f"e{n}") for n in range(300)))
