@@ -114,7 +114,7 @@ def test_a_log_that_fails_makes_nothing_run_again(space: Namespace) -> None:
         at_work(space, but_the_last, [shot(n) for n in range(COUNT)], batch=COUNT, max_attempts=1) as work,
     ):
         assert_all_are_settled(work)
-        wait_until(lambda: not work.engine._attempts(), 30, "the thread to be free again")
+        wait_until(lambda: not len(work.engine._running), 30, "the thread to be free again")
 
 
 def test_an_exporter_that_does_not_answer_holds_up_no_settlement_and_the_span_ends_when_its_work_did(
