@@ -40,6 +40,10 @@ class Credits:
             typical = self._typical_s.get(subscription.name, elapsed_s)
             self._typical_s[subscription.name] = typical + WEIGHT * (elapsed_s - typical)
 
+    def free_of(self, is_async: bool) -> int:
+        """Return how many are free: of the plain handlers, or of the async ones."""
+        return self._free[is_async]
+
     def free(self, subscription: Subscription) -> int:
         """Return how many of its deliveries could start now, if no other subscriber's did."""
         return self._free[subscription.is_async]

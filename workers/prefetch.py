@@ -142,13 +142,19 @@ class Prefetch:
         return self.quick.is_enough(name, self.oldest_s(name))
 
     def is_turn(self, name: str, rivals: Iterable[str]) -> bool:
-        """Whether a free credit is this subscriber's, although the rivals could start something too."""
+        """Whether a free credit is this subscriber's, although the rivals could start something too.
+
+        Args:
+            rivals: looked at only until as many as there are credits go before it.
+        """
         subscription = self._subscriptions[name]
-        before = sum(
-            self._subscriptions[rival].is_async == subscription.is_async and self._served[rival] < self._served[name]
-            for rival in rivals
-        )
-        return self._credits.free(subscription) > before
+        free = self._credits.free(subscription)
+        for rival in rivals:
+            if free <= 0:
+                break
+            is_same = self._subscriptions[rival].is_async == subscription.is_async
+            free -= is_same and self._served[rival] < self._served[name]
+        return free > 0
 
     def rooms(self, names: Iterable[str], closed: Collection[str]) -> dict[str, int]:
         """How many deliveries to read of each subscriber.
@@ -192,7 +198,7 @@ class Prefetch:
 
     def _kinds(self, closed: Collection[str]) -> dict[bool, _Kind]:
         kinds = {}
-        moving = [name for name in self._busy | self._here.present if self._running[name] or self._buffers[name]]
+        moving = [name for name in self._busy.union(self._here.present) if self._running[name] or self._buffers[name]]
         for is_async, names in self._kinds_of.items():
             one = self._subscriptions[next(iter(names))]
             active = [name for name in moving if name in names]

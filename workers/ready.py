@@ -18,14 +18,15 @@ class Ready:
     """Of each subscriber a buffer, and what is to run alone. Not thread-safe; the receiver's lock guards it.
 
     Attributes:
-        buffers: by subscriber. present: the subscribers of whom something is here; only looked at.
+        buffers: by subscriber. present: the subscribers of whom something is here, whoever was served longest ago
+            first; only looked at.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
         self.buffers = {name: Buffer() for name in names}
         self._alone: dict[str, deque[Lease]] = {name: deque() for name in self.buffers}
         self._runs_alone: Lease | None = None
-        self.present: set[str] = set()
+        self.present: dict[str, None] = {}
 
     def add(self, lease: Lease) -> None:
         """Put a delivery behind those of its subscriber."""
@@ -33,7 +34,7 @@ class Ready:
             self._alone[lease.subscriber].append(lease)
         else:
             self.buffers[lease.subscriber].add(lease)
-        self.present.add(lease.subscriber)
+        self.present.setdefault(lease.subscriber)
 
     def next(self, name: str) -> Lease | None:
         """Return the subscriber's delivery whose turn it is; None when none is here, or another one runs alone."""
@@ -99,5 +100,6 @@ class Ready:
         return sum(map(len, self._alone.values()))
 
     def _took(self, name: str) -> None:
-        if not (self.buffers[name] or self._alone[name]):
-            self.present.discard(name)
+        self.present.pop(name, None)
+        if self.buffers[name] or self._alone[name]:
+            self.present[name] = None

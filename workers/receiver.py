@@ -98,7 +98,7 @@ class Receiver:
         self._on_the_loop = frozenset(name for name, one in subscriptions.items() if one.is_async)
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
-        self._takers = Takers(subscriptions, self._lock, self._here, self._prefetch, credits)
+        self._takers = Takers(subscriptions, self._lock, self._here, self._prefetch, credits, self._candidate)
         self.reads = False  # whether every queue is read: Redis has answered a tick for all of them
         self._thread = threading.Thread(
             target=repeat, args=(self._turn, reopen, self._pause), name="eventbus-receiver", daemon=True
@@ -386,11 +386,11 @@ class Receiver:
         return lease
 
     def _is_turn(self, name: str) -> bool:
-        waiting = self._takers.consumers
-        if self._credits.free(self._subscriptions[name]) >= len(waiting):
+        takers = self._takers
+        if name in takers.chosen or self._credits.free(self._subscriptions[name]) >= len(takers.consumers):
             return True
-        others = (self._here.present & waiting.keys()) - {name}
-        return self._prefetch.is_turn(name, [rival for rival in others if self._candidate(rival)])
+        others = (rival for rival in self._here.present if rival != name and rival in takers.consumers)
+        return self._prefetch.is_turn(name, (rival for rival in others if self._candidate(rival)))
 
     def _closed(self) -> frozenset[str]:
         """Subscribers of whom nothing is to be started now: they are paused, or the loop stands still."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 
 from events.frame import Lease
 from events.subscriptions import Subscription
@@ -31,23 +31,34 @@ class Takers:
 
     Args:
         here: what is ready. prefetch: knows whom nobody has to be woken for.
+        candidate: the delivery of a subscriber that would start next, if there is one that may.
 
     Attributes:
         consumers: whose consumers wait; true of those who will look again in a moment.
+        chosen: those of them who were woken for a credit, and have not looked yet.
     """
 
     def __init__(
-        self, names: Iterable[str], lock: threading.Lock, here: Ready, prefetch: Prefetch, credits: Credits
+        self,
+        subscriptions: Mapping[str, Subscription],
+        lock: threading.Lock,
+        here: Ready,
+        prefetch: Prefetch,
+        credits: Credits,
+        candidate: Callable[[str], Lease | None],
     ) -> None:
+        self._subscriptions = subscriptions
         self._here = here
         self._prefetch = prefetch
         self._credits = credits
-        self._ready = {name: threading.Condition(lock) for name in names}
+        self._candidate = candidate
+        self._ready = {name: threading.Condition(lock) for name in subscriptions}
         self._come = threading.Condition(lock)
         self._lingers = ""  # for whose deliveries a thread lingers
         self._lingered = 0  # how many have
         self._stopped = False
         self.consumers: dict[str, bool] = {}
+        self.chosen: set[str] = set()
 
     def take(self, subscription: Subscription, following: Following, until: float) -> Lease | None:
         """Wait in a consumer for a delivery of its subscriber.
@@ -61,6 +72,10 @@ class Takers:
             while not self._stopped:
                 self.consumers[name] = is_enough = self._prefetch.is_enough(name)
                 lease = None if is_enough else following()
+                if name in self.chosen:
+                    self.chosen.discard(name)
+                    if lease is None:
+                        self.wake()  # somebody else may have the credit
                 if lease is not None:
                     self._make_room(subscription)
                     return lease
@@ -69,6 +84,7 @@ class Takers:
                 self._ready[name].wait(min(left, LOOK_AGAIN_S) if is_enough else left)
         finally:
             self.consumers.pop(name, None)
+            self.chosen.discard(name)
         return None
 
     def linger(self, subscription: Subscription, following: Following, until: float) -> Lease | None:
@@ -97,12 +113,29 @@ class Takers:
             self.wake()  # whom nobody woke for what was the lingering thread's
 
     def wake(self) -> None:
-        """Wake those for whom something is here."""
+        """Wake those for whom something is here that may start, as many as there are credits.
+
+        Whoever was served longest ago comes first. Who was woken and has not looked yet has its credit already.
+        """
+        if self._lingers in self._here.present:
+            self._come.notify()
+        left = {is_async: self._credits.free_of(is_async) for is_async in (False, True)}
+        for name in self.chosen:
+            left[self._subscriptions[name].is_async] -= 1
         for name in self._here.present:
-            if name == self._lingers:
-                self._come.notify()
-            elif not (self.consumers.get(name) and self._prefetch.is_enough(name)):
+            if left[False] <= 0 and left[True] <= 0:
+                return
+            if self._may_be_chosen(name, left):
+                left[self._subscriptions[name].is_async] -= 1
+                self.chosen.add(name)
                 self._ready[name].notify()
+
+    def _may_be_chosen(self, name: str, left: Mapping[bool, int]) -> bool:
+        if name not in self.consumers or name == self._lingers or name in self.chosen:
+            return False
+        if left[self._subscriptions[name].is_async] <= 0 or self._candidate(name) is None:
+            return False
+        return not (self.consumers[name] and self._prefetch.is_enough(name))
 
     def stop(self) -> None:
         """Send everybody away."""
