@@ -28,7 +28,7 @@ local expiry, now, due_at = tonumber(ARGV[5]), server_time(), {} -- token of a j
 
 local function expires_in(id)
   local value, longest = redis.pcall('GET', key('id', id)), expiry
-  local within = type(value) == 'string' and string.match(value, '^%d+\t[^\t]*\t[^\t]*\t%d*\t[^\t]*\t([^\t]*)$')
+  local within = type(value) == 'string' and string.match(value, '^%d+\t[^\t]*\t[^\t]*\t%d+\t[^\t]*\t([^\t]*)$')
   for token in string.gmatch(within or '', '[^,]+') do
     if not due_at[token] then
       local S, opened = string.match(token, '^([^/]+)/(%d+)$')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -93,6 +94,16 @@ def restore(bench: Bench, content: dict[bytes, bytes]) -> None:
     bench.client.delete(*everything(bench))
     for key, value in content.items():
         bench.client.restore(key, 0, value)
+
+
+@contextmanager
+def forgotten(bench: Bench) -> Iterator[None]:
+    """What is done within, the store knows, and Redis goes back to before it."""
+    archive_all(bench)
+    before = everything(bench)
+    yield
+    archive_all(bench)
+    restore(bench, before)
 
 
 def returned(bench: Bench, name: str, kind: str, payload: dict[str, Any]) -> None:
@@ -360,11 +371,8 @@ def test_a_join_does_not_go_before_what_is_under_way_at_both_places_of_an_event(
     bench.declare("T", "B")
     declare_join(bench, "J", "A", "C")
     (brief,) = bench.publish()
-    archive_all(bench)
-    before = everything(bench)
-    returned(bench, "S", "B", {"n": 1})
-    archive_all(bench)
-    restore(bench, before)
+    with forgotten(bench):
+        returned(bench, "S", "B", {"n": 1})
     returned(bench, "S", "B", {"n": 1})
     at_its_place = take(bench, "T")
     assert put_back(bench) == 1, "the delivery at the place where the store has the event"
@@ -385,12 +393,9 @@ def test_a_join_has_what_is_put_back_and_ends_before_redis_has_its_event_again(b
         bench.declare(agent, kind)
     declare_join(bench, "J", "A", kinds[-1])
     bench.publish()
-    archive_all(bench)
-    before = everything(bench)
-    for agent, caused in zip(agents[:-1], kinds[1:], strict=False):
-        returned(bench, agent, caused, {})
-    archive_all(bench)
-    restore(bench, before)
+    with forgotten(bench):
+        for agent, caused in zip(agents[:-1], kinds[1:], strict=False):
+            returned(bench, agent, caused, {})
     assert put_back(bench) == 1, "what the last agent has of the place where the store has its event"
 
     returned(bench, agents[-1], kinds[-1], {})
@@ -408,11 +413,8 @@ def test_a_join_waits_for_what_is_put_back_of_an_event_that_redis_has_forgotten(
     bench.declare("T", "B")
     declare_join(bench, "J", "A", "C")
     bench.publish()
-    archive_all(bench)
-    before = everything(bench)
-    returned(bench, "S", "B", {})
-    archive_all(bench)
-    restore(bench, before)
+    with forgotten(bench):
+        returned(bench, "S", "B", {})
     assert put_back(bench) == 1
     (old,) = take(bench, "T")
     returned(bench, "S", "B", {})
@@ -434,15 +436,12 @@ def test_a_join_waits_for_what_redis_has_forgotten_to_have_delivered_again(bench
         settle(bench, lease, "dead", AttemptState.DEAD)
     else:
         settle(bench, lease)
-    archive_all(bench)
-    before = everything(bench)
-    if how == "retried":
-        retry_dead_letters(bench)
-    else:
-        (recorded,) = bench.replay.iterate()
-        once(bench.namespace, "S", 70_000, recorded, "ann", "again")
-    archive_all(bench)
-    restore(bench, before)
+    with forgotten(bench):
+        if how == "retried":
+            retry_dead_letters(bench)
+        else:
+            (recorded,) = bench.replay.iterate()
+            once(bench.namespace, "S", 70_000, recorded, "ann", "again")
     assert put_back(bench) == 1
     (running,) = take(bench, "T")
 
@@ -459,11 +458,8 @@ def test_the_delivery_of_a_join_that_is_put_back_counts_in_no_join_of_its_own_ev
     bench.publish()
     time_out(bench, "J1")
     settle(bench, take(bench, "J1")[0], "dead", AttemptState.DEAD)
-    archive_all(bench)
-    before = everything(bench)
-    retry_dead_letters(bench)
-    archive_all(bench)
-    restore(bench, before)
+    with forgotten(bench):
+        retry_dead_letters(bench)
     assert put_back(bench) == 1
 
     assert bench.handled("J1")
@@ -475,10 +471,8 @@ def test_the_delivery_of_a_join_that_is_put_back_counts_in_no_join_of_its_own_ev
 def test_a_join_does_not_wait_for_its_own_delivery_at_another_place(bench: Bench) -> None:
     bench.declare("S", "A")
     declare_join(bench, "J", "A", "B")
-    before = everything(bench)
-    bench.publish()
-    archive_all(bench)
-    restore(bench, before)
+    with forgotten(bench):
+        bench.publish()
     bench.number = 0
     bench.publish()
     assert put_back(bench) == 2
@@ -496,12 +490,9 @@ def test_a_join_that_redis_opens_anew_has_what_was_returned_before(bench: Bench)
         bench.declare(agent, kind)
     declare_join(bench, "J", "B", "D")
     bench.publish()
-    archive_all(bench)
-    before = everything(bench)
-    returned(bench, "SA", "B", {})
-    returned(bench, "SB", "C", {})
-    archive_all(bench)
-    restore(bench, before)
+    with forgotten(bench):
+        returned(bench, "SA", "B", {})
+        returned(bench, "SB", "C", {})
     assert put_back(bench) == 2
     returned(bench, "SC", "D", {})
     assert seen_by(bench, "J") == ([], "lost")
@@ -514,10 +505,8 @@ def test_a_join_that_redis_opens_anew_has_what_was_returned_before(bench: Bench)
 def test_a_root_that_is_published_again_joins_what_was_put_back_and_returned(bench: Bench) -> None:
     bench.declare("SA", "A")
     declare_join(bench, "J", "A", "B")
-    before = everything(bench)
-    bench.publish()
-    archive_all(bench)
-    restore(bench, before)
+    with forgotten(bench):
+        bench.publish()
     assert put_back(bench) == 2
     returned(bench, "SA", "B", {})
     assert seen_by(bench, "J") == ([], "lost")
@@ -535,12 +524,9 @@ def test_a_join_that_is_a_dead_letter_goes_on_joining_what_is_put_back(bench: Be
     bench.publish()
     time_out(bench, "J")
     settle(bench, take(bench, "J")[0], "dead", AttemptState.DEAD)
-    archive_all(bench)
-    before = everything(bench)
-    returned(bench, "SA", "B", {})
-    returned(bench, "SB", "C", {})
-    archive_all(bench)
-    restore(bench, before)
+    with forgotten(bench):
+        returned(bench, "SA", "B", {})
+        returned(bench, "SB", "C", {})
     assert put_back(bench) == 1
     returned(bench, "SC", "D", {})
 
@@ -559,11 +545,8 @@ def test_of_hundreds_that_are_put_back_in_steps_each_counts_once(
     bench.declare("T", "B", ordering=ordering)
     declare_join(bench, "J", "A", "B")
     bench.publish()
-    archive_all(bench)
-    before = everything(bench)
-    bench.publish(450, "B", causation_id="e0")
-    archive_all(bench)
-    restore(bench, before)
+    with forgotten(bench):
+        bench.publish(450, "B", causation_id="e0")
 
     assert put_back(bench) == 450
 
@@ -580,11 +563,8 @@ def test_what_is_too_much_for_a_step_is_not_counted_in_it(bench: Bench) -> None:
     bench.declare("T", "B")
     declare_join(bench, "J", "A", "B")
     bench.publish()
-    archive_all(bench)
-    before = everything(bench)
-    bench.publish(20, "B", causation_id="e0")
-    archive_all(bench)
-    restore(bench, before)
+    with forgotten(bench):
+        bench.publish(20, "B", causation_id="e0")
 
     assert put_back(bench) == 20
 
@@ -618,14 +598,11 @@ def test_causes_in_a_circle_and_those_that_nobody_has_end_nowhere(bench: Bench) 
     bench.declare("T", "B")
     declare_join(bench, "J", "A", "C")
     bench.publish()
-    archive_all(bench)
-    before = everything(bench)
-    causes = {"x": "y", "y": "x", "z": "nobody", "w": "w"}
-    events = [Event(event_id=one, type="B", project_id="p1", actor="x", causation_id=causes[one]) for one in causes]
-    for event in events:
-        bench.publisher.publish_many([event])
-    archive_all(bench)
-    restore(bench, before)
+    with forgotten(bench):
+        causes = {"x": "y", "y": "x", "z": "nobody", "w": "w"}
+        events = [Event(event_id=one, type="B", project_id="p1", actor="x", causation_id=causes[one]) for one in causes]
+        for event in events:
+            bench.publisher.publish_many([event])
 
     assert put_back(bench) == 4
 
@@ -644,10 +621,8 @@ def test_an_id_that_a_hand_has_written_is_not_known_and_keeps_nobody_waiting(ben
 
 def test_one_delivery_at_two_places_may_return_other_contents_and_the_first_stays(bench: Bench) -> None:
     bench.declare("S", "A")
-    before = everything(bench)
-    bench.publish()
-    archive_all(bench)
-    restore(bench, before)
+    with forgotten(bench):
+        bench.publish()
     bench.number = 0
     bench.publish()
     returned(bench, "S", "B", {"measured": 1})
