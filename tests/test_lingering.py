@@ -89,8 +89,8 @@ def test_what_comes_one_at_a_time_is_run_by_a_thread_that_lingers_and_is_not_han
         for n in range(1, 101):
             publish(bus, lambda n=n: len(ran) == n, f"number {n} to be handled")  # type: ignore[misc]
 
-    assert len(handed) < 10, "but for the first, which nobody lingered for, they did not go by way of Dramatiq"
-    assert len(set(ran)) < 10
+    # But for the first, which nobody lingered for, and those that came before somebody lingered again.
+    assert len(handed) < 50, "they went by way of Dramatiq"
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])

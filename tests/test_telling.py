@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-import time
+from types import SimpleNamespace
+
+import pytest
 
 from workers.telling import MUCH, TELL_S, Telling
 
 NONE: frozenset[str] = frozenset()
+NOW_S = 1000.0
+
+
+@pytest.fixture(autouse=True)
+def _stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.telling.time", SimpleNamespace(monotonic=lambda: NOW_S))
 
 
 def due_in(telling: Telling) -> float:
-    return telling.again_at - time.monotonic()
+    return round(telling.again_at - NOW_S, 6)
 
 
 def test_news_are_told_soon_and_no_news_less_and_less_often() -> None:
     telling = Telling(["S"], 1.0)
     telling.told({"S": 5}, NONE)
-    assert due_in(telling) <= TELL_S
+    assert due_in(telling) == TELL_S
 
     for _ in range(3):
         telling.told({"S": 5}, NONE)
-    assert TELL_S < due_in(telling) <= 8 * TELL_S
+    assert due_in(telling) == 8 * TELL_S
     for _ in range(10):
         telling.told({"S": 5}, NONE)
-    assert 8 * TELL_S < due_in(telling) <= 1.0
+    assert due_in(telling) == 1.0
 
 
 def test_not_more_often_than_redis_wants() -> None:
@@ -31,7 +39,7 @@ def test_not_more_often_than_redis_wants() -> None:
 
     telling.told({"S": 5}, NONE, least_s=0.4)
 
-    assert 0.2 < due_in(telling) <= 0.4
+    assert due_in(telling) == 0.4
 
 
 def test_more_is_worth_telling_where_much_more_runs_or_redis_holds_something_back() -> None:
