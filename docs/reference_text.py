@@ -185,7 +185,7 @@ def _member(owner: type, name: str) -> str:
 
 
 def _fields(owner: type) -> Iterator[tuple[str, str, str]]:
-    """Yield name, type and default of the fields of a dataclass or model."""
+    """Yield name, type and default of the fields of a dataclass, named tuple or model."""
     if issubclass(owner, BaseModel):
         kinds = {
             name: kind for cls in reversed(owner.__mro__) for name, kind in vars(cls).get("__annotations__", {}).items()
@@ -196,6 +196,10 @@ def _fields(owner: type) -> Iterator[tuple[str, str, str]]:
         for each in dataclasses.fields(owner):
             is_needed = each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
             yield each.name, str(each.type), "" if is_needed else _made(each.default_factory, each.default)
+    elif issubclass(owner, tuple):
+        kinds, defaults = vars(owner)["__annotations__"], vars(owner)["_field_defaults"]
+        for name in vars(owner)["_fields"]:
+            yield name, kinds[name].__forward_arg__, repr(defaults[name]) if name in defaults else ""
 
 
 def _made(factory: Any, default: Any) -> str:

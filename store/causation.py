@@ -139,11 +139,10 @@ class Causation:
             known = self._below(connection, event_id, tail)
             missing = self._missing(connection, known[event_id], tail)
             positions = [event.position for event in known.values()]
-            states = descent.delivery_states(connection, self._namespace, positions)
-        for one in list(known.values()) if states else ():
-            waiting, dead = states[one.position, WAITING], states[one.position, DEAD]
-            if waiting or dead:
-                known[one.event_id] = one.with_deliveries(waiting, dead)
+            deliveries = descent.open_deliveries(connection, self._namespace, positions)
+        waiting, dead = deliveries[WAITING], deliveries[DEAD]
+        for one in [one for one in known.values() if one.position in waiting or one.position in dead]:
+            known[one.event_id] = one.with_deliveries(waiting[one.position], dead[one.position])
         return build(event_id, known, missing)
 
     def _below(self, connection: Connection, event_id: str, tail: _Tail) -> dict[str, TreeEvent]:

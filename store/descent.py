@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from functools import cache
 from itertools import starmap
 from typing import Any
@@ -15,9 +15,12 @@ from typing import Any
 from sqlalchemy import Connection, TextualSelect, text
 
 from events.records import RecordedEvent
+from store.fold import DEAD, WAITING
 from store.rows import RECORDED, Unstorable, is_storable, measures_of, recorded
 from store.tables import Moment, events
 from store.tree import MissingLink, TreeEvent
+
+_CHUNK = 500  # rows in memory beside what is made of them
 
 # The first fields of a `TreeEvent`, in their order.
 _NAMES = (
@@ -98,8 +101,9 @@ _OPEN = """
     SELECT DISTINCT event_position FROM deliveries
     WHERE namespace = :namespace AND state IN ('waiting', 'dead') AND state <> 'done' AND {is_listed}"""
 _STATES = """
-    SELECT event_position, subscriber, redelivery, state FROM deliveries
-    WHERE namespace = :namespace AND {is_listed}"""
+    SELECT event_position, subscriber, state FROM deliveries
+    WHERE namespace = :namespace AND {is_listed}
+    ORDER BY redelivery"""
 
 
 def ancestors(connection: Connection, namespace: str, event_id: str, bound: int) -> dict[str, RecordedEvent]:
@@ -121,7 +125,7 @@ def descendants(connection: Connection, namespace: str, event_ids: Collection[st
     _compile_nothing(connection)
     listed = json.dumps([event_id for event_id in event_ids if is_storable(event_id)], ensure_ascii=False)
     values = {"namespace": namespace, "listed": listed, "bound": bound}
-    rows = connection.execute(_statement(_BELOW, connection.dialect.name), values).all()
+    rows = connection.execute(_statement(_BELOW, connection.dialect.name), values).yield_per(_CHUNK)
     return {event.event_id: event for event in starmap(TreeEvent, rows)}
 
 
@@ -132,22 +136,27 @@ def broken_links(connection: Connection, namespace: str, root_id: str) -> Iterab
     return (MissingLink(*row) for row in found)
 
 
-def delivery_states(connection: Connection, namespace: str, positions: Collection[int]) -> Counter[tuple[int, str]]:
-    """Count deliveries by (position, state), as far as archived, of those events that have any waiting or dead.
+def open_deliveries(connection: Connection, namespace: str, positions: Collection[int]) -> dict[str, Counter[int]]:
+    """Count the deliveries that wait and those that are dead, as far as archived, by their event's position.
 
     Of a delivery that was made again the last one counts.
+
+    Returns:
+        `waiting` and `dead`, each with the number of deliveries of each event that has any.
     """
 
-    def asked(query: str, of: Collection[int]) -> Sequence[Any]:
+    def asked(query: str, of: Collection[int]) -> Iterable[Any]:
         values = {"namespace": namespace, "listed": json.dumps(list(of))}
-        return connection.execute(_statement(query, connection.dialect.name), values).all()
+        return connection.execute(_statement(query, connection.dialect.name), values).yield_per(_CHUNK)
 
-    last: dict[tuple[int, str], tuple[int, str]] = {}
+    last: dict[tuple[int, str], str] = {}
     # Most deliveries are done, and need not be looked at.
     if some := [position for (position,) in asked(_OPEN, positions)]:
-        for position, subscriber, redelivery, state in asked(_STATES, some):
-            last[position, subscriber] = max(last.get((position, subscriber), (-1, "")), (redelivery, state))
-    return Counter((position, state) for (position, _), (_, state) in last.items())
+        last = {(position, subscriber): state for position, subscriber, state in asked(_STATES, some)}
+    return {
+        wanted: Counter([position for (position, _), state in last.items() if state == wanted])
+        for wanted in (WAITING, DEAD)
+    }
 
 
 def without_payload(recorded: RecordedEvent) -> TreeEvent | None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
+from typing import NamedTuple
 
 from store.tables import microseconds
 
@@ -13,9 +14,10 @@ _MICROS = 1_000_000
 DEFAULT_CURRENCY = "USD"
 
 
-@dataclass(frozen=True, slots=True)
-class TreeEvent:
+class TreeEvent(NamedTuple):
     """An event as trees hold it: without its payload, so that 10,000 of them fit into a few megabytes.
+
+    A tuple, because one is made in a fifth of the time of a frozen dataclass.
 
     Attributes:
         position: its place in history.
@@ -45,7 +47,7 @@ class TreeEvent:
 
     def with_deliveries(self, waiting: int, dead: int) -> TreeEvent:
         """Return the event with these numbers; `dataclasses.replace` takes several times as long."""
-        return TreeEvent(*(*_own_fields(self), waiting, dead))
+        return TreeEvent(*self[:-2], waiting, dead)
 
     @property
     def cost(self) -> float | None:
@@ -61,9 +63,6 @@ class TreeEvent:
     def end_us(self) -> int:
         """The end of what it says of itself: its timestamp and its latency after it, microseconds since 1970."""
         return microseconds(self.timestamp) + (self.latency_us or 0)
-
-
-_own_fields = attrgetter(*(field.name for field in fields(TreeEvent) if field.name not in ("waiting", "dead")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,18 +158,18 @@ def build(root_id: str, known: Mapping[str, TreeEvent], missing: Sequence[Missin
         known: the root and its descendants, by event id. The root's own cause is ignored.
         missing: of the tree.
     """
-    caused: dict[str, list[str]] = {}
-    for event in sorted(known.values(), key=lambda event: event.position):
-        if event.causation_id is not None and event.event_id != root_id:
-            caused.setdefault(event.causation_id, []).append(event.event_id)
-    order = [root_id]
-    for event_id in order:  # grows while it is walked: parents before children
-        order += caused.get(event_id, ())
+    root, caused = known[root_id], dict[str, list[TreeEvent]]()
+    for event in sorted(known.values(), key=attrgetter("position")):
+        if event.causation_id is not None and event is not root:
+            caused.setdefault(event.causation_id, []).append(event)
+    order = [root]
+    for event in order:  # grows while it is walked: parents before children
+        order += caused.get(event.event_id, ())
     trees: dict[str, CausationTree] = {}
-    for event_id in reversed(order):
-        children = tuple(map(trees.pop, caused.get(event_id, ())))
-        trees[event_id] = _rolled_up(known[event_id], children, tuple(missing) if event_id == root_id else ())
-    return trees[root_id]
+    for event in reversed(order):
+        children = tuple([trees.pop(child.event_id) for child in caused.get(event.event_id, ())])
+        trees[event.event_id] = _rolled_up(event, children, tuple(missing) if event is root else ())
+    return trees[root.event_id]
 
 
 def _rolled_up(
@@ -185,18 +184,8 @@ def _rolled_up(
         dead += child.dead
         if child.end_us > end_us:  # of equals, the first in history
             slowest, end_us = child, child.end_us
-    return CausationTree(
-        event=event,
-        children=children,
-        count=count,
-        costs_micros=_costs(event, children),
-        latency_us=latency_us,
-        end_us=end_us,
-        slowest=slowest,
-        waiting=waiting,
-        dead=dead,
-        missing=missing,
-    )
+    costs_micros = _costs(event, children)
+    return CausationTree(event, children, count, costs_micros, latency_us, end_us, slowest, waiting, dead, missing)
 
 
 def _costs(event: TreeEvent, children: tuple[CausationTree, ...]) -> Mapping[str, int]:
