@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -236,3 +237,21 @@ def test_what_somebody_raises_in_a_lingering_thread_ends_its_lingering_and_no_mo
         raise_thread_exception(ran[0], Interrupt)
         publish(bus, lambda: len(ran) == 2, "the next, which wakes that thread")
         wait_until(lambda: len(lingering) > 1 and bool(lingering[0]._lingers), 30, "another one to linger")
+
+
+def test_slow_handlers_of_many_subscribers_are_all_served_though_reads_bring_the_same_ones_first(bus: EventBus) -> None:
+    """Of each as much waits as ever: what cannot start soon is handed back, and comes again in the old order."""
+    names = ("One", "Two", "Three", "Four", "Five")
+    began: list[str] = []
+    for name in names:
+
+        @bus.subscriber(name, ["SHOT"])
+        def paint(event: Event, name: str = name) -> None:
+            began.append(name)
+            time.sleep(0.08)
+
+    bus.publish_many_sync([event() for _ in range(8)])
+    with consuming(bus, 2):
+        wait_until(lambda: len(began) == 8 * len(names), 60, "all to begin")
+
+    assert {*began[:10]} == {*names}, began

@@ -1,8 +1,8 @@
-"""What of each subscriber is worth holding ready in this process, and whose turn a free credit is.
+"""What of each subscriber is worth holding ready in this process.
 
 A subscriber that is fast reads ahead, one that is slow holds nothing that it cannot start. None starves
 another: where credits come free within a moment, each has one delivery ready whatever the others hold,
-until its fair share of the credits runs; and a credit goes to whoever was served longest ago.
+until its fair share of the credits runs; and what waits of whoever was served longest ago is kept first.
 
 Decides only: the receiver reads, and hands back. Not thread-safe; the receiver's lock guards it.
 """
@@ -100,14 +100,10 @@ class Prefetch:
         self._running: dict[str, dict[int, float]] = {name: {} for name in subscriptions}
         self._busy: set[str] = set()  # those of whom something runs
         self._led: dict[str, int] = dict.fromkeys(subscriptions, 0)
-        self._served: dict[str, int] = dict.fromkeys(subscriptions, 0)
-        self._turn = 0
         self.quick = Quick()
 
     def took(self, lease: Lease) -> None:
         """Note that a delivery got a credit."""
-        self._turn += 1
-        self._served[lease.subscriber] = self._turn
         self._running[lease.subscriber][id(lease)] = self._clock()
         self._busy.add(lease.subscriber)
 
@@ -141,21 +137,6 @@ class Prefetch:
         """Whether nobody has to begin a delivery of the subscriber: who runs one goes on with the next."""
         return self.quick.is_enough(name, self.oldest_s(name))
 
-    def is_turn(self, name: str, rivals: Iterable[str]) -> bool:
-        """Whether a free credit is this subscriber's, although the rivals could start something too.
-
-        Args:
-            rivals: looked at only until as many as there are credits go before it.
-        """
-        subscription = self._subscriptions[name]
-        free = self._credits.free(subscription)
-        for rival in rivals:
-            if free <= 0:
-                break
-            is_same = self._subscriptions[rival].is_async == subscription.is_async
-            free -= is_same and self._served[rival] < self._served[name]
-        return free > 0
-
     def rooms(self, names: Iterable[str], closed: Collection[str]) -> dict[str, int]:
         """How many deliveries to read of each subscriber.
 
@@ -184,24 +165,23 @@ class Prefetch:
     def surplus(self, closed: Collection[str]) -> dict[str, int]:
         """How many deliveries of each subscriber wait here that neither start now nor within a moment."""
         kinds = self._kinds(closed)
-        left = {is_async: kind.free for is_async, kind in kinds.items()}
         surplus = {}
-        held_of = [name for name in self._here.present if self._buffers[name]]
-        for name in sorted(held_of, key=lambda name: (self._served[name], name)):
-            is_async, held = self._subscriptions[name].is_async, len(self._buffers[name])
-            start = left[is_async] * self._batch(name)
-            keep = 0 if name in closed else max(start, self._soon(name), self._next_one(name, kinds[is_async]))
-            left[is_async] = max(0, left[is_async] - self._calls(name))
-            if held > keep:
-                surplus[name] = held - keep
+        for is_async, kind in kinds.items():
+            left = kind.free
+            for name in self._here.present(is_async):
+                held, start = len(self._buffers[name]), left * self._batch(name)
+                keep = 0 if name in closed else max(start, self._soon(name), self._next_one(name, kind))
+                left = max(0, left - self._calls(name))
+                if held > keep:
+                    surplus[name] = held - keep
         return surplus
 
     def _kinds(self, closed: Collection[str]) -> dict[bool, _Kind]:
         kinds = {}
-        moving = [name for name in self._busy.union(self._here.present) if self._running[name] or self._buffers[name]]
         for is_async, names in self._kinds_of.items():
             one = self._subscriptions[next(iter(names))]
-            active = [name for name in moving if name in names]
+            moving = self._busy.intersection(names).union(self._here.present(is_async))
+            active = [name for name in moving if self._running[name] or self._buffers[name]]
             sharing = max(1, len(names) - len(names.intersection(closed)))
             free = self._credits.free(one)
             spare = free - sum(self._calls(name) for name in active)

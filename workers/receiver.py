@@ -98,7 +98,7 @@ class Receiver:
         self._on_the_loop = frozenset(name for name, one in subscriptions.items() if one.is_async)
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
-        self._takers = Takers(subscriptions, self._lock, self._here, self._prefetch, credits, self._candidate)
+        self._takers = Takers(subscriptions, self._lock, self._here, self._prefetch, self._free, self._candidate)
         self.reads = False  # whether every queue is read: Redis has answered a tick for all of them
         self._thread = threading.Thread(
             target=repeat, args=(self._turn, reopen, self._pause), name="eventbus-receiver", daemon=True
@@ -186,7 +186,7 @@ class Receiver:
     @property
     def is_empty(self) -> bool:
         """Whether nothing waits here to be started; true of this moment only."""
-        return not self._here.present
+        return self._here.is_empty
 
     def settled(self, lease: Lease) -> None:
         """Let the next one run alone. Not before Redis has the end of this one: should the next kill the
@@ -199,6 +199,7 @@ class Receiver:
         """Drop a delivery that another worker has, if it still waits here."""
         with self._lock:
             self._here.drop(lease)
+            self._takers.wake()
 
     def stop(self) -> list[Lease]:
         """Stop reading; spare at once what was read and not taken, and return what a read still brought."""
@@ -375,7 +376,7 @@ class Receiver:
 
     def _next(self, name: str, subscription: Subscription) -> Lease | None:
         lease = self._candidate(name)
-        if lease is None or not self._is_turn(name) or not self._credits.take(subscription):
+        if lease is None or not self._takers.is_turn(name) or not self._credits.take(subscription):
             return None
         self._here.take(name)
         if subscription.is_async:
@@ -385,12 +386,10 @@ class Receiver:
             self._room.notify_all()
         return lease
 
-    def _is_turn(self, name: str) -> bool:
-        takers = self._takers
-        if name in takers.chosen or self._credits.free(self._subscriptions[name]) >= len(takers.consumers):
-            return True
-        others = (rival for rival in self._here.present if rival != name and rival in takers.consumers)
-        return self._prefetch.is_turn(name, (rival for rival in others if self._candidate(rival)))
+    def _free(self, is_async: bool) -> int:
+        """How many plain deliveries could start now, or async ones: as many as the loop may be asked to begin."""
+        free = self._credits.free_of(is_async)
+        return min(free, MAX_STARTING - len(self._starting)) if is_async else free
 
     def _closed(self) -> frozenset[str]:
         """Subscribers of whom nothing is to be started now: they are paused, or the loop stands still."""

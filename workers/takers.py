@@ -7,7 +7,11 @@ it at once: neither a consumer is woken for it, nor a thread of Dramatiq's.
                                          ├──its moment is over, or the process stops──> back to Dramatiq
                                          └──others have taken all credits: its thread is theirs──^
 
-Invariant: whoever has a credit has a thread. The one that lingers has none, so it goes when the last is taken.
+Invariants, whenever the lock is free:
+    whoever has a credit has a thread: the one that lingers has none, so it goes when the last is taken;
+    of plain and of async deliveries each, as many waiting consumers are chosen as there are credits, or nobody else
+    who waits could start anything: whoever was served longest ago is chosen first, and who is chosen and starts
+    nothing passes it on.
 """
 
 from __future__ import annotations
@@ -18,7 +22,6 @@ from collections.abc import Callable, Mapping
 
 from events.frame import Lease
 from events.subscriptions import Subscription
-from workers.credits import Credits
 from workers.prefetch import Prefetch
 from workers.quick import LOOK_AGAIN_S
 from workers.ready import Ready
@@ -31,6 +34,7 @@ class Takers:
 
     Args:
         here: what is ready. prefetch: knows whom nobody has to be woken for.
+        free: how many plain deliveries could start now, or async ones.
         candidate: the delivery of a subscriber that would start next, if there is one that may.
 
     Attributes:
@@ -44,13 +48,13 @@ class Takers:
         lock: threading.Lock,
         here: Ready,
         prefetch: Prefetch,
-        credits: Credits,
+        free: Callable[[bool], int],
         candidate: Callable[[str], Lease | None],
     ) -> None:
         self._subscriptions = subscriptions
         self._here = here
         self._prefetch = prefetch
-        self._credits = credits
+        self._free = free
         self._candidate = candidate
         self._ready = {name: threading.Condition(lock) for name in subscriptions}
         self._come = threading.Condition(lock)
@@ -72,19 +76,23 @@ class Takers:
             while not self._stopped:
                 self.consumers[name] = is_enough = self._prefetch.is_enough(name)
                 lease = None if is_enough else following()
-                if name in self.chosen:
-                    self.chosen.discard(name)
-                    if lease is None:
-                        self.wake()  # somebody else may have the credit
+                was_chosen = name in self.chosen
+                self.chosen.discard(name)
                 if lease is not None:
                     self._make_room(subscription)
                     return lease
+                if was_chosen:
+                    self.wake()  # somebody else may have the credit
+                    if name in self.chosen:
+                        continue
                 if (left := until - time.monotonic()) <= 0:
                     return None
                 self._ready[name].wait(min(left, LOOK_AGAIN_S) if is_enough else left)
         finally:
             self.consumers.pop(name, None)
-            self.chosen.discard(name)
+            if name in self.chosen:  # it was interrupted before it looked
+                self.chosen.discard(name)
+                self.wake()
         return None
 
     def linger(self, subscription: Subscription, following: Following, until: float) -> Lease | None:
@@ -117,23 +125,34 @@ class Takers:
 
         Whoever was served longest ago comes first. Who was woken and has not looked yet has its credit already.
         """
-        if self._lingers in self._here.present:
-            self._come.notify()
-        left = {is_async: self._credits.free_of(is_async) for is_async in (False, True)}
-        for name in self.chosen:
-            left[self._subscriptions[name].is_async] -= 1
-        for name in self._here.present:
-            if left[False] <= 0 and left[True] <= 0:
-                return
-            if self._may_be_chosen(name, left):
-                left[self._subscriptions[name].is_async] -= 1
-                self.chosen.add(name)
-                self._ready[name].notify()
+        for is_async in (False, True):
+            present = self._here.present(is_async)
+            if self._lingers in present:
+                self._come.notify()
+            left = self._free(is_async) - sum(self._subscriptions[name].is_async == is_async for name in self.chosen)
+            for name in present:
+                if left <= 0:
+                    break
+                if name not in self.chosen and self._may_be_chosen(name):
+                    self._ready[name].notify()
+                    self.chosen.add(name)
+                    left -= 1
 
-    def _may_be_chosen(self, name: str, left: Mapping[bool, int]) -> bool:
-        if name not in self.consumers or name == self._lingers or name in self.chosen:
-            return False
-        if left[self._subscriptions[name].is_async] <= 0 or self._candidate(name) is None:
+    def is_turn(self, name: str) -> bool:
+        """Whether a free credit is this subscriber's, though others wait who were served longer ago."""
+        is_async = self._subscriptions[name].is_async
+        free = self._free(is_async)
+        if free >= len(self.consumers):
+            return True
+        for rival in self._here.present(is_async):
+            if free <= 0 or rival == name:
+                break
+            free -= rival in self.chosen or self._may_be_chosen(rival)
+        return free > 0
+
+    def _may_be_chosen(self, name: str) -> bool:
+        """Whether a consumer waits that could start something, and for whom nobody else goes on or lingers."""
+        if name not in self.consumers or name == self._lingers or self._candidate(name) is None:
             return False
         return not (self.consumers[name] and self._prefetch.is_enough(name))
 
@@ -148,6 +167,6 @@ class Takers:
 
         An async one needs a thread for the moment in which it is given to the loop; there may be no other.
         """
-        if self._lingers and (subscription.is_async or not self._credits.free(subscription)):
+        if self._lingers and (subscription.is_async or not self._free(False)):
             self._lingers = ""
             self._come.notify()
