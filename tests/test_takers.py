@@ -198,13 +198,12 @@ def test_nobody_is_looked_at_when_no_credit_is_free_and_no_kind_waits_for_the_ot
 
 def test_whoever_others_go_on_for_is_in_nobodys_way() -> None:
     """A credit that nobody would be woken for is not kept for him."""
-    with waiting("A", threads=2) as house:
-        with house.lock:
-            house.takers._lingers = "A"  # a thread lingers for it, and looks by itself
-            for name in "AB":
-                house.here.add(Lease(name, "1-0", 1, UNREADABLE))
-            house.takers.consumers["C"] = house.takers.consumers["D"] = False
-            house.credits.take(house.subscriptions["E"])
-            assert house.takers.is_turn("B")
-            del house.takers.consumers["C"], house.takers.consumers["D"]
-            house.takers._lingers = ""
+    with waiting("A", threads=2) as house, house.lock:
+        house.takers._lingers = "A"  # a thread lingers for it, and looks by itself
+        for name in "AB":
+            house.here.add(Lease(name, "1-0", 1, UNREADABLE))
+        house.takers.consumers["C"] = house.takers.consumers["D"] = False
+        house.credits.take(house.subscriptions["E"])
+        assert house.takers.is_turn("B")
+        del house.takers.consumers["C"], house.takers.consumers["D"]
+        house.takers._lingers = ""
