@@ -18,6 +18,7 @@ from workers.ready import Ready
 from workers.takers import Takers
 
 LONG_S = 60.0
+MAX_ASKED = 2
 
 
 class House:
@@ -25,7 +26,7 @@ class House:
 
     Attributes:
         served: whose deliveries were taken, in order. looked: for whom something to start was looked for.
-        shut: those of whom nothing may be started.
+        shut: those of whom nothing may be started. asked: how many async ones the loop was asked to begin, and has not.
     """
 
     def __init__(self, threads: int, places: int = 0) -> None:
@@ -36,13 +37,16 @@ class House:
         self.here = Ready(self.subscriptions)
         self.credits = Credits(threads, places)
         self.prefetch = Prefetch(self.subscriptions, self.credits, self.here)
-        self.takers = Takers(
-            self.subscriptions, self.lock, self.here, self.prefetch, self.credits.free_of, self.candidate
-        )
+        self.takers = Takers(self.subscriptions, self.lock, self.here, self.prefetch, self.free, self.candidate)
         self.served: list[Lease] = []
         self.looked: list[str] = []
         self.shut: set[str] = set()
+        self.asked = 0
         self._threads: list[threading.Thread] = []
+
+    def free(self, is_async: bool) -> int:
+        free = self.credits.free_of(is_async)
+        return min(free, MAX_ASKED - self.asked) if is_async else free
 
     def candidate(self, name: str) -> Lease | None:
         self.looked.append(name)
@@ -54,6 +58,7 @@ class House:
             return None
         self.here.take(name)
         self.prefetch.took(lease)
+        self.asked += name >= "K"
         return lease
 
     def come(self, names: str) -> None:
@@ -207,3 +212,12 @@ def test_whoever_others_go_on_for_is_in_nobodys_way() -> None:
         assert house.takers.is_turn("B")
         del house.takers.consumers["C"], house.takers.consumers["D"]
         house.takers._lingers = ""
+
+
+def test_a_consumer_that_looks_in_vain_wakes_whoever_may_have_the_credit() -> None:
+    """A rival counted, and was one no more before anybody was woken for it."""
+    with waiting("B", threads=1) as house:
+        with house.lock:
+            house.here.add(Lease("B", "1-0", 1, UNREADABLE))  # and nobody was woken
+        house.consume("C")
+        wait_until(lambda: house.order() == "B", 10, "it to start")

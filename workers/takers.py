@@ -81,8 +81,8 @@ class Takers:
                 if lease is not None:
                     self._make_room(subscription)
                     return lease
-                if was_chosen:
-                    self.wake()  # somebody else may have the credit
+                if was_chosen or not is_enough:
+                    self.wake()  # somebody else may have the credit, also where a rival has stopped being one
                     if name in self.chosen:
                         continue
                 if (left := until - time.monotonic()) <= 0:
@@ -113,6 +113,7 @@ class Takers:
                 lease = following()
                 if lease is not None or (left := until - time.monotonic()) <= 0:
                     return lease
+                self.wake()
                 self._come.wait(left)
             return None
         finally:
@@ -142,7 +143,7 @@ class Takers:
         """Whether a free credit is this subscriber's, though others wait who were served longer ago."""
         is_async = self._subscriptions[name].is_async
         free = self._free(is_async)
-        if free >= len(self.consumers):
+        if free > len(self.consumers) - (name in self.consumers):
             return True
         for rival in self._here.present(is_async):
             if free <= 0 or rival == name:
