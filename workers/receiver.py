@@ -132,7 +132,7 @@ class Receiver:
         with self._lock:
             stood_still = self._starting.stands_still
             self._starting.began(leases)
-            if stood_still or len(self._starting) in (0, MAX_STARTING // 2):  # it may be asked to begin more again
+            if stood_still or (self._takers.leaves_out and len(self._starting) in (0, MAX_STARTING // 2)):
                 self._takers.wake()
             if stood_still:
                 self._room.notify_all()

@@ -40,6 +40,7 @@ class Takers:
     Attributes:
         consumers: whose consumers wait; true of those who will look again in a moment.
         chosen: those of them who were woken for a credit, and have not looked yet.
+        leaves_out: whether the last `wake` came to the end of what async deliveries could start.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Takers:
         self._stopped = False
         self.consumers: dict[str, bool] = {}
         self.chosen: set[str] = set()
+        self.leaves_out = False
 
     def take(self, subscription: Subscription, following: Following, until: float) -> Lease | None:
         """Wait in a consumer for a delivery of its subscriber.
@@ -131,8 +133,10 @@ class Takers:
             if self._lingers in present:
                 self._come.notify()
             left = self._free(is_async) - sum(self._subscriptions[name].is_async == is_async for name in self.chosen)
+            self.leaves_out = False
             for name in present:
                 if left <= 0:
+                    self.leaves_out = True
                     break
                 if name not in self.chosen and self._may_be_chosen(name):
                     self._ready[name].notify()
