@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,6 +25,7 @@ from workers.credits import Credits
 from workers.held import Held
 from workers.prefetch import MUCH_ROOM, QUIET_BLOCK_MS, SATURATED_BLOCK_MS
 from workers.receiver import Receiver
+from workers.starting import MAX_STARTING
 
 PATIENCE_S = 30
 
@@ -62,8 +64,7 @@ def publish(namespace: Namespace, *types: str) -> None:
     Publisher(namespace, 1 << 20, 100).publish_many([Event(type=one, project_id="p", actor="a") for one in types])
 
 
-@contextmanager
-def receiving(
+def idle(
     deliveries: Deliveries,
     subscriptions: Mapping[str, Subscription],
     *,
@@ -71,9 +72,9 @@ def receiving(
     threads: int = 4,
     places: int = 4,
     spared: Callable[[Lease], None] = lambda lease: None,
-) -> Iterator[Receiver]:
-    """Run a receiver that reads for all of the subscriptions."""
-    receiver = Receiver(
+) -> Receiver:
+    """Return a receiver that does not read yet."""
+    return Receiver(
         deliveries,
         Held(),
         subscriptions,
@@ -85,6 +86,20 @@ def receiving(
         beat=lambda: "{}",
         busy=lambda: {},
     )
+
+
+@contextmanager
+def receiving(
+    deliveries: Deliveries,
+    subscriptions: Mapping[str, Subscription],
+    *,
+    lease_s: float = 60,
+    threads: int = 4,
+    places: int = 4,
+    spared: Callable[[Lease], None] = lambda lease: None,
+) -> Iterator[Receiver]:
+    """Run a receiver that reads for all of the subscriptions."""
+    receiver = idle(deliveries, subscriptions, lease_s=lease_s, threads=threads, places=places, spared=spared)
     receiver.start()
     for name in subscriptions:
         receiver.attend(name)
@@ -222,3 +237,31 @@ def test_a_process_of_many_subscribers_looks_mostly_where_deliveries_come_from_a
     looked_at = {len(names) for names, block_ms in deliveries.reads if block_ms is not None}
     assert 3 * FEW in looked_at
     assert 1 in looked_at
+
+
+def test_async_ones_that_the_loop_could_not_be_asked_to_begin_are_woken_when_it_has_begun_the_others(
+    namespace: Namespace,
+) -> None:
+    """More than may be asked for at once, each begun at once; nothing else happens that would wake anybody."""
+    names = [f"S{number}" for number in range(MAX_STARTING + 8)]
+    subscriptions = {name: replace(one, is_async=True) for name, one in declared(namespace, *names).items()}
+    deliveries, taken = Deliveries(namespace, "w", 100), list[str]()
+    publish(namespace, *names)
+    receiver = idle(deliveries, subscriptions, places=1000)
+
+    def consume(name: str) -> None:
+        if (lease := receiver.take(name, PATIENCE_S)) is not None:
+            receiver.began([lease])
+            taken.append(name)
+
+    threads = [threading.Thread(target=consume, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    try:
+        wait_until(lambda: len(receiver._takers.consumers) == len(names), PATIENCE_S, "all to wait")
+        receiver._accept(deliveries.read(names, 1, None))
+        wait_until(lambda: sorted(taken) == sorted(names), PATIENCE_S / 2, "all to be taken")
+    finally:
+        receiver.stop()
+        for thread in threads:
+            thread.join()

@@ -40,7 +40,7 @@ class Takers:
     Attributes:
         consumers: whose consumers wait; true of those who will look again in a moment.
         chosen: those of them who were woken for a credit, and have not looked yet.
-        leaves_out: whether the last `wake` came to the end of what async deliveries could start.
+        leaves_out: whether the last `wake` used up what async deliveries could start: more may wait for it.
     """
 
     def __init__(
@@ -133,15 +133,14 @@ class Takers:
             if self._lingers in present:
                 self._come.notify()
             left = self._free(is_async) - sum(self._subscriptions[name].is_async == is_async for name in self.chosen)
-            self.leaves_out = False
             for name in present:
                 if left <= 0:
-                    self.leaves_out = True
                     break
                 if name not in self.chosen and self._may_be_chosen(name):
                     self._ready[name].notify()
                     self.chosen.add(name)
                     left -= 1
+        self.leaves_out = left <= 0  # of the async ones, which come last
 
     def is_turn(self, name: str) -> bool:
         """Whether a free credit is this subscriber's, though others wait who were served longer ago."""
