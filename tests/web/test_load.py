@@ -16,10 +16,9 @@ import pytest
 
 from tests.web.site import Site
 
-BEHIND_S = 2.0
+BEHIND_S, DEADLINE_S = 2.0, 60.0
 EVENTS_A_SECOND = 20
-MEASURED_S = 60
-MADE, MADE_BESIDE_OTHERS = 0.9, 0.5  # of the load that is asked for, by what is measured, and in the whole suite
+MADE = 0.9  # of the load that is asked for, where it is measured
 PATHS = (
     "/api/v1/overview",
     "/api/v1/events?project=load&limit=20",
@@ -106,7 +105,7 @@ async def load(site: Site, clients: int, events: int, requests: int, seconds: fl
             paced(events, until, lambda: publish(client, seen, until)),
             paced(requests, until, lambda: ask(client, seen, until)),
         )
-    async with asyncio.timeout(BEHIND_S * 10):
+    async with asyncio.timeout(DEADLINE_S):
         while seen.messages < clients * len(seen.published):
             await asyncio.sleep(0.02)
     seen.cpu_s = cpu_s(site.process.pid) - before
@@ -117,12 +116,13 @@ async def load(site: Site, clients: int, events: int, requests: int, seconds: fl
 
 
 @pytest.mark.parametrize(
-    ("clients", "requests_a_second", "seconds"),
-    [(40, 20, 5), pytest.param(200, 50, 60, marks=pytest.mark.nightly)],
+    ("clients", "requests_a_second", "seconds", "is_alone"),
+    [(40, 20, 5, False), pytest.param(200, 50, 60, True, marks=pytest.mark.nightly)],
 )
 def test_live_clients_are_not_behind_beside_requests(
-    site: Site, clients: int, requests_a_second: int, seconds: float, measured: Callable[[str], None]
+    site: Site, clients: int, requests_a_second: int, seconds: float, is_alone: bool, measured: Callable[[str], None]
 ) -> None:
+    """Each gets each event; how fast is asked where nothing else runs, and told elsewhere."""
     asking = asyncio.run(load(site, 0, 0, requests_a_second, seconds / 2))
     publishing = asyncio.run(load(site, 0, EVENTS_A_SECOND, 0, seconds / 2))
     seen = asyncio.run(load(site, clients, EVENTS_A_SECOND, requests_a_second, seconds))
@@ -137,8 +137,8 @@ def test_live_clients_are_not_behind_beside_requests(
         f"{seen.cpu_s / seconds:.2f} s of CPU a second: {1e3 * a_request:.1f} ms a request, {1e3 * an_event:.1f} ms an "
         f"event and {1e6 * max(0.0, left) / seen.messages:.0f} us a message"
     )
-    made = MADE if seconds >= MEASURED_S else MADE_BESIDE_OTHERS
-    assert events >= made * EVENTS_A_SECOND, f"the machine had no time for {EVENTS_A_SECOND} events a second"
-    assert requests >= made * requests_a_second, f"the machine had no time for {requests_a_second} requests a second"
     assert seen.messages == clients * len(seen.published), "each client got each event"
-    assert seen.worst_s < BEHIND_S
+    if is_alone:
+        assert events >= MADE * EVENTS_A_SECOND, f"the machine had no time for {EVENTS_A_SECOND} events a second"
+        assert requests >= MADE * requests_a_second, f"the machine had no time for {requests_a_second} requests"
+        assert seen.worst_s < BEHIND_S
