@@ -1,7 +1,8 @@
 """`python -m benchmarks.report [--from DIRECTORY]`: what runs have found, written into docs/performance.md and a chart.
 
 The directory holds `peers.json` (of `python -m benchmarks --save`), `limits.json` (of `python -m benchmarks.limits
---json`) and `flat.json` (of `python -m benchmarks.flat --json`); what is missing leaves its part of the page as it is.
+--json`), `flat.json` (of `python -m benchmarks.flat --json`) and `flames.json` (of `python -m benchmarks.flames
+--save`); what is missing leaves its part of the page as it is.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.flame_graph import drawing
 from benchmarks.flat.states import STATES
 from benchmarks.limits.__main__ import LIMITS
 from benchmarks.results import Run, medians, number
@@ -24,6 +26,11 @@ CHARTED = {
     "publish-one": "Publish one by one, events/s",
     "drain": "Drain, deliveries/s",
     "end-to-end-one": "End to end one by one, events/s",
+}
+FLAMES = {
+    "publish-one": "One awaited publish: CPU of the publisher",
+    "publish-bulk": "An event in publish_many: CPU of the publisher",
+    "drain": "A delivery, drained: CPU of the workers",
 }
 _WIDTH, _ROW, _NAMES, _PANEL, _GAP = 960, 22, 190, 240, 16
 
@@ -42,6 +49,8 @@ def main() -> None:
         page = _replaced(page, "limits", _limits(json.loads(found.read_text())))
     if (found := source / "flat.json").exists():
         page = _replaced(page, "flat", _flat(json.loads(found.read_text())))
+    if (found := source / "flames.json").exists():
+        page = _replaced(page, "flames", _flames(json.loads(found.read_text())))
     PAGE.write_text(page)
 
 
@@ -115,6 +124,16 @@ def _flat(found: dict[str, Any]) -> Iterable[str]:
             for name, row in costs.items()
         ),
     )
+
+
+def _flames(found: dict[str, Any]) -> Iterable[str]:
+    yield f"{found['machine']}. One recording of each."
+    for work, title in FLAMES.items():
+        if builds := found["works"].get(work):
+            picture = CHART.with_name(f"flames-{work}.svg")
+            headings = {f"{name}: {sum(stacks.values()):.0f} us": stacks for name, stacks in builds.items()}
+            picture.write_text(drawing(f"{title}, by function", headings))
+            yield from ("", f"![{title}, by function: {'; '.join(headings)}](images/{picture.name})")
 
 
 def _markdown(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterable[str]:

@@ -1,0 +1,142 @@
+"""`python -m benchmarks.flames NAME --save FILE [WORK ...]`: in which functions publishing and draining spend CPU.
+
+py-spy looks 250 times a second at the producer of a round, or at its workers, and notes which functions each running
+thread is in; threads that wait are not counted. The samples are multiplied to the CPU that the same round took by the
+clock of the system, so that graphs of two builds have one scale. A build other than this checkout's is measured by a
+copy of `benchmarks/` and `console/bench/` in its own: NAME says which is which, and `python -m benchmarks.report`
+draws what the file holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import dropwhile
+from pathlib import Path
+
+from benchmarks import contestant
+from benchmarks.contestant import Contestant
+from benchmarks.results import machine
+from benchmarks.works import WARM, finish, go, turn
+from console.bench import meter
+
+RATE = 250
+LEAST = 0.002  # of the whole: what took less is left in its caller
+WAYS = {"publish-one": ("one", 40_000), "publish-bulk": ("bulk", 200_000), "drain": ("bulk", 100_000)}
+_NUMBER = re.compile(r":\d+\)$")
+_BEGINNINGS = (
+    "_bootstrap", "_bootstrap_inner", "run", "run_until_complete", "run_forever", "_run_module_as_main", "_run_code",
+    "<module>", "main", "process",
+)  # fmt: skip
+
+Stacks = Counter[tuple[str, ...]]
+"""Microseconds of CPU an event, by functions from the outermost in; each is `name (file)`."""
+
+
+def main() -> None:
+    """Record the works that are named."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.flames", description=__doc__)
+    parser.add_argument("name", help="of the build, as its graphs are headed")
+    parser.add_argument("work", nargs="*", help=f"of {', '.join(WAYS)}; all without")
+    parser.add_argument("--save", type=Path, required=True, metavar="FILE", help="added to")
+    arguments = parser.parse_intermixed_args()
+    if unknown := set(arguments.work) - set(WAYS):
+        sys.exit(f"There is no work {', '.join(sorted(unknown))}; there are: {', '.join(WAYS)}.")
+    found = json.loads(arguments.save.read_text()) if arguments.save.exists() else {"works": {}}
+    found["machine"] = machine()
+    ours = contestant.load("eventbus")
+    for work in arguments.work or WAYS:
+        stacks = pruned(drained(ours) if work == "drain" else published(ours, work))
+        written = {";".join(stack): round(us, 3) for stack, us in stacks.items()}
+        found["works"].setdefault(work, {})[arguments.name] = written
+        arguments.save.write_text(json.dumps(found, indent=1) + "\n")
+        print(f"{work}: {stacks.total():.1f} us of CPU an event", file=sys.stderr)
+
+
+def published(ours: Contestant, work: str) -> Stacks:
+    """Return what publishing costs its producer."""
+    way, count = WAYS[work]
+    with turn(ours, count) as at:
+        producer = at.producer(way, 0, count)
+        with watched(producer.pid) as samples:
+            said = finish(go(producer))
+        return folded(samples, said["cpu_s"] / count * 1e6)
+
+
+def drained(ours: Contestant) -> Stacks:
+    """Return what handling costs two workers that find everything waiting."""
+    way, count = WAYS["drain"]
+    with turn(ours, WARM + count) as at:
+        at.start_workers()
+        at.signal(signal.SIGSTOP)
+        at.publish(way, WARM, count)
+        cpu = meter.cpu_s(at.pids)
+        with watched(at.pids[0]) as samples:
+            at.signal(signal.SIGCONT)
+            at.ledger.wait(WARM + count, 120)
+            time.sleep(0.2)  # what is settled last
+            cpu = meter.cpu_s(at.pids) - cpu
+        return folded(samples, cpu / count * 1e6)
+
+
+@contextmanager
+def watched(pid: int) -> Iterator[list[str]]:
+    """Have a process and its children looked at; the list that is given holds lines of samples after the block."""
+    lines: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="eventbus-flames-") as home:
+        samples = Path(home) / "samples"
+        command = [
+            str(Path(sys.executable).with_name("py-spy")), "record", "--pid", str(pid), "--subprocesses",
+            "--nonblocking", "--function", "--format", "raw", "--rate", str(RATE), "--output", str(samples),
+        ]  # fmt: skip
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as spy:
+            time.sleep(1.0)  # until it looks
+            yield lines
+            if spy.poll() is None:
+                spy.send_signal(signal.SIGINT)
+            _, said = spy.communicate(timeout=60)
+        if not samples.exists():
+            raise RuntimeError(f"py-spy wrote no samples: {said}")
+        lines += samples.read_text().splitlines()
+
+
+def folded(lines: list[str], us: float) -> Stacks:
+    """Return the samples of lines like `a;b;c 12`, multiplied to a sum of so many microseconds."""
+    stacks: Stacks = Counter()
+    for line in lines:
+        frames, _, samples = line.rpartition(" ")
+        named = [_NUMBER.sub(")", frame).rpartition("<locals>.")[2] for frame in frames.split(";")]
+        stacks[tuple(dropwhile(_is_beginning, named))] += int(samples)
+    whole = stacks.total()
+    return Counter({stack: samples / whole * us for stack, samples in stacks.items()})
+
+
+def _is_beginning(frame: str) -> bool:
+    return frame.partition(" ")[0].rpartition(".")[2] in _BEGINNINGS
+
+
+def pruned(stacks: Stacks) -> Stacks:
+    """Return them without frames that took less than a few thousandths of the whole; their time is their callers'."""
+    inside: Counter[tuple[str, ...]] = Counter()
+    for stack, us in stacks.items():
+        for depth in range(len(stack) + 1):
+            inside[stack[:depth]] += us
+    least, left = stacks.total() * LEAST, Counter[tuple[str, ...]]()
+    for stack, us in stacks.items():
+        while inside[stack] < least:
+            stack = stack[:-1]
+        left[stack] += us
+    return left
+
+
+if __name__ == "__main__":
+    main()
