@@ -1,10 +1,10 @@
 """`python -m benchmarks.flames NAME --save FILE [WORK ...]`: in which functions publishing and draining spend CPU.
 
-py-spy looks 250 times a second at the producer of a round, or at its workers, and notes which functions each running
-thread is in; threads that wait are not counted. The samples are multiplied to the CPU that the same round took by the
-clock of the system, so that graphs of two builds have one scale. A build other than this checkout's is measured by a
-copy of `benchmarks/` and `console/bench/` in its own: NAME says which is which, and `python -m benchmarks.report`
-draws what the file holds.
+py-spy looks 250 times a second at the producer of a round, or at its workers, and notes the functions of the thread
+that holds the interpreter; what waits, and a system call under way, is not counted. The samples are multiplied to the
+CPU that the round took by the system's clock, so that graphs of two builds have one scale. A build other than this
+checkout's is measured by a copy of `benchmarks/` and `console/bench/` in its own: NAME says which is which, and
+`python -m benchmarks.report` draws what the file holds.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from console.bench import meter
 RATE = 250
 LEAST = 0.002  # of the whole: what took less is left in its caller
 WAYS = {"publish-one": ("one", 40_000), "publish-bulk": ("bulk", 200_000), "drain": ("bulk", 100_000)}
-_NUMBER = re.compile(r":\d+\)$")
+_PROCESS, _NUMBER = re.compile(r'process \d+:"[^"]*";'), re.compile(r":\d+\)$")
 _BEGINNINGS = (
     "_bootstrap", "_bootstrap_inner", "run", "run_until_complete", "run_forever", "_run_module_as_main", "_run_code",
-    "<module>", "main", "process",
+    "<module>", "main",
 )  # fmt: skip
 
 Stacks = Counter[tuple[str, ...]]
@@ -96,7 +96,7 @@ def watched(pid: int) -> Iterator[list[str]]:
         samples = Path(home) / "samples"
         command = [
             str(Path(sys.executable).with_name("py-spy")), "record", "--pid", str(pid), "--subprocesses",
-            "--nonblocking", "--function", "--format", "raw", "--rate", str(RATE), "--output", str(samples),
+            "--gil", "--nonblocking", "--function", "--format", "raw", "--rate", str(RATE), "--output", str(samples),
         ]  # fmt: skip
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as spy:
             time.sleep(1.0)  # until it looks
@@ -113,7 +113,7 @@ def folded(lines: list[str], us: float) -> Stacks:
     """Return the samples of lines like `a;b;c 12`, multiplied to a sum of so many microseconds."""
     stacks: Stacks = Counter()
     for line in lines:
-        frames, _, samples = line.rpartition(" ")
+        frames, _, samples = _PROCESS.sub("", line).rpartition(" ")
         named = [_NUMBER.sub(")", frame).rpartition("<locals>.")[2] for frame in frames.split(";")]
         stacks[tuple(dropwhile(_is_beginning, named))] += int(samples)
     whole = stacks.total()
