@@ -181,6 +181,33 @@ def test_what_is_not_json_for_every_reader_is_refused(field: str, value: Any, sa
     assert says in sentence
 
 
+strange_values = st.recursive(
+    st.integers() | st.floats() | st.text(st.characters(), max_size=5) | st.sampled_from(["NaN", "\\u0000", "\0"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(strange_values, st.integers(0, MAX_DEPTH))
+def test_what_passes_at_a_glance_would_pass_a_closer_look(value: Any, depth: int) -> None:
+    payload = {"a": value}
+    for level in range(depth):
+        payload = {"a": payload} if level % 2 else {"a": [payload]}
+
+    def outcome() -> Any:
+        try:
+            return make(payload=payload, event_id="E", timestamp=datetime(2024, 1, 1)).payload
+        except InvalidEvent as refusal:
+            return refusal.problems
+
+    at_a_glance = outcome()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("events.event._is_ordinary", lambda _: False)
+        closely = outcome()
+
+    assert json.dumps(at_a_glance) == json.dumps(closely)
+
+
 def test_a_payload_that_contains_itself_is_refused() -> None:
     loop: dict[str, Any] = {}
     loop["again"] = loop
