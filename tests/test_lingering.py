@@ -199,21 +199,57 @@ def test_the_only_thread_of_a_worker_is_given_to_an_async_handler_at_once(bus: E
     async def paint(event: Event) -> None:
         ran.append("async")
 
-    backend = Backend(bus.settings, may_restore=True)
-    broker = make_broker(bus.settings, lambda: backend, bus.subscriptions)
-    worker = dramatiq.Worker(broker, worker_threads=1, worker_timeout=250)
-    broker.emit_after("process_boot")
-    worker.start()
-    try:
+    with only_thread(bus):
         for n in range(5):
             publish(bus, lambda n=n: len(ran) == 2 * n + 1, "a plain one, whose thread lingers")  # type: ignore[misc]
             publish(bus, lambda n=n: len(ran) == 2 * n + 2, "an async one", event("IMAGE"))  # type: ignore[misc]
-    finally:
-        worker.stop(timeout=5000)
-        broker.close()
-        backend.close()
 
     assert ran == ["plain", "async"] * 5
+
+
+def test_a_thread_does_not_linger_while_an_async_delivery_waits_for_one(bus: EventBus) -> None:
+    """`dramatiq workers.app --threads 1`: the async one is taken while the only thread runs a plain one."""
+    ran, release = list[str](), threading.Event()
+
+    @bus.subscriber("Plain", ["SHOT"])
+    def plain(event: Event) -> None:
+        ran.append("plain")
+        assert release.wait(60)
+
+    @bus.subscriber("Async", ["IMAGE"])
+    async def paint(event: Event) -> None:
+        ran.append("async")
+
+    with only_thread(bus) as taken:
+        publish(bus, lambda: ran == ["plain"], "the plain one to run")
+        publish(bus, lambda: "Async" in taken, "the async one to be taken", event("IMAGE"))
+        release.set()
+        wait_until(lambda: ran == ["plain", "async"], 30, "the async one to run")
+
+
+@contextmanager
+def only_thread(bus: EventBus) -> Iterator[list[str]]:
+    """Run stock Dramatiq with one thread, as `dramatiq workers.app --threads 1`; give whose deliveries were taken."""
+    backend, taken = Backend(bus.settings, may_restore=True), list[str]()
+    broker = make_broker(bus.settings, lambda: backend, bus.subscriptions)
+    worker = dramatiq.Worker(broker, worker_threads=1, worker_timeout=250)
+    take = Takers.take
+
+    def noted(takers: Takers, subscription: Any, *args: Any) -> Any:
+        if (lease := take(takers, subscription, *args)) is not None:
+            taken.append(subscription.name)
+        return lease
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Takers, "take", noted)
+        broker.emit_after("process_boot")
+        worker.start()
+        try:
+            yield taken
+        finally:
+            worker.stop(timeout=5000)
+            broker.close()
+            backend.close()
 
 
 def test_what_somebody_raises_in_a_lingering_thread_ends_its_lingering_and_no_more(

@@ -239,15 +239,23 @@ def test_a_process_of_many_subscribers_looks_mostly_where_deliveries_come_from_a
     assert 1 in looked_at
 
 
+@pytest.mark.parametrize("asking", [0, 1])
 def test_async_ones_that_the_loop_could_not_be_asked_to_begin_are_woken_when_it_has_begun_the_others(
-    namespace: Namespace,
+    namespace: Namespace, asking: int
 ) -> None:
-    """More than may be asked for at once, each begun at once; nothing else happens that would wake anybody."""
+    """More than may be asked for at once, each begun at once; nothing else happens that would wake anybody.
+
+    One is not begun all the while where one is asking: a join asks Redis first.
+    """
     names = [f"S{number}" for number in range(MAX_STARTING + 8)]
-    subscriptions = {name: replace(one, is_async=True) for name, one in declared(namespace, *names).items()}
+    subscriptions = {name: replace(one, is_async=True) for name, one in declared(namespace, "First", *names).items()}
     deliveries, taken = Deliveries(namespace, "w", 100), list[str]()
-    publish(namespace, *names)
     receiver = idle(deliveries, subscriptions, places=1000)
+    if asking:
+        publish(namespace, "FIRST")
+        receiver._accept(deliveries.read(["First"], 1, None))
+        assert receiver.take("First", PATIENCE_S)
+    publish(namespace, *names)
 
     def consume(name: str) -> None:
         if (lease := receiver.take(name, PATIENCE_S)) is not None:

@@ -18,7 +18,6 @@ from workers.ready import Ready
 from workers.takers import Takers
 
 LONG_S = 60.0
-MAX_ASKED = 2
 
 
 class House:
@@ -26,7 +25,7 @@ class House:
 
     Attributes:
         served: whose deliveries were taken, in order. looked: for whom something to start was looked for.
-        shut: those of whom nothing may be started. asked: how many async ones the loop was asked to begin, and has not.
+        shut: those of whom nothing may be started.
     """
 
     def __init__(self, threads: int, places: int = 0) -> None:
@@ -37,16 +36,13 @@ class House:
         self.here = Ready(self.subscriptions)
         self.credits = Credits(threads, places)
         self.prefetch = Prefetch(self.subscriptions, self.credits, self.here)
-        self.takers = Takers(self.subscriptions, self.lock, self.here, self.prefetch, self.free, self.candidate)
+        self.takers = Takers(
+            self.subscriptions, self.lock, self.here, self.prefetch, self.credits.free_of, self.candidate
+        )
         self.served: list[Lease] = []
         self.looked: list[str] = []
         self.shut: set[str] = set()
-        self.asked = 0
         self._threads: list[threading.Thread] = []
-
-    def free(self, is_async: bool) -> int:
-        free = self.credits.free_of(is_async)
-        return min(free, MAX_ASKED - self.asked) if is_async else free
 
     def candidate(self, name: str) -> Lease | None:
         self.looked.append(name)
@@ -58,7 +54,6 @@ class House:
             return None
         self.here.take(name)
         self.prefetch.took(lease)
-        self.asked += name >= "K"
         return lease
 
     def come(self, names: str) -> None:
@@ -154,6 +149,17 @@ def test_what_is_read_anew_each_time_in_one_order_starves_nobody() -> None:
         assert set(house.order()[:6]) == set("ABCD")
 
 
+def test_a_credit_of_the_chosen_one_goes_to_the_next_when_its_delivery_is_gone() -> None:
+    with waiting("AB", threads=1) as house:
+        with house.lock:
+            for name in "AB":
+                house.here.add(Lease(name, "1-0", 1, UNREADABLE))
+            house.takers.wake()
+            assert house.takers.chosen == {"A"}
+            house.here.take_back({"A": 1}, ())  # it is handed back before its consumer looks
+        wait_until(lambda: house.order() == "B", 10, "the other one to start")
+
+
 def test_a_credit_that_the_chosen_one_cannot_use_goes_to_the_next() -> None:
     with waiting("AB", threads=1) as house:
         with house.lock:
@@ -215,9 +221,70 @@ def test_whoever_others_go_on_for_is_in_nobodys_way() -> None:
 
 
 def test_a_consumer_that_looks_in_vain_wakes_whoever_may_have_the_credit() -> None:
-    """A rival counted, and was one no more before anybody was woken for it."""
-    with waiting("B", threads=1) as house:
+    """It is refused for a rival that is none any more when nobody else would look."""
+    with waiting("AB", threads=1) as house:
         with house.lock:
-            house.here.add(Lease("B", "1-0", 1, UNREADABLE))  # and nobody was woken
-        house.consume("C")
-        wait_until(lambda: house.order() == "B", 10, "it to start")
+            for name in "ABC":
+                house.here.add(Lease(name, "1-0", 1, UNREADABLE))  # and nobody is woken
+
+            def refused() -> Lease | None:
+                assert not house.takers.is_turn("C")
+                house.shut.add("A")
+                return None
+
+            assert house.takers.take(house.subscriptions["C"], refused, time.monotonic()) is None
+        wait_until(lambda: house.order() == "B", 10, "whose turn it is by now to start")
+
+
+def test_a_lingering_thread_that_looks_in_vain_wakes_whoever_may_have_the_credit() -> None:
+    with waiting("AB", threads=1) as house, house.lock:
+        looks = 0
+
+        def refused() -> Lease | None:
+            nonlocal looks
+            looks += 1
+            house.shut.add("A")
+            return None
+
+        for name in "ABC":
+            house.here.add(Lease(name, "1-0", 1, UNREADABLE))  # and nobody is woken
+        threading.Timer(0.01, nudged, [house]).start()
+        house.takers.linger(house.subscriptions["C"], refused, time.monotonic() + 1)
+        assert looks and house.order() == "B"
+
+
+def nudged(house: House) -> None:
+    with house.lock:
+        house.takers._come.notify()
+
+
+def test_a_free_credit_is_no_turn_while_one_who_was_served_longer_ago_waits() -> None:
+    """Also where the one who asks waits in no consumer: a thread that has just ended one of its deliveries."""
+    with waiting("A", threads=1) as house, house.lock:
+        for name in "AB":
+            house.here.add(Lease(name, "1-0", 1, UNREADABLE))
+        assert house.takers.is_turn("A")
+        assert not house.takers.is_turn("B")
+
+
+def test_async_ones_are_left_out_only_where_one_is_here_for_whom_no_place_is_left() -> None:
+    with waiting("KLM", threads=1, places=2) as house:
+        house.come("KL")
+        wait_until(lambda: sorted(house.order()) == ["K", "L"], 10, "both to start")
+        with house.lock:
+            house.takers.wake()
+            assert not house.takers.leaves_out
+        house.come("M")
+        with house.lock:
+            assert house.takers.leaves_out
+        house.end(house.served[0])
+        wait_until(lambda: house.order()[2:] == "M", 10, "the third to start")
+
+
+def test_no_thread_lingers_for_what_follows_on_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    house, waited = House(threads=1, places=1), list[float]()
+    monkeypatch.setattr(house.takers._come, "wait", waited.append)
+    with house.lock:
+        for name in "KA":
+            house.takers.linger(house.subscriptions[name], lambda: None, time.monotonic() + 0.1)
+            assert bool(waited) == (name == "A")

@@ -132,7 +132,7 @@ class Receiver:
         with self._lock:
             stood_still = self._starting.stands_still
             self._starting.began(leases)
-            if stood_still or (self._takers.leaves_out and len(self._starting) in (0, MAX_STARTING // 2)):
+            if stood_still or (self._takers.leaves_out and len(self._starting) <= MAX_STARTING // 2):
                 self._takers.wake()
             if stood_still:
                 self._room.notify_all()
@@ -178,7 +178,7 @@ class Receiver:
                 if self._credits.free(subscription) > len(self._here.buffers[name]):
                     self._room.notify_all()
                 self._takers.wake()
-                if may_follow and lingers_until:
+                if may_follow and lingers_until and not self._starting.wants_thread:
                     take = partial(self._next, name, subscription)
                     following = self._takers.linger(subscription, take, lingers_until)
             return following

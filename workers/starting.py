@@ -68,6 +68,11 @@ class Starting:
         return bool(self._asked or self._let_go) and time.monotonic() - self._moved_at > STALL_S
 
     @property
+    def wants_thread(self) -> bool:
+        """Whether something was taken that no thread has brought to the loop yet."""
+        return not self._taken <= self._asked.keys()
+
+    @property
     def overdue_at(self) -> float:
         """The monotonic second at which what waits is to be let go of; infinite when nothing waits."""
         return self._moved_at + STALL_S if self._asked else math.inf

@@ -8,10 +8,14 @@ it at once: neither a consumer is woken for it, nor a thread of Dramatiq's.
                                          └──others have taken all credits: its thread is theirs──^
 
 Invariants, whenever the lock is free:
-    whoever has a credit has a thread: the one that lingers has none, so it goes when the last is taken;
-    of plain and of async deliveries each, as many waiting consumers are chosen as there are credits, or nobody else
-    who waits could start anything: whoever was served longest ago is chosen first, and who is chosen and starts
-    nothing passes it on.
+    whoever has a credit has a thread: the one that lingers has none, so it goes when the last is taken, and none
+    lingers while an async delivery that was taken has no thread yet that brings it to the loop;
+    after each `wake`, of plain and of async deliveries each, as many waiting consumers are chosen as there are credits,
+    or nobody else who waits could start anything: whoever was served longest ago is chosen first.
+
+Nobody tells what changes with time alone, as that a handler is slow by now. So `wake` is asked as well by whoever is
+chosen and starts nothing, by whoever has something here and is refused for another one's sake, by the loop when it has
+come to what it was asked, by the next read and by the tick.
 """
 
 from __future__ import annotations
@@ -40,7 +44,7 @@ class Takers:
     Attributes:
         consumers: whose consumers wait; true of those who will look again in a moment.
         chosen: those of them who were woken for a credit, and have not looked yet.
-        leaves_out: whether the last `wake` used up what async deliveries could start: more may wait for it.
+        leaves_out: whether the last `wake` came to an async one for whom nothing more could start.
     """
 
     def __init__(
@@ -83,7 +87,7 @@ class Takers:
                 if lease is not None:
                     self._make_room(subscription)
                     return lease
-                if was_chosen or not is_enough:
+                if was_chosen or (not is_enough and name in self._here.present(subscription.is_async)):
                     self.wake()  # somebody else may have the credit, also where a rival has stopped being one
                     if name in self.chosen:
                         continue
@@ -98,25 +102,27 @@ class Takers:
         return None
 
     def linger(self, subscription: Subscription, following: Following, until: float) -> Lease | None:
-        """Wait in a thread that has ended a delivery of the subscriber, unless another one does.
+        """Wait in a thread that has ended a delivery of the subscriber, and found no next one, unless another one does.
 
         Args:
             following, until: as of `take`.
 
         Returns:
-            None when nothing has come, or somebody else needs the thread.
+            None when nothing has come, or somebody else needs the thread, and at once of an async subscriber: what
+            follows for it does so on the loop.
         """
-        if self._lingers or self._stopped:
+        if self._lingers or self._stopped or subscription.is_async:
             return None
         self._lingered += 1
         self._lingers, mine = subscription.name, self._lingered
         try:
-            while self._lingers and self._lingered == mine:
-                lease = following()
-                if lease is not None or (left := until - time.monotonic()) <= 0:
-                    return lease
-                self.wake()
+            while (left := until - time.monotonic()) > 0:
                 self._come.wait(left)
+                if not self._lingers or self._lingered != mine:
+                    return None
+                if (lease := following()) is not None:
+                    return lease
+                self.wake()  # as a consumer that is refused: it is one, and waits elsewhere
             return None
         finally:
             if self._lingered == mine:
@@ -128,19 +134,10 @@ class Takers:
 
         Whoever was served longest ago comes first. Who was woken and has not looked yet has its credit already.
         """
-        for is_async in (False, True):
-            present = self._here.present(is_async)
-            if self._lingers in present:
-                self._come.notify()
-            left = self._free(is_async) - sum(self._subscriptions[name].is_async == is_async for name in self.chosen)
-            for name in present:
-                if left <= 0:
-                    break
-                if name not in self.chosen and self._may_be_chosen(name):
-                    self._ready[name].notify()
-                    self.chosen.add(name)
-                    left -= 1
-        self.leaves_out = left <= 0  # of the async ones, which come last
+        if self._lingers in self._here.present(False):
+            self._come.notify()
+        self._wake(False)
+        self.leaves_out = self._wake(True)
 
     def is_turn(self, name: str) -> bool:
         """Whether a free credit is this subscriber's, though others wait who were served longer ago."""
@@ -153,6 +150,18 @@ class Takers:
                 break
             free -= rival in self.chosen or self._may_be_chosen(rival)
         return free > 0
+
+    def _wake(self, is_async: bool) -> bool:
+        """Wake those of one kind; return whether somebody was left for whom nothing more could start."""
+        left = self._free(is_async) - sum(self._subscriptions[name].is_async == is_async for name in self.chosen)
+        for name in self._here.present(is_async):
+            if left <= 0:
+                return True
+            if name not in self.chosen and self._may_be_chosen(name):
+                self._ready[name].notify()
+                self.chosen.add(name)
+                left -= 1
+        return False
 
     def _may_be_chosen(self, name: str) -> bool:
         """Whether a consumer waits that could start something, and for whom nobody else goes on or lingers."""
