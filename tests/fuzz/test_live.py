@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from redis import ResponseError
 
 from events.event import Event
 from tests.console.command import Place
@@ -106,7 +107,7 @@ def test_what_is_written_by_hand_stops_neither_workers_nor_archivers(live: World
     events = good(live)
     for stream, target in (("history", "history_entry"), ("outcomes", "outcome")):
         for data in damages(TARGETS[target].examples[0], random, count):
-            redis.xadd(keys(stream), fields_of(data), id=f"{later(live, stream)}-0")
+            append(live, stream, fields_of(data))
     for token in TOKENS:
         redis.hset(keys("beats"), f"w-{token[:9].hex()}", token)
         redis.zadd(keys("workers"), {f"w-{token[:9].hex()}": random.choice((0, 1e300, 1e15))})
@@ -128,11 +129,19 @@ def test_commands_show_what_is_there_or_say_what_is_wrong_with_it(live: World) -
             assert "Traceback" not in ended.err and ended.code in (0, 1), (command, ended.err[-2000:])
 
 
-def later(world: World, stream: str) -> int:
-    """A position after the last one of a stream."""
-    seconds, micros = world.redis.time()
-    last = [int(entry_id.partition(b"-")[0]) for entry_id, _ in world.redis.xrevrange(world.keys(stream), count=1)]
-    return max(int(seconds) * 1_000_000 + int(micros), *last, 0) + 1
+def append(world: World, stream: str, fields: dict[bytes, bytes]) -> None:
+    """Add an entry at a position after the last one of a stream, to which workers add too."""
+
+    def is_added() -> bool:
+        seconds, micros = world.redis.time()
+        last = [int(entry_id.partition(b"-")[0]) for entry_id, _ in world.redis.xrevrange(world.keys(stream), count=1)]
+        position = max(int(seconds) * 1_000_000 + int(micros), *last, 0) + 1
+        try:
+            return bool(world.redis.xadd(world.keys(stream), fields, id=f"{position}-0"))
+        except ResponseError:  # somebody has added another one since it was looked
+            return False
+
+    wait_until(is_added, 60, f"an entry to be added to {stream}")
 
 
 def _is_ours(name: str) -> bool:
