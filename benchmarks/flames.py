@@ -2,9 +2,9 @@
 
 py-spy looks 250 times a second at the producer of a round, or at its workers, and notes the functions of the thread
 that holds the interpreter; what waits, and a system call under way, is not counted. The samples are multiplied to the
-CPU that the round took by the system's clock, so that graphs of two builds have one scale. A build other than this
-checkout's is measured by a copy of `benchmarks/` and `console/bench/` in its own: NAME says which is which, and
-`python -m benchmarks.report` draws what the file holds.
+CPU that an event takes while nobody looks (the median of three rounds), so that graphs of two builds have one scale. A
+build other than this checkout's is measured by a copy of `benchmarks/` and `console/bench/` in its own: NAME says which
+is which, and `python -m benchmarks.report` draws what the file holds.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import json
 import re
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,13 +27,12 @@ from pathlib import Path
 from benchmarks import contestant
 from benchmarks.contestant import Contestant
 from benchmarks.results import machine
-from benchmarks.works import WARM, finish, go, turn
-from console.bench import meter
+from benchmarks.works import WARM, WORKS, finish, go, turn
 
 RATE = 250
 LEAST = 0.002  # of the whole: what took less is left in its caller
 WAYS = {"publish-one": ("one", 40_000), "publish-bulk": ("bulk", 200_000), "drain": ("bulk", 100_000)}
-_PROCESS, _NUMBER = re.compile(r'process \d+:"[^"]*";'), re.compile(r":\d+\)$")
+_PROCESS, _NUMBER = re.compile(r'process \d+:"[^"]*";?'), re.compile(r":\d+\)$")
 _BEGINNINGS = (
     "_bootstrap", "_bootstrap_inner", "run", "run_until_complete", "run_forever", "_run_module_as_main", "_run_code",
     "<module>", "main",
@@ -55,37 +55,42 @@ def main() -> None:
     found["machine"] = machine()
     ours = contestant.load("eventbus")
     for work in arguments.work or WAYS:
-        stacks = pruned(drained(ours) if work == "drain" else published(ours, work))
+        us = unwatched_us(ours, work)
+        stacks = pruned(folded(drained(ours) if work == "drain" else published(ours, work), us))
         written = {";".join(stack): round(us, 3) for stack, us in stacks.items()}
         found["works"].setdefault(work, {})[arguments.name] = written
         arguments.save.write_text(json.dumps(found, indent=1) + "\n")
         print(f"{work}: {stacks.total():.1f} us of CPU an event", file=sys.stderr)
 
 
-def published(ours: Contestant, work: str) -> Stacks:
-    """Return what publishing costs its producer."""
+def unwatched_us(ours: Contestant, work: str) -> float:
+    """Return the microseconds of CPU that an event takes of its producer, or a delivery of the workers."""
+    figure = "worker_us" if work == "drain" else "producer_us"
+    measured = next(one for one in WORKS if one.name == work)
+    return statistics.median(measured.run(ours)[figure] for _ in range(3))
+
+
+def published(ours: Contestant, work: str) -> list[str]:
+    """Return samples of a producer that publishes."""
     way, count = WAYS[work]
     with turn(ours, count) as at:
         producer = at.producer(way, 0, count)
         with watched(producer.pid) as samples:
-            said = finish(go(producer))
-        return folded(samples, said["cpu_s"] / count * 1e6)
+            finish(go(producer))
+        return samples
 
 
-def drained(ours: Contestant) -> Stacks:
-    """Return what handling costs two workers that find everything waiting."""
+def drained(ours: Contestant) -> list[str]:
+    """Return samples of two workers that find everything waiting."""
     way, count = WAYS["drain"]
     with turn(ours, WARM + count) as at:
         at.start_workers()
         at.signal(signal.SIGSTOP)
         at.publish(way, WARM, count)
-        cpu = meter.cpu_s(at.pids)
         with watched(at.pids[0]) as samples:
             at.signal(signal.SIGCONT)
             at.ledger.wait(WARM + count, 120)
-            time.sleep(0.2)  # what is settled last
-            cpu = meter.cpu_s(at.pids) - cpu
-        return folded(samples, cpu / count * 1e6)
+        return samples
 
 
 @contextmanager
@@ -96,7 +101,7 @@ def watched(pid: int) -> Iterator[list[str]]:
         samples = Path(home) / "samples"
         command = [
             str(Path(sys.executable).with_name("py-spy")), "record", "--pid", str(pid), "--subprocesses",
-            "--gil", "--nonblocking", "--function", "--format", "raw", "--rate", str(RATE), "--output", str(samples),
+            "--gil", "--function", "--format", "raw", "--rate", str(RATE), "--output", str(samples),
         ]  # fmt: skip
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as spy:
             time.sleep(1.0)  # until it looks
@@ -114,7 +119,7 @@ def folded(lines: list[str], us: float) -> Stacks:
     stacks: Stacks = Counter()
     for line in lines:
         frames, _, samples = _PROCESS.sub("", line).rpartition(" ")
-        named = [_NUMBER.sub(")", frame).rpartition("<locals>.")[2] for frame in frames.split(";")]
+        named = [_NUMBER.sub(")", frame).rpartition("<locals>.")[2] for frame in frames.split(";") if frame]
         stacks[tuple(dropwhile(_is_beginning, named))] += int(samples)
     whole = stacks.total()
     return Counter({stack: samples / whole * us for stack, samples in stacks.items()})
