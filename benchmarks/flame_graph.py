@@ -14,7 +14,7 @@ _COLOURS = {
     "redis-py, hiredis": ("#f2c37e", ("redis/", "hiredis/")),
     "pydantic": ("#c3b1e8", ("pydantic/", "pydantic_core/")),
     "Dramatiq": ("#f0a8a8", ("dramatiq/",)),
-    "the benchmark": ("#b9d3ee", ("peers/", "benchmarks/")),
+    "the benchmark": ("#b9d3ee", ("benchmarks/",)),
 }
 _OTHERS = ("Python and others", "#d5dae0")
 
@@ -45,11 +45,7 @@ def drawing(title: str, builds: Mapping[str, Mapping[str, float]]) -> str:
     Args:
         builds: by heading, microseconds an event by stack, `outermost;...;innermost`.
     """
-    roots = {}
-    for heading, stacks in builds.items():
-        roots[heading] = Frame()
-        for stack, us in stacks.items():
-            roots[heading].add(stack.split(";") if stack else [], us)
+    roots = {heading: _rooted(stacks) for heading, stacks in builds.items()}
     scale = (_WIDTH - 2 * _LEFT) / max(root.us for root in roots.values())
     body, top = [], float(_HEAD)
     for heading, root in roots.items():
@@ -68,6 +64,13 @@ def drawing(title: str, builds: Mapping[str, Mapping[str, float]]) -> str:
             "</svg>\n",
         ]
     )
+
+
+def _rooted(stacks: Mapping[str, float]) -> Frame:
+    root = Frame()
+    for stack, us in stacks.items():
+        root.add(stack.split(";") if stack else [], us)
+    return root
 
 
 def _drawn(name: str, frame: Frame, left: float, top: float, scale: float, whole: float) -> Iterator[str]:

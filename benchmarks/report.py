@@ -132,7 +132,7 @@ def _flames(found: dict[str, Any]) -> Iterable[str]:
         if builds := found["works"].get(work):
             picture = CHART.with_name(f"flames-{work}.svg")
             headings = {f"{name}: {sum(stacks.values()):.0f} us": stacks for name, stacks in builds.items()}
-            picture.write_text(drawing(f"{title}, by function", headings))
+            picture.write_text(drawing(f"{title}, by function", headings), encoding="utf-8")
             yield from ("", f"![{title}, by function: {'; '.join(headings)}](images/{picture.name})")
 
 

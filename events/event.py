@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import sys
 import time
 from datetime import UTC, datetime
@@ -252,15 +253,15 @@ def _number(value: JsonValue) -> float | None:
 
 
 def _is_ordinary(value: dict[str, JsonValue]) -> bool:
-    """Whether it is surely JSON that every reader accepts; what may not be is looked at closely, in twice the time."""
+    """Whether it is surely JSON that every reader accepts; what may not be is looked at closely, which takes longer."""
     try:
         text = to_json(value, inf_nan_mode="constants")
     except ValueError:
         return False
     most_digits = sys.get_int_max_str_digits()  # of a number that Python reads; 0 where it reads all
     return (
-        (len(text) <= most_digits or not most_digits)
-        and text.count(b"{") + text.count(b"[") <= MAX_DEPTH
+        (len(text) <= most_digits or not most_digits or not re.search(rb"(?<!\d)\d{%d}" % (most_digits + 1), text))
+        and (text.count(b"{") + text.count(b"[") <= MAX_DEPTH or depth_of(value) <= MAX_DEPTH)
         and b"\\u0000" not in text
         and b"NaN" not in text
         and b"Infinity" not in text

@@ -150,6 +150,7 @@ def test_a_type_that_is_not_a_well_formed_name_is_refused(name: str) -> None:
         ("\ud800", "lone surrogate"),
         ({"\udfff": 1}, "lone surrogate"),
         (10**5000, "4300 digits"),
+        (10**4300, "4300 digits"),
         (nested(MAX_DEPTH), "nested deeper than 100 levels"),
         (nested(5000), "nested deeper than 100 levels"),
     ],
@@ -169,6 +170,7 @@ def test_a_type_that_is_not_a_well_formed_name_is_refused(name: str) -> None:
         "surrogate",
         "surrogate in a key",
         "5000 digits",
+        "4301 digits",
         "101 levels",
         "5000 levels",
     ],
@@ -181,8 +183,9 @@ def test_what_is_not_json_for_every_reader_is_refused(field: str, value: Any, sa
     assert says in sentence
 
 
+hard_cases = st.sampled_from(["NaN", "\\u0000", "\0"]) | st.integers(4295, 4305).map(lambda digits: 10**digits)
 strange_values = st.recursive(
-    st.integers() | st.floats() | st.text(st.characters(), max_size=5) | st.sampled_from(["NaN", "\\u0000", "\0"]),
+    st.integers() | st.floats() | st.text(st.characters(), max_size=5) | hard_cases,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=4),
     max_leaves=20,
 )
@@ -217,6 +220,13 @@ def test_a_payload_that_contains_itself_is_refused() -> None:
 
 def test_a_payload_key_that_is_not_a_string_is_refused() -> None:
     assert "objects with string keys" in refused(payload={1: "one"})
+
+
+@pytest.mark.parametrize("value", [10**4299, ["1" * 4301, 7 * [{}]], "{" * 200])
+def test_what_is_long_or_looks_deep_is_taken_where_every_reader_reads_it(value: Any) -> None:
+    event = make(payload={"a": value})
+
+    assert decode(encode(event)) == event and digest(event)
 
 
 def test_a_payload_of_the_greatest_depth_is_taken_and_survives() -> None:

@@ -15,6 +15,7 @@ from tests.waiting import wait_until
 from workers.credits import Credits
 from workers.prefetch import Prefetch
 from workers.ready import Ready
+from workers.starting import Starting
 from workers.takers import Takers
 
 LONG_S = 60.0
@@ -237,25 +238,28 @@ def test_a_consumer_that_looks_in_vain_wakes_whoever_may_have_the_credit() -> No
 
 
 def test_a_lingering_thread_that_looks_in_vain_wakes_whoever_may_have_the_credit() -> None:
-    with waiting("AB", threads=1) as house, house.lock:
-        looks = 0
-
-        def refused() -> Lease | None:
-            nonlocal looks
-            looks += 1
-            house.shut.add("A")
-            return None
-
-        for name in "ABC":
-            house.here.add(Lease(name, "1-0", 1, UNREADABLE))  # and nobody is woken
-        threading.Timer(0.01, nudged, [house]).start()
-        house.takers.linger(house.subscriptions["C"], refused, time.monotonic() + 1)
-        assert looks and house.order() == "B"
+    """It is refused for a rival that is none any more when nobody else would look."""
+    with waiting("AB", threads=1) as house:
+        lingering = threading.Thread(target=refused_lingering, args=(house, "C"))
+        lingering.start()
+        wait_until(lambda: house.takers._lingers == "C", 10, "it to linger")
+        with house.lock:
+            for name in "ABC":
+                house.here.add(Lease(name, "1-0", 1, UNREADABLE))
+            house.takers._come.notify()  # and nobody else is woken
+        wait_until(lambda: house.order() == "B", 10, "whose turn it is by now to start")
+    lingering.join()
 
 
-def nudged(house: House) -> None:
+def refused_lingering(house: House, name: str) -> None:
+    """Be a thread that lingers and is refused for A, of whom nothing may be started from then on."""
+
+    def refused() -> Lease | None:
+        house.shut.add("A")
+        return None
+
     with house.lock:
-        house.takers._come.notify()
+        house.takers.linger(house.subscriptions[name], refused, time.monotonic() + LONG_S)
 
 
 def test_a_free_credit_is_no_turn_while_one_who_was_served_longer_ago_waits() -> None:
@@ -286,5 +290,17 @@ def test_no_thread_lingers_for_what_follows_on_the_loop(monkeypatch: pytest.Monk
     monkeypatch.setattr(house.takers._come, "wait", waited.append)
     with house.lock:
         for name in "KA":
-            house.takers.linger(house.subscriptions[name], lambda: None, time.monotonic() + 0.1)
+            lease = Lease(name, "1-0", 1, UNREADABLE)
+            house.takers.linger(house.subscriptions[name], lambda lease=lease: lease, time.monotonic() + LONG_S)
             assert bool(waited) == (name == "A")
+
+
+def test_a_thread_is_wanted_by_what_was_taken_until_the_loop_is_asked_or_has_begun_it() -> None:
+    starting, one, other = Starting(), *(Lease("K", f"{n}-0", 1, UNREADABLE) for n in range(2))
+    assert not starting.wants_thread
+    for lease in (one, other):
+        starting.take(lease)
+    starting.ask([one, Lease("K", "2-0", 1, UNREADABLE)])  # with one that it leads
+    assert starting.wants_thread
+    starting.ended([other])
+    assert not starting.wants_thread and len(starting) == 1

@@ -31,6 +31,7 @@ def go_on(engine: Engine, attempt: Attempt) -> None:
     """End an attempt, then run and end others, for a moment; one that the loop has taken over ends there.
 
     On the loop only those of async handlers go on: what a plain one does next would keep the loop from everybody.
+    A process with one thread alone, as of `dramatiq --threads 1`, brings async ones to the loop after that moment.
     """
     on_loop = attempt.deferred
     until = time.monotonic() + (SLICE_S if on_loop else LINGER_S)

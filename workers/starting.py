@@ -69,7 +69,10 @@ class Starting:
 
     @property
     def wants_thread(self) -> bool:
-        """Whether something was taken that no thread has brought to the loop yet."""
+        """Whether something was taken that the loop was not asked to begin: it may wait for a thread that does so.
+
+        True also while a thread asks Redis about it first, and while the loop itself follows with it.
+        """
         return not self._taken <= self._asked.keys()
 
     @property

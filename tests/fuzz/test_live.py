@@ -138,8 +138,10 @@ def append(world: World, stream: str, fields: dict[bytes, bytes]) -> None:
         position = max(int(seconds) * 1_000_000 + int(micros), *last, 0) + 1
         try:
             return bool(world.redis.xadd(world.keys(stream), fields, id=f"{position}-0"))
-        except ResponseError:  # somebody has added another one since it was looked
-            return False
+        except ResponseError as error:
+            if "equal or smaller" not in str(error):
+                raise
+            return False  # somebody has added another one meanwhile
 
     wait_until(is_added, 60, f"an entry to be added to {stream}")
 
