@@ -33,9 +33,9 @@ RATE = 250
 LEAST = 0.004  # of the whole: what took less is left in its caller
 WAYS = {"publish-one": ("one", 40_000), "publish-bulk": ("bulk", 200_000), "drain": ("bulk", 100_000)}
 _PROCESS, _NUMBER = re.compile(r'process \d+:"[^"]*";?'), re.compile(r":\d+\)$")
-_OUTERMOST = ("Thread._bootstrap ", "_run_module_as_main ", "<module> ")
 _BEGINNINGS = (
-    "run", "_bootstrap_inner", "run_until_complete", "run_forever", "_run_module_as_main", "_run_code", "main",
+    "_bootstrap", "_bootstrap_inner", "run", "run_until_complete", "run_forever", "_run_module_as_main", "_run_code",
+    "<module>", "main",
 )  # fmt: skip
 
 Stacks = Counter[tuple[str, ...]]
@@ -101,7 +101,7 @@ def watched(pid: int) -> Iterator[list[str]]:
         samples = Path(home) / "samples"
         command = [
             str(Path(sys.executable).with_name("py-spy")), "record", "--pid", str(pid), "--subprocesses",
-            "--gil", "--nonblocking", "--function", "--format", "raw", "--rate", str(RATE), "--output", str(samples),
+            "--gil", "--function", "--format", "raw", "--rate", str(RATE), "--output", str(samples),
         ]  # fmt: skip
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as spy:
             time.sleep(1.0)  # until it looks
@@ -119,24 +119,21 @@ def watched(pid: int) -> Iterator[list[str]]:
 def folded(lines: list[str], us: float) -> Stacks:
     """Return the samples of lines like `a;b;c 12`, multiplied to a sum of so many microseconds.
 
-    A stack that does not begin where threads do was read while it changed, and is left out.
-
     Raises:
-        RuntimeError: there is no other one.
+        RuntimeError: there is none.
     """
     stacks: Stacks = Counter()
     for line in lines:
         frames, _, samples = _PROCESS.sub("", line).rpartition(" ")
-        named = [_NUMBER.sub(")", frame).rpartition("<locals>.")[2] for frame in frames.split(";")]
-        if named[0].startswith(_OUTERMOST):
-            stacks[tuple(dropwhile(_is_beginning, named))] += int(samples)
+        named = [_NUMBER.sub(")", frame).rpartition("<locals>.")[2] for frame in frames.split(";") if frame]
+        stacks[tuple(dropwhile(_is_beginning, named))] += int(samples)
     if not (whole := stacks.total()):
-        raise RuntimeError("py-spy has seen no stack that is whole.")
+        raise RuntimeError("py-spy has seen nobody hold the interpreter.")
     return Counter({stack: samples / whole * us for stack, samples in stacks.items()})
 
 
 def _is_beginning(frame: str) -> bool:
-    return frame.startswith(_OUTERMOST) or frame.partition(" ")[0].rpartition(".")[2] in _BEGINNINGS
+    return frame.partition(" ")[0].rpartition(".")[2] in _BEGINNINGS
 
 
 def pruned(stacks: Stacks) -> Stacks:
