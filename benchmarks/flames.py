@@ -29,6 +29,7 @@ from benchmarks.contestant import Contestant
 from benchmarks.results import machine
 from benchmarks.works import WARM, WORKS, finish, go, turn
 
+SPY = Path(sys.executable).with_name("py-spy")
 RATE = 250
 LEAST = 0.004  # of the whole: what took less is left in its caller
 WAYS = {"publish-one": ("one", 40_000), "publish-bulk": ("bulk", 200_000), "drain": ("bulk", 100_000)}
@@ -53,10 +54,12 @@ def main() -> None:
         sys.exit(f"There is no work {', '.join(sorted(unknown))}; there are: {', '.join(WAYS)}.")
     found = json.loads(arguments.save.read_text()) if arguments.save.exists() else {"works": {}}
     found["machine"] = machine()
+    if not SPY.exists():
+        sys.exit(f"There is no {SPY.name} beside this interpreter: install benchmarks/requirements.txt.")
     ours = contestant.load("eventbus")
     for work in arguments.work or WAYS:
-        us = unwatched_us(ours, work)
-        stacks = pruned(folded(drained(ours) if work == "drain" else published(ours, work), us))
+        samples = drained(ours) if work == "drain" else published(ours, work)
+        stacks = pruned(folded(samples, unwatched_us(ours, work)))
         written = {";".join(stack): round(us, 3) for stack, us in stacks.items()}
         found["works"].setdefault(work, {})[arguments.name] = written
         arguments.save.write_text(json.dumps(found, indent=1) + "\n")
@@ -100,7 +103,7 @@ def watched(pid: int) -> Iterator[list[str]]:
     with tempfile.TemporaryDirectory(prefix="eventbus-flames-") as home:
         samples = Path(home) / "samples"
         command = [
-            str(Path(sys.executable).with_name("py-spy")), "record", "--pid", str(pid), "--subprocesses",
+            str(SPY), "record", "--pid", str(pid), "--subprocesses",
             "--gil", "--function", "--format", "raw", "--rate", str(RATE), "--output", str(samples),
         ]  # fmt: skip
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as spy:

@@ -28,9 +28,9 @@ CHARTED = {
     "end-to-end-one": "End to end one by one, events/s",
 }
 FLAMES = {
-    "publish-one": "One awaited publish: CPU of the publisher",
-    "publish-bulk": "An event in publish_many: CPU of the publisher",
-    "drain": "A delivery, drained: CPU of the workers",
+    "publish-one": "One awaited publish: CPU of the publisher, by function",
+    "publish-bulk": "An event in publish_many: CPU of the publisher, by function",
+    "drain": "A delivery, drained: CPU of the workers, by function",
 }
 _WIDTH, _ROW, _NAMES, _PANEL, _GAP = 960, 22, 190, 240, 16
 
@@ -50,7 +50,10 @@ def main() -> None:
     if (found := source / "flat.json").exists():
         page = _replaced(page, "flat", _flat(json.loads(found.read_text())))
     if (found := source / "flames.json").exists():
-        page = _replaced(page, "flames", _flames(json.loads(found.read_text())))
+        recorded = json.loads(found.read_text())
+        page = _replaced(page, "flames", _flames(recorded))
+        for work, title in FLAMES.items():
+            _flames_picture(work).write_text(drawing(title, _headed(recorded["works"][work])), encoding="utf-8")
     PAGE.write_text(page)
 
 
@@ -129,11 +132,16 @@ def _flat(found: dict[str, Any]) -> Iterable[str]:
 def _flames(found: dict[str, Any]) -> Iterable[str]:
     yield f"{found['machine']}. One recording of each."
     for work, title in FLAMES.items():
-        if builds := found["works"].get(work):
-            picture = CHART.with_name(f"flames-{work}.svg")
-            headings = {f"{name}: {sum(stacks.values()):.0f} us": stacks for name, stacks in builds.items()}
-            picture.write_text(drawing(f"{title}, by function", headings), encoding="utf-8")
-            yield from ("", f"![{title}, by function: {'; '.join(headings)}](images/{picture.name})")
+        headings = "; ".join(_headed(found["works"][work]))
+        yield from ("", f"![{title}: {headings}](images/{_flames_picture(work).name})")
+
+
+def _flames_picture(work: str) -> Path:
+    return CHART.with_name(f"flames-{work}.svg")
+
+
+def _headed(builds: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    return {f"{name}: {sum(stacks.values()):.0f} us": stacks for name, stacks in builds.items()}
 
 
 def _markdown(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterable[str]:

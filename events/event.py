@@ -258,14 +258,19 @@ def _is_ordinary(value: dict[str, JsonValue]) -> bool:
         text = to_json(value, inf_nan_mode="constants")
     except ValueError:
         return False
-    most_digits = sys.get_int_max_str_digits()  # of a number that Python reads; 0 where it reads all
     return (
-        (len(text) <= most_digits or not most_digits or not re.search(rb"(?<!\d)\d{%d}" % (most_digits + 1), text))
-        and (text.count(b"{") + text.count(b"[") <= MAX_DEPTH or depth_of(value) <= MAX_DEPTH)
-        and b"\\u0000" not in text
+        b"\\u0000" not in text
         and b"NaN" not in text
         and b"Infinity" not in text
+        and not _has_too_many_digits(text)
+        and (text.count(b"{") + text.count(b"[") <= MAX_DEPTH or depth_of(value) <= MAX_DEPTH)
     )
+
+
+def _has_too_many_digits(text: bytes) -> bool:
+    """Whether digits follow each other that are more than Python reads as one number."""
+    most = sys.get_int_max_str_digits()  # 0 where it reads all
+    return 0 < most < len(text) and re.search(rb"(?<!\d)\d{%d}" % (most + 1), text) is not None
 
 
 def _has_nul(value: JsonValue) -> bool:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -89,17 +90,9 @@ def idle(
 
 
 @contextmanager
-def receiving(
-    deliveries: Deliveries,
-    subscriptions: Mapping[str, Subscription],
-    *,
-    lease_s: float = 60,
-    threads: int = 4,
-    places: int = 4,
-    spared: Callable[[Lease], None] = lambda lease: None,
-) -> Iterator[Receiver]:
-    """Run a receiver that reads for all of the subscriptions."""
-    receiver = idle(deliveries, subscriptions, lease_s=lease_s, threads=threads, places=places, spared=spared)
+def receiving(deliveries: Deliveries, subscriptions: Mapping[str, Subscription], **options: Any) -> Iterator[Receiver]:
+    """Run a receiver that reads for all of the subscriptions; the options are those of `idle`."""
+    receiver = idle(deliveries, subscriptions, **options)
     receiver.start()
     for name in subscriptions:
         receiver.attend(name)

@@ -150,30 +150,25 @@ def test_what_is_read_anew_each_time_in_one_order_starves_nobody() -> None:
         assert set(house.order()[:6]) == set("ABCD")
 
 
-def test_a_credit_of_the_chosen_one_goes_to_the_next_when_its_delivery_is_gone() -> None:
+@pytest.mark.parametrize("is_paused", [True, False], ids=["it is paused", "its delivery is handed back"])
+def test_a_credit_that_the_chosen_one_cannot_use_goes_to_the_next(is_paused: bool) -> None:
     with waiting("AB", threads=1) as house:
         with house.lock:
             for name in "AB":
                 house.here.add(Lease(name, "1-0", 1, UNREADABLE))
             house.takers.wake()
             assert house.takers.chosen == {"A"}
-            house.here.take_back({"A": 1}, ())  # it is handed back before its consumer looks
-        wait_until(lambda: house.order() == "B", 10, "the other one to start")
-
-
-def test_a_credit_that_the_chosen_one_cannot_use_goes_to_the_next() -> None:
-    with waiting("AB", threads=1) as house:
-        with house.lock:
-            for name in "AB":
-                house.here.add(Lease(name, "1-0", 1, UNREADABLE))
-            house.takers.wake()
-            assert house.takers.chosen == {"A"}
-            house.shut.add("A")  # it is paused before its consumer looks
+            if is_paused:  # before its consumer looks
+                house.shut.add("A")
+            else:
+                house.here.take_back({"A": 1}, ())
         wait_until(lambda: house.order() == "B", 10, "the other one to start")
 
         house.shut.clear()
+        if not is_paused:
+            house.come("A")  # and is read again
         house.end(house.served[0])
-        wait_until(lambda: house.order() == "BA", 10, "it to start after the pause")
+        wait_until(lambda: house.order() == "BA", 10, "it to start after all")
 
 
 def test_who_waits_no_longer_passes_on_what_it_was_chosen_for() -> None:

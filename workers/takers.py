@@ -122,7 +122,7 @@ class Takers:
                     return None
                 if (lease := following()) is not None:
                     return lease
-                self.wake()  # as a consumer that is refused: it is one, and waits elsewhere
+                self.wake()  # refused for a rival's sake, who may be none by now: as in `take`
             return None
         finally:
             if self._lingered == mine:
